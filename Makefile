@@ -1,0 +1,47 @@
+# Each target does the set-up it needs. The environment is .venv; it is made anew when a requirement file changes.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+REQUIREMENTS := requirements.txt requirements-dev.txt requirements-detectron2.txt
+READY := $(VENV)/.ready
+DEMO := configs/shapes/ifa_r18
+DEMO_OUTPUT := output/shapes/ifa_r18
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: setup test demo lint clean
+
+setup: $(READY)
+
+# The Detectron2 wheel is tagged for CPython 3.10 but holds only Python: pip takes it for another
+# version when it is given a target folder. The wheel also carries a top-level package "tools",
+# which would shadow folders of that name.
+$(READY): $(REQUIREMENTS)
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install -r requirements.txt -r requirements-dev.txt
+	site=$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))") && \
+	$(BIN)/python -m pip install --no-deps --only-binary=:all: --python-version 3.10 \
+		--target "$$site" -r requirements-detectron2.txt && \
+	rm -rf "$$site/tools"
+	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
+	touch $(READY)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The figures that training ends with come last here, after the drawing.
+demo: $(READY)
+	$(BIN)/python tools/train_net.py --config-file $(DEMO).py
+	$(BIN)/python tools/demo.py --config-file $(DEMO).py --dataset shapes_val --num 12 --output $(DEMO_OUTPUT)/pictures
+	@$(BIN)/python -c "import json; \
+	rows = map(json.loads, open('$(DEMO_OUTPUT)/metrics.json')); \
+	print('mIoU on shapes_val:', round([r['sem_seg/mIoU'] for r in rows if 'sem_seg/mIoU' in r][-1], 2))"
+	@echo "pictures: $(DEMO_OUTPUT)/pictures/sheet.png"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

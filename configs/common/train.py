@@ -1,0 +1,26 @@
+"""Settings of a run. What each means: ``ifa_d2.engine.settings.TrainSettings``."""
+
+train = dict(
+    # Empty: ./output/<path of the recipe below configs/, without suffix>.
+    output_dir="",
+    init_checkpoint="",
+    max_iter=1000,
+    # Images in an iteration, over all processes.
+    batch_size=8,
+    # Below 0: another one every time.
+    seed=-1,
+    deterministic=False,
+    # "auto" is the GPU where there is one.
+    device="auto",
+    # "float16" (GPU) or "bfloat16" (GPU and CPU).
+    amp=dict(enabled=False, dtype="float16"),
+    ddp=dict(find_unused_parameters=False, fp16_compression=False),
+    clip_gradients=dict(enabled=False, clip_type="norm", clip_value=1.0, norm_type=2.0),
+    # max_to_keep counts those besides model_final and model_best; 0 keeps all.
+    checkpointer=dict(period=1000, max_to_keep=2),
+    # 0: only at the end.
+    eval_period=1000,
+    precise_bn_iters=0,
+    log_period=20,
+    cudnn_benchmark=False,
+)

@@ -1,0 +1,15 @@
+"""Implicit Feature Alignment (ECCV 2022) for Detectron2."""
+
+from importlib.util import find_spec
+
+if find_spec("detectron2") is None:
+    raise ImportError(
+        "ifa_d2 needs Detectron2: run `make setup` in the ifa_d2 repository for a pinned one, or "
+        "`python -m pip install 'git+https://github.com/facebookresearch/detectron2.git'`."
+    )
+
+from . import data, modeling
+from .config import add_ifa_config, get_config
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "add_ifa_config", "data", "get_config", "modeling"]

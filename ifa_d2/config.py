@@ -1,0 +1,81 @@
+"""Configuration: keys for yacs, and the recipes that come with the package."""
+
+from pathlib import Path
+
+from detectron2.config import CfgNode, LazyConfig
+from omegaconf import DictConfig
+
+
+def add_ifa_config(cfg: CfgNode) -> None:
+    """Add to a Detectron2 config what this project's models, data and trainer read.
+
+    ``MODEL.IFA`` holds the keyword arguments of :class:`ifa_d2.modeling.IFASemSegHead` that
+    ``MODEL.SEM_SEG_HEAD`` has no key for, under the same names.
+    """
+    # Detectron2 imports this package's configuration, not its trainer, where only a model is built.
+    from .engine.config import add_train_config
+
+    cfg.MODEL.IFA = CfgNode(
+        {
+            "HIDDEN_DIMS": [512, 256, 256],
+            "ALIGNMENT": "ifa",
+            "ENCODING": "learned",
+            "NUM_FREQUENCIES": 6,
+            "FREQUENCY_LAW": "pow2",
+            "COUPLED_FREQUENCIES": False,
+            "UNFOLD": False,
+            "LOCAL_ENSEMBLE": False,
+            "ASPP_DILATIONS": [],
+            "ASPP_DROPOUT": 0.1,
+            "OHEM_THRESHOLD": 0.7,
+            "OHEM_MIN_KEPT": 100_000,
+            "AUX_FEATURE": "",
+            "AUX_CHANNELS": 256,
+            "AUX_LOSS_WEIGHT": 0.4,
+        }
+    )
+    # Of build_ifa_resnet_backbone; the first two are named and valued as Detectron2's DeepLab has.
+    cfg.MODEL.RESNETS.STEM_TYPE = "basic"
+    cfg.MODEL.RESNETS.RES5_MULTI_GRID = [1, 1, 1]
+    cfg.MODEL.RESNETS.ZERO_INIT_RESIDUAL = True
+    add_train_config(cfg)
+
+
+def get_config_file(name: str) -> Path:
+    """The path of a recipe such as ``"camvid/ifa_r18.py"``.
+
+    Raises:
+        ValueError: no such recipe; the message lists those there are.
+    """
+    package = Path(__file__).resolve().parent
+    roots = [package.parent / "configs", package / "configs"]  # a checkout, an installed package
+    root = next((r for r in roots if (r / "common").is_dir()), roots[-1])
+    path = root / name
+    if not path.is_file() or root not in path.resolve().parents:
+        known = sorted(
+            p.relative_to(root).as_posix()
+            for p in root.rglob("*")
+            if p.suffix in (".py", ".yaml") and "common" not in p.relative_to(root).parts
+        )
+        raise ValueError(f"name must be one of {known}, got {name!r}")
+    return path
+
+
+def get_config(name: str) -> DictConfig | CfgNode:
+    """A recipe that comes with the package, such as ``"camvid/ifa_r18.py"``.
+
+    Returns:
+        The LazyConfig of a ``.py`` recipe, the yacs config of a ``.yaml`` one.
+
+    Raises:
+        ValueError: no such recipe; the message lists those there are.
+    """
+    path = get_config_file(name)
+    if path.suffix == ".py":
+        return LazyConfig.load(str(path))
+    from detectron2.config import get_cfg
+
+    cfg = get_cfg()
+    add_ifa_config(cfg)
+    cfg.merge_from_file(str(path))
+    return cfg

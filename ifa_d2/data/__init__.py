@@ -1,0 +1,21 @@
+"""Data sets, and the mapper that feeds them to a model. Importing registers the built-in ones."""
+
+from . import builtin
+from .augmentation import build_sem_seg_augmentations
+from .labels import read_label
+from .mapper import SemSegMapper
+from .registration import SemSegFolder, expand_path, register_sem_seg_folder
+from .shapes import Scene, make_scene, prepare_shapes
+
+__all__ = [
+    "Scene",
+    "SemSegFolder",
+    "SemSegMapper",
+    "build_sem_seg_augmentations",
+    "builtin",
+    "expand_path",
+    "make_scene",
+    "prepare_shapes",
+    "read_label",
+    "register_sem_seg_folder",
+]

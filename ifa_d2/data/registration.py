@@ -1,0 +1,248 @@
+"""Any folder of images and any folder of label PNGs as a Detectron2 data set."""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from matplotlib.colors import hsv_to_rgb
+from PIL import Image
+
+logger = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+_EXIF_ORIENTATION = 0x0112
+_NAMED = 5  # how many files an error lists
+
+
+def expand_path(path: str | os.PathLike[str]) -> str:
+    """`path` with `~` and environment variables filled in.
+
+    `$DETECTRON2_DATASETS` means "datasets" where it is not set, as in Detectron2. It is read at
+    each call, so that it may be set after the import.
+    """
+    text = os.fspath(path)
+    if "DETECTRON2_DATASETS" not in os.environ:
+        text = text.replace("${DETECTRON2_DATASETS}", "datasets")
+        text = text.replace("$DETECTRON2_DATASETS", "datasets")
+    return os.path.expanduser(os.path.expandvars(text))
+
+
+@dataclass(frozen=True)
+class SemSegFolder:
+    """A pair of folders that lists itself when called; what the catalog holds.
+
+    Two equal ones are the same data set. See `register_sem_seg_folder` for the fields.
+    """
+
+    name: str
+    image_root: str
+    label_root: str
+    classes: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    ignore_label: int
+    image_suffixes: tuple[str, ...]
+    label_suffix: str
+    evaluator_type: str
+    # Not compared: a config file that is loaded twice makes another function of the same text.
+    prepare: Callable[[], object] | None = field(compare=False)
+    how_to_get: str
+
+    def __call__(self) -> list[dict]:
+        """List the pictures: one dict each, sorted by name.
+
+        Returns:
+            dicts of `file_name`, `sem_seg_file_name`, `height`, `width`, `image_id` (the name below
+            the root, without suffix), and of `ignore_label` and `num_classes`, which the mapper
+            needs to read the label file right.
+
+        Raises:
+            FileNotFoundError: a root is missing or holds nothing.
+            ValueError: an image without a label, a label without an image, two images of one name,
+                or an image that cannot be opened; the message names files.
+        """
+        if self.prepare is not None:
+            self.prepare()
+        image_root, label_root = expand_path(self.image_root), expand_path(self.label_root)
+        self.write_roots()
+        images = self._list("image", image_root, self.image_suffixes)
+        labels = self._list("label", label_root, (self.label_suffix,))
+        _check_pairs(self.name, images, labels)
+        records = []
+        for stem in sorted(images):
+            height, width = _image_size(images[stem])
+            records.append(
+                {
+                    "file_name": images[stem],
+                    "sem_seg_file_name": labels[stem],
+                    "height": height,
+                    "width": width,
+                    "image_id": stem,
+                    "ignore_label": self.ignore_label,
+                    "num_classes": len(self.classes),
+                }
+            )
+        logger.info("Loaded %d images with labels of %s", len(records), self.name)
+        return records
+
+    def write_roots(self) -> None:
+        """Tell the metadata where the files are now.
+
+        Past Metadata's own setter, which allows one value for ever: `$DETECTRON2_DATASETS` may
+        have changed since the data set was registered.
+        """
+        vars(MetadataCatalog.get(self.name)).update(
+            image_root=expand_path(self.image_root), sem_seg_root=expand_path(self.label_root)
+        )
+
+    def _list(self, kind: str, root: str, suffixes: tuple[str, ...]) -> dict[str, str]:
+        """Files below a root, by their names without root and suffix."""
+        if not os.path.isdir(root):
+            hint = f" {self.how_to_get}" if self.how_to_get else ""
+            raise FileNotFoundError(
+                f"data set {self.name!r}: its {kind} folder {root!r} does not exist.{hint}"
+            )
+        found: dict[str, str] = {}
+        for folder, _, names in os.walk(root, followlinks=True):
+            for name in names:
+                suffix = next((s for s in suffixes if name.lower().endswith(s.lower())), None)
+                if suffix is None or name.startswith("."):
+                    continue
+                path = os.path.join(folder, name)
+                stem = os.path.relpath(path, root)[: -len(suffix)].replace(os.sep, "/")
+                if stem in found:
+                    raise ValueError(
+                        f"data set {self.name!r}: two {kind} files of one name, "
+                        f"{found[stem]!r} and {path!r}"
+                    )
+                found[stem] = path
+        if not found:
+            raise FileNotFoundError(
+                f"data set {self.name!r}: no {kind} file that ends in {' or '.join(suffixes)} "
+                f"in {root!r}"
+            )
+        return found
+
+
+def _check_pairs(name: str, images: dict[str, str], labels: dict[str, str]) -> None:
+    for kind, other, ours, theirs in (
+        ("image", "label", images, labels),
+        ("label", "image", labels, images),
+    ):
+        alone = [ours[stem] for stem in sorted(ours.keys() - theirs.keys())]
+        if alone:
+            more = f" and {len(alone) - _NAMED} more" if len(alone) > _NAMED else ""
+            raise ValueError(
+                f"data set {name!r}: {len(alone)} {kind} file(s) without {other}: "
+                f"{', '.join(alone[:_NAMED])}{more}"
+            )
+
+
+def _image_size(path: str) -> tuple[int, int]:
+    """(height, width) as `read_image` will return it: with the EXIF orientation applied."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"cannot read the image {path!r}: {error}") from error
+    return (width, height) if turned else (height, width)
+
+
+def default_colors(num_classes: int) -> tuple[tuple[int, int, int], ...]:
+    """RGB colours that are easy to tell apart: hues at golden-ratio steps, three brightnesses."""
+    hsv = [
+        ((0.6 + 0.6180339887 * i) % 1, (0.75, 0.55, 0.9)[i % 3], (0.9, 0.7, 0.5)[i // 3 % 3])
+        for i in range(num_classes)
+    ]
+    return tuple(tuple(round(255 * float(c)) for c in hsv_to_rgb(color)) for color in hsv)
+
+
+def register_sem_seg_folder(
+    name: str,
+    image_root: str | os.PathLike[str],
+    label_root: str | os.PathLike[str],
+    classes: Sequence[str],
+    colors: Sequence[Sequence[int]] | None = None,
+    *,
+    ignore_label: int = 255,
+    image_suffixes: str | Sequence[str] = IMAGE_SUFFIXES,
+    label_suffix: str = ".png",
+    evaluator_type: str = "sem_seg",
+    prepare: Callable[[], object] | None = None,
+    how_to_get: str = "",
+) -> None:
+    """Register a folder of images and a folder of label PNGs under a name.
+
+    An image and its label have the same path below their roots but for the suffix; sub-folders are
+    allowed. A label holds a class id a pixel, as grey values (8 or 16 bits) or palette indices.
+    Nothing is read before the data set is asked for. It may be called at the top of a config file:
+    the same call again, on another load or in another process, changes nothing.
+
+    Args:
+        name: what DATASETS.TRAIN, or a recipe, calls the data set
+        image_root: folder of the images; `~` and environment variables are filled in when listing
+        label_root: folder of the labels, same
+        classes: class names; class id = place in this list
+        colors: an (R, G, B) of 0..255 for each class, to draw with; made up if None
+        ignore_label: the value in the label files that means "no class here"
+        image_suffixes: what an image's file name ends in, e.g. ".jpg" or "_leftImg8bit.png"
+        label_suffix: what a label's file name ends in, e.g. "_gtFine_labelTrainIds.png"
+        evaluator_type: metadata for whoever chooses the evaluator
+        prepare: called before listing, for data that can make itself
+        how_to_get: a sentence for the error when a folder is missing
+
+    Raises:
+        ValueError: bad classes, colours, label or suffix; or the name is taken by something else.
+    """
+    if isinstance(classes, str) or not classes or len(set(classes)) != len(classes):
+        raise ValueError(f"classes must be a list of different names, got {classes!r}")
+    if isinstance(ignore_label, bool) or not isinstance(ignore_label, int) or ignore_label < 0:
+        raise ValueError(f"ignore_label must be an integer of at least 0, got {ignore_label!r}")
+    suffixes = (image_suffixes,) if isinstance(image_suffixes, str) else tuple(image_suffixes)
+    if not suffixes or not all(suffixes):
+        raise ValueError(f"image_suffixes must be endings of file names, got {image_suffixes!r}")
+    if not label_suffix:
+        raise ValueError("label_suffix must be an ending of file names, got an empty one")
+    folder = SemSegFolder(
+        name=name,
+        image_root=os.fspath(image_root),
+        label_root=os.fspath(label_root),
+        classes=tuple(classes),
+        colors=_check_colors(colors, len(classes)),
+        ignore_label=ignore_label,
+        image_suffixes=suffixes,
+        label_suffix=label_suffix,
+        evaluator_type=evaluator_type,
+        prepare=prepare,
+        how_to_get=how_to_get,
+    )
+    if name in DatasetCatalog:
+        if DatasetCatalog[name] == folder:
+            return
+        raise ValueError(f"name {name!r} is registered already, as another data set")
+    MetadataCatalog.get(name).set(
+        stuff_classes=list(folder.classes),
+        stuff_colors=[list(color) for color in folder.colors],
+        ignore_label=ignore_label,
+        evaluator_type=evaluator_type,
+    )
+    folder.write_roots()
+    DatasetCatalog.register(name, folder)
+
+
+def _check_colors(
+    colors: Sequence[Sequence[int]] | None, num_classes: int
+) -> tuple[tuple[int, int, int], ...]:
+    if colors is None:
+        return default_colors(num_classes)
+    checked = tuple(tuple(int(c) for c in color) for color in colors)
+    if len(checked) != num_classes:
+        raise ValueError(
+            f"colors must be one for each of {num_classes} classes, got {len(checked)}"
+        )
+    for color in checked:
+        if len(color) != 3 or not all(0 <= c <= 255 for c in color):
+            raise ValueError(f"colors must be (R, G, B) of 0..255, got {color}")
+    return checked

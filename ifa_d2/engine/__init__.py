@@ -1,0 +1,15 @@
+"""Training: one trainer for both kinds of config."""
+
+from .config import add_train_config
+from .loader import TrainingStream, build_train_loader
+from .solver import get_optimizer_params, poly_schedule
+from .trainer import Trainer
+
+__all__ = [
+    "Trainer",
+    "TrainingStream",
+    "add_train_config",
+    "build_train_loader",
+    "get_optimizer_params",
+    "poly_schedule",
+]

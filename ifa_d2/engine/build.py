@@ -1,0 +1,82 @@
+"""Model, data loaders and evaluator of a config, of either kind."""
+
+import logging
+from typing import Any
+
+from detectron2.config import CfgNode, instantiate
+from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.modeling import build_model as build_yacs_model
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ..data import SemSegMapper
+from ..evaluation import SemSegEvaluator
+from .loader import build_train_loader as build_stream_loader
+from .settings import TrainSettings, is_yacs
+
+_logger = logging.getLogger(__name__)
+
+
+def build_model(cfg: CfgNode | DictConfig) -> nn.Module:
+    """The model of a config, on its device, in training mode."""
+    if is_yacs(cfg):
+        model = build_yacs_model(cfg)
+    else:
+        model = instantiate(cfg.model).to(TrainSettings.from_config(cfg).device)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    _logger.info(f"{type(model).__name__} of {parameters / 1e6:.2f} M parameters")
+    return model
+
+
+def build_train_loader(cfg: CfgNode | DictConfig) -> DataLoader:
+    """The loader of training batches of a config."""
+    if not is_yacs(cfg):
+        return instantiate(cfg.dataloader.train)
+    return build_stream_loader(
+        get_detection_dataset_dicts(list(cfg.DATASETS.TRAIN), filter_empty=False),
+        mapper=SemSegMapper(cfg, is_train=True),
+        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        seed=cfg.SEED,
+    )
+
+
+def build_test_loader(cfg: CfgNode | DictConfig, dataset_name: str) -> DataLoader:
+    """The loader of a data set to evaluate on, one image at a time.
+
+    Raises:
+        ValueError: a LazyConfig whose test loader is of another data set.
+    """
+    if is_yacs(cfg):
+        return build_detection_test_loader(
+            cfg, dataset_name, mapper=SemSegMapper(cfg, is_train=False)
+        )
+    if dataset_name not in test_dataset_names(cfg):
+        raise ValueError(
+            f"dataset_name must be one of {test_dataset_names(cfg)}, got {dataset_name!r}"
+        )
+    return instantiate(cfg.dataloader.test)
+
+
+def build_test_mapper(cfg: CfgNode | DictConfig) -> Any:
+    """What makes the model's input of a dataset dict when testing."""
+    if is_yacs(cfg):
+        return SemSegMapper(cfg, is_train=False)
+    return instantiate(cfg.dataloader.test.mapper)
+
+
+def build_evaluator(cfg: CfgNode | DictConfig, dataset_name: str) -> DatasetEvaluator:
+    """The evaluator for a data set."""
+    if is_yacs(cfg):
+        return SemSegEvaluator(dataset_name)
+    return instantiate(cfg.dataloader.evaluator)
+
+
+def test_dataset_names(cfg: CfgNode | DictConfig) -> list[str]:
+    """Names of the data sets that a config evaluates on."""
+    if is_yacs(cfg):
+        return list(cfg.DATASETS.TEST)
+    name = OmegaConf.select(cfg, "dataloader.evaluator.dataset_name", default=None)
+    return [name] if name else []

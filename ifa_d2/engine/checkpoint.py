@@ -1,0 +1,89 @@
+"""A checkpointer that never leaves half a file and never loads nothing in silence."""
+
+import os
+import pickle
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlparse
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+
+
+class Checkpointer(DetectionCheckpointer):
+    """Detectron2's checkpointer with atomic writes and errors where it only warns.
+
+    A checkpoint appears under its name when it is complete. A file that is missing, damaged, or
+    has nothing in common with the model is an error that names it.
+    """
+
+    def save(self, name: str, *, tag: bool = True, **kwargs: Any) -> None:
+        """Write model, checkpointables and ``kwargs`` to ``<save_dir>/<name>.pth``.
+
+        Args:
+            name: of the file, without directory and suffix.
+            tag: make it the checkpoint that a resumed run continues from.
+            kwargs: more to save; tensors and plain types only, or it will not load.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        data = {"model": self.model.state_dict()}
+        data.update({key: value.state_dict() for key, value in self.checkpointables.items()})
+        data.update(kwargs)
+        path = os.path.join(self.save_dir, f"{name}.pth")
+        self.logger.info(f"Saving checkpoint to {path}")
+        temporary = f"{path}.{os.getpid()}.tmp"
+        try:
+            torch.save(data, temporary)
+            os.replace(temporary, path)
+        finally:
+            if os.path.exists(temporary):
+                os.remove(temporary)
+        if tag:
+            self.tag_last_checkpoint(os.path.basename(path))
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Note the checkpoint that a resumed run continues from, atomically."""
+        path = os.path.join(self.save_dir, "last_checkpoint")
+        temporary = f"{path}.{os.getpid()}.tmp"
+        with open(temporary, "w") as file:
+            file.write(last_filename_basename)
+        os.replace(temporary, path)
+
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
+        """Load a checkpoint; an empty path loads nothing.
+
+        Returns:
+            What the checkpoint holds besides the model and the checkpointables.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is no checkpoint, is damaged, or none of its weights is one of
+                the model's.
+        """
+        if path and not urlparse(path).scheme:
+            file = urlparse(path).path
+            if not os.path.isfile(file):
+                hint = ""
+                if self.save_dir and os.path.dirname(file) == self.save_dir:
+                    hint = f"; {os.path.join(self.save_dir, 'last_checkpoint')} may be out of date"
+                raise FileNotFoundError(f"checkpoint {file} does not exist{hint}")
+        return super().load(path, checkpointables=checkpointables)
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        try:
+            loaded = super()._load_file(filename)
+        except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError) as error:
+            raise ValueError(f"{filename} is damaged or is no checkpoint: {error}") from error
+        if not isinstance(loaded["model"], Mapping):
+            raise ValueError(f"{filename} is no checkpoint: it holds no table of weights")
+        return loaded
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        incompatible = super()._load_model(checkpoint)
+        keys = self.model.state_dict().keys()
+        absent = {*incompatible.missing_keys, *(key for key, *_ in incompatible.incorrect_shapes)}
+        if keys and not keys - absent:
+            unexpected = ", ".join(sorted(incompatible.unexpected_keys)[:5]) or "of other shapes"
+            raise ValueError(f"no weight of the checkpoint fits the model; its keys: {unexpected}")
+        return incompatible

@@ -1,0 +1,103 @@
+"""Hooks of training where Detectron2's own lose something."""
+
+import logging
+import math
+import os
+
+import torch
+from detectron2.engine import HookBase, hooks
+from detectron2.utils import comm
+
+from .checkpoint import Checkpointer
+
+_logger = logging.getLogger(__name__)
+
+
+class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
+    """Detectron2's, run by all processes, so that all their random states can be saved.
+
+    The trainer's ``gather_random_states`` is called before a checkpoint is due; only the main
+    process writes.
+    """
+
+    def after_step(self) -> None:
+        iteration = self.trainer.iter
+        if (iteration + 1) % self.period and iteration < self.trainer.max_iter - 1:
+            return
+        self.trainer.gather_random_states()
+        if comm.is_main_process():
+            self.step(iteration)
+
+
+class PeriodicWriter(hooks.PeriodicWriter):
+    """Detectron2's, with the trainer's writers, made when the first iteration is known."""
+
+    def __init__(self, period: int) -> None:
+        """
+        Args:
+            period: iterations between two times of writing.
+        """
+        super().__init__([], period)
+
+    def before_train(self) -> None:
+        """Make the writers."""
+        self._writers = self.trainer.build_writers()
+
+
+class BestCheckpointer(HookBase):
+    """Keeps the weights of the best figure so far, beside the last checkpoint.
+
+    The figure is kept in the checkpoint itself and read again by a resumed run, and the
+    checkpoint never becomes the one to resume from. Goes after the hook that evaluates, on the
+    main process.
+
+    Attributes:
+        best: the best figure so far, or None.
+    """
+
+    def __init__(
+        self, eval_period: int, checkpointer: Checkpointer, metric: str, name: str = "model_best"
+    ) -> None:
+        """
+        Args:
+            eval_period: iterations between two evaluations; 0 is only at the end.
+            checkpointer: what writes the file.
+            metric: name of the figure to maximise, as "sem_seg/mIoU".
+            name: of the file, without suffix.
+        """
+        self._period = eval_period
+        self._checkpointer = checkpointer
+        self._metric = metric
+        self._name = name
+        self.best: float | None = None
+
+    def before_train(self) -> None:
+        """Read the best figure so far, if this run is a resumed one."""
+        path = os.path.join(self._checkpointer.save_dir, f"{self._name}.pth")
+        if self.trainer.start_iter > 0 and os.path.isfile(path):
+            # Memory mapped: only the figure is wanted.
+            saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            self.best = saved.get("best_metric")
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if self._period > 0 and done % self._period == 0 and done != self.trainer.max_iter:
+            self._compare()
+
+    def after_train(self) -> None:
+        # Not after a training that failed.
+        if self.trainer.iter >= self.trainer.max_iter:
+            self._compare()
+
+    def _compare(self) -> None:
+        value, iteration = self.trainer.storage.latest().get(self._metric, (math.nan, -1))
+        if not math.isfinite(value):
+            _logger.warning(f"No {self._metric} to choose the best checkpoint by.")
+        elif self.best is None or value > self.best:
+            _logger.info(f"Best {self._metric} so far: {value:.4f}")
+            self.best = float(value)
+            self._checkpointer.save(
+                self._name, tag=False, iteration=iteration, best_metric=self.best
+            )
+        else:
+            _logger.info(f"{self._metric} {value:.4f} is not above the best, {self.best:.4f}")

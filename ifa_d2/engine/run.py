@@ -1,0 +1,263 @@
+"""From a command line to a run: config files, logs, seeds and processes."""
+
+import argparse
+import difflib
+import inspect
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from detectron2.config import CfgNode, LazyConfig, get_cfg
+from detectron2.engine import launch
+from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.logger import setup_logger
+from detectron2.utils.registry import locate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from ..config import add_ifa_config, get_config_file
+from .settings import TrainSettings, is_yacs
+
+_logger = logging.getLogger(__name__)
+
+
+def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode | DictConfig:
+    """Read a config file of either kind.
+
+    Args:
+        config_file: a path, or the name of a recipe that comes with the package
+            ("camvid/ifa_r18.py"). ``.py`` files and what a run saved of them are LazyConfigs,
+            other ``.yaml`` files yacs configs.
+        overrides: "key=value" each; for yacs also Detectron2's "KEY", "value", in turn.
+
+    Returns:
+        The config. An empty output directory is set to ./output/<name of the recipe>.
+
+    Raises:
+        ValueError: no such file, or an override of a key that does not exist.
+    """
+    path = Path(config_file)
+    if not path.is_file():
+        path = get_config_file(config_file)
+    if path.suffix not in (".py", ".yaml", ".yml"):
+        raise ValueError(f"config_file must end in .py or .yaml, got {config_file!r}")
+    if path.suffix == ".py":
+        cfg = LazyConfig.load(str(path))
+    else:
+        content = _read_yaml(path)
+        if isinstance(content, dict) and "model" in content:
+            cfg = OmegaConf.create(content, flags={"allow_objects": True})
+        else:
+            cfg = get_cfg()
+            add_ifa_config(cfg)
+            cfg.merge_from_file(str(path), allow_unsafe=False)
+    output_dir = os.path.join(".", "output", _recipe_name(path))
+    if is_yacs(cfg):
+        cfg.merge_from_list(_split_pairs(overrides))
+        cfg.OUTPUT_DIR = cfg.OUTPUT_DIR or output_dir
+        cfg.freeze()
+    else:
+        for override in overrides:
+            _check_override(cfg, override)
+        LazyConfig.apply_overrides(cfg, list(overrides))
+        cfg.train.output_dir = cfg.train.get("output_dir") or output_dir
+    return cfg
+
+
+class _NamesLoader(yaml.SafeLoader):
+    """Reads the classes and functions that a saved LazyConfig names, and calls nothing."""
+
+    def construct_name(self, name: str, node: yaml.Node) -> Any:
+        return locate(name)
+
+
+_NamesLoader.add_multi_constructor("tag:yaml.org,2002:python/name:", _NamesLoader.construct_name)
+
+
+def _read_yaml(path: Path) -> Any:
+    # Not by LazyConfig.load, which calls whatever a tag in the file asks for.
+    try:
+        return yaml.load(path.read_text(), _NamesLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no config file: {error}") from error
+
+
+def _recipe_name(path: Path) -> str:
+    """The path below the folder "configs", or the file's name, without suffix."""
+    parts = path.resolve().with_suffix("").parts
+    if "configs" in parts:
+        last = len(parts) - 1 - parts[::-1].index("configs")
+        return os.path.join(*parts[last + 1 :])
+    return parts[-1]
+
+
+def _split_pairs(overrides: Sequence[str]) -> list[str]:
+    if all("=" in override for override in overrides):
+        return [part for override in overrides for part in override.split("=", 1)]
+    if len(overrides) % 2:
+        raise ValueError(f"overrides must be KEY=value each, got {list(overrides)}")
+    return list(overrides)
+
+
+def _check_override(cfg: DictConfig, override: str) -> None:
+    """Raise unless the key exists or is an argument of what its parent calls."""
+    key = override.split("=", 1)[0]
+    if "=" not in override:
+        raise ValueError(f"overrides must be key=value each, got {override!r}")
+    node: Any = cfg
+    for part in key.split("."):
+        if isinstance(node, ListConfig) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+            continue
+        known = list(node) if isinstance(node, DictConfig) else []
+        if part in known:
+            node = None if OmegaConf.is_missing(node, part) else node[part]
+            continue
+        arguments = _arguments(node)
+        if part in arguments:
+            return
+        close = difflib.get_close_matches(part, known + arguments, n=3)
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise ValueError(f"the config has no key {key!r}: {part!r} is not there{hint}")
+
+
+def _arguments(node: Any) -> list[str]:
+    """Names of the arguments of what a node calls; none if it calls nothing."""
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        return []
+    target = node["_target_"]
+    target = locate(target) if isinstance(target, str) else target
+    return list(inspect.signature(target).parameters)
+
+
+def setup_run(cfg: CfgNode | DictConfig, *, eval_only: bool = False) -> None:
+    """Start logs, write down config and environment, seed all random numbers.
+
+    The output directory gets ``log.txt``, ``environment.txt`` and, unless ``eval_only``,
+    ``config.yaml``, which :func:`load_config` reads.
+
+    Args:
+        cfg: the config.
+        eval_only: the run does not train.
+    """
+    settings = TrainSettings.from_config(cfg)
+    settings.check_world_size(comm.get_world_size())
+    rank = comm.get_rank()
+    if comm.is_main_process():
+        os.makedirs(settings.output_dir, exist_ok=True)
+    comm.synchronize()
+    for name in ("fvcore", "detectron2", "ifa_d2"):
+        setup_logger(settings.output_dir, distributed_rank=rank, name=name)
+    if comm.is_main_process():
+        environment = os.path.join(settings.output_dir, "environment.txt")
+        _write_atomically(environment, lambda path: Path(path).write_text(collect_env_info()))
+        if not eval_only:
+            config = os.path.join(settings.output_dir, "config.yaml")
+            _write_atomically(config, lambda path: _save_config(cfg, path))
+            _logger.info(f"Config written to {config}")
+    seed = settings.seed
+    seed_all_rng(None if seed is None else seed + rank)
+    torch.backends.cudnn.benchmark = settings.cudnn_benchmark and not settings.deterministic
+    if settings.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        # A few GPU kernels have no deterministic form: those warn.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _save_config(cfg: CfgNode | DictConfig, path: str) -> None:
+    if is_yacs(cfg):
+        Path(path).write_text(cfg.dump())
+    else:
+        LazyConfig.save(cfg, path)
+
+
+def _write_atomically(path: str, write: Callable[[str], Any]) -> None:
+    temporary = f"{path}.{os.getpid()}.tmp"
+    write(temporary)
+    os.replace(temporary, path)
+
+
+def argument_parser(description: str) -> argparse.ArgumentParser:
+    """The arguments of a command that trains or evaluates, named as Detectron2's."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "--config-file",
+        required=True,
+        metavar="FILE",
+        help="a .py or .yaml file, or the name of a recipe such as shapes/ifa_r18.py",
+    )
+    parser.add_argument("--eval-only", action="store_true", help="evaluate, do not train")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue from the last checkpoint of the output directory",
+    )
+    processes = parser.add_mutually_exclusive_group()
+    processes.add_argument(
+        "--num-gpus", type=int, default=1, metavar="N", help="GPUs of each machine"
+    )
+    processes.add_argument(
+        "--num-processes", type=int, metavar="N", help="processes on the CPU, instead of GPUs"
+    )
+    parser.add_argument("--num-machines", type=int, default=1, metavar="N")
+    parser.add_argument("--machine-rank", type=int, default=0, metavar="R")
+    parser.add_argument(
+        "--dist-url",
+        default="auto",
+        help="where the processes meet, as tcp://HOST:PORT; needed with several machines",
+    )
+    parser.add_argument(
+        "opts",
+        nargs=argparse.REMAINDER,
+        metavar="key=value",
+        help="change the config: train.max_iter=100 (.py) or SOLVER.MAX_ITER=100 (.yaml)",
+    )
+    return parser
+
+
+def launch_run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
+    """Call ``main(args)`` in as many processes as the arguments, or torchrun, ask for.
+
+    Raises:
+        ValueError: more GPUs than there are, or several machines without a meeting point.
+    """
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        _join_torchrun()
+        main(args)
+        return
+    count = args.num_gpus if args.num_processes is None else args.num_processes
+    if count < 1 or args.num_machines < 1:
+        raise ValueError(f"the number of processes must be 1 or more, got {count}")
+    if args.num_machines > 1 and args.dist_url == "auto":
+        raise ValueError("dist_url must be tcp://HOST:PORT with several machines, got 'auto'")
+    if args.num_processes is not None:
+        # Inherited by the processes, which then choose the CPU's way to talk to each other.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    elif count > 1 and count > torch.cuda.device_count():
+        raise ValueError(
+            f"num_gpus is {count}, but torch sees {torch.cuda.device_count()} here: use "
+            "num_processes for processes on the CPU"
+        )
+    launch(
+        main,
+        count,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+    )
+
+
+def _join_torchrun() -> None:
+    """Join the processes that torchrun has started."""
+    gpus = torch.cuda.is_available()
+    if gpus:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    torch.distributed.init_process_group("nccl" if gpus else "gloo")
+    comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))

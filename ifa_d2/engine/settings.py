@@ -1,0 +1,189 @@
+"""What a run needs to know besides its model, data and optimiser, for both kinds of config."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from omegaconf import DictConfig, OmegaConf
+
+_AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def is_yacs(cfg: CfgNode | DictConfig) -> bool:
+    """True for a yacs config, False for a LazyConfig; ValueError for anything else."""
+    if isinstance(cfg, CfgNode):
+        return True
+    if isinstance(cfg, DictConfig):
+        return False
+    raise ValueError(f"cfg must be a CfgNode or a DictConfig, got {type(cfg).__name__}")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Settings of a run, read from ``cfg.train`` of a LazyConfig or from a yacs config.
+
+    Attributes:
+        output_dir: where checkpoints, metrics and logs go.
+        init_checkpoint: weights to start from, a path or an address; empty starts from scratch.
+        max_iter: iterations of the whole training.
+        batch_size: images in an iteration, over all processes.
+        seed: of all random numbers; None draws one.
+        deterministic: let torch choose deterministic kernels.
+        device: "cpu" or "cuda".
+        amp_dtype: floating point type of autocast; None trains in float32.
+        find_unused_parameters, fp16_compression: of DistributedDataParallel.
+        checkpoint_period: iterations between two checkpoints.
+        checkpoints_to_keep: how many of those to keep; None keeps all.
+        eval_period: iterations between two evaluations; 0 evaluates only at the end.
+        log_period: iterations between two lines of the log.
+        precise_bn_iters: batches to estimate BatchNorm statistics from before an evaluation; 0
+            leaves the running averages.
+        cudnn_benchmark: let cuDNN choose kernels by timing them.
+    """
+
+    output_dir: str
+    init_checkpoint: str
+    max_iter: int
+    batch_size: int
+    seed: int | None
+    deterministic: bool
+    device: str
+    amp_dtype: torch.dtype | None
+    find_unused_parameters: bool
+    fp16_compression: bool
+    checkpoint_period: int
+    checkpoints_to_keep: int | None
+    eval_period: int
+    log_period: int
+    precise_bn_iters: int
+    cudnn_benchmark: bool
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode | DictConfig) -> "TrainSettings":
+        """Read and check the settings.
+
+        Raises:
+            ValueError: a setting out of its range, named as the config names it.
+        """
+        values = _from_yacs(cfg) if is_yacs(cfg) else _from_lazy(cfg)
+        names = _YACS_NAMES if is_yacs(cfg) else _LAZY_NAMES
+        for key in ("max_iter", "batch_size", "checkpoint_period", "log_period"):
+            if not (isinstance(values[key], int) and values[key] > 0):
+                name = names[key]
+                raise ValueError(f"{name} must be a positive whole number, got {values[key]!r}")
+        for key in ("eval_period", "checkpoints_to_keep", "precise_bn_iters"):
+            if not (isinstance(values[key], int) and values[key] >= 0):
+                name = names[key]
+                raise ValueError(f"{name} must be 0 or a whole number above, got {values[key]!r}")
+        values["checkpoints_to_keep"] = values["checkpoints_to_keep"] or None
+        values["seed"] = None if values["seed"] is None or values["seed"] < 0 else values["seed"]
+        values["device"] = _device(values["device"], names["device"])
+        enabled, dtype = values.pop("amp_enabled"), values["amp_dtype"]
+        values["amp_dtype"] = _amp_dtype(dtype, values["device"], names) if enabled else None
+        return cls(**values)
+
+    def check_world_size(self, world_size: int) -> None:
+        """Raise a ValueError unless the batch divides evenly among ``world_size`` processes."""
+        if self.batch_size % world_size:
+            raise ValueError(
+                f"the total batch size ({self.batch_size}) must be a multiple of the number of "
+                f"processes ({world_size})"
+            )
+
+
+_LAZY_NAMES = {
+    "max_iter": "train.max_iter",
+    "batch_size": "train.batch_size",
+    "device": "train.device",
+    "amp_dtype": "train.amp.dtype",
+    "checkpoint_period": "train.checkpointer.period",
+    "checkpoints_to_keep": "train.checkpointer.max_to_keep",
+    "eval_period": "train.eval_period",
+    "log_period": "train.log_period",
+    "precise_bn_iters": "train.precise_bn_iters",
+}
+_YACS_NAMES = {
+    "max_iter": "SOLVER.MAX_ITER",
+    "batch_size": "SOLVER.IMS_PER_BATCH",
+    "device": "MODEL.DEVICE",
+    "amp_dtype": "SOLVER.AMP.DTYPE",
+    "checkpoint_period": "SOLVER.CHECKPOINT_PERIOD",
+    "checkpoints_to_keep": "SOLVER.CHECKPOINTS_TO_KEEP",
+    "eval_period": "TEST.EVAL_PERIOD",
+    "log_period": "SOLVER.LOG_PERIOD",
+    "precise_bn_iters": "TEST.PRECISE_BN.NUM_ITER",
+}
+
+
+def _from_lazy(cfg: DictConfig) -> dict[str, Any]:
+    # A user's own recipe may leave out what it does not care about.
+    def get(key: str, default: Any) -> Any:
+        value = OmegaConf.select(cfg, f"train.{key}", default=default)
+        return default if value is None else value
+
+    return {
+        "output_dir": get("output_dir", ""),
+        "init_checkpoint": get("init_checkpoint", ""),
+        "max_iter": cfg.train.max_iter,
+        "batch_size": cfg.train.batch_size,
+        "seed": get("seed", -1),
+        "deterministic": get("deterministic", False),
+        "device": get("device", "auto"),
+        "amp_enabled": get("amp.enabled", False),
+        "amp_dtype": get("amp.dtype", "float16"),
+        "find_unused_parameters": get("ddp.find_unused_parameters", False),
+        "fp16_compression": get("ddp.fp16_compression", False),
+        "checkpoint_period": get("checkpointer.period", 5000),
+        "checkpoints_to_keep": get("checkpointer.max_to_keep", 0),
+        "eval_period": get("eval_period", 0),
+        "log_period": get("log_period", 20),
+        "precise_bn_iters": get("precise_bn_iters", 0),
+        "cudnn_benchmark": get("cudnn_benchmark", False),
+    }
+
+
+def _from_yacs(cfg: CfgNode) -> dict[str, Any]:
+    precise_bn = cfg.TEST.PRECISE_BN
+    return {
+        "output_dir": cfg.OUTPUT_DIR,
+        "init_checkpoint": cfg.MODEL.WEIGHTS,
+        "max_iter": cfg.SOLVER.MAX_ITER,
+        "batch_size": cfg.SOLVER.IMS_PER_BATCH,
+        "seed": cfg.SEED,
+        "deterministic": cfg.SOLVER.DETERMINISTIC,
+        "device": cfg.MODEL.DEVICE,
+        "amp_enabled": cfg.SOLVER.AMP.ENABLED,
+        "amp_dtype": cfg.SOLVER.AMP.DTYPE,
+        "find_unused_parameters": cfg.SOLVER.DDP.FIND_UNUSED_PARAMETERS,
+        "fp16_compression": cfg.SOLVER.DDP.FP16_COMPRESSION,
+        "checkpoint_period": cfg.SOLVER.CHECKPOINT_PERIOD,
+        "checkpoints_to_keep": cfg.SOLVER.CHECKPOINTS_TO_KEEP,
+        "eval_period": cfg.TEST.EVAL_PERIOD,
+        "log_period": cfg.SOLVER.LOG_PERIOD,
+        "precise_bn_iters": precise_bn.NUM_ITER if precise_bn.ENABLED else 0,
+        "cudnn_benchmark": cfg.CUDNN_BENCHMARK,
+    }
+
+
+def _device(device: str, name: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        kind = ""
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"{name} must be auto, cpu or cuda, got {device!r}")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"{name} is {device!r}, but torch sees no GPU here: use cpu")
+    return device
+
+
+def _amp_dtype(dtype: str, device: str, names: dict[str, str]) -> torch.dtype:
+    name = names["amp_dtype"]
+    if dtype not in _AMP_DTYPES:
+        raise ValueError(f"{name} must be one of {sorted(_AMP_DTYPES)}, got {dtype!r}")
+    if dtype == "float16" and not device.startswith("cuda"):
+        raise ValueError(f"{name} float16 needs a GPU: use bfloat16 on the CPU")
+    return _AMP_DTYPES[dtype]

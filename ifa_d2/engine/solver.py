@@ -1,0 +1,146 @@
+"""Optimiser and learning rate schedule, for both kinds of config."""
+
+import copy
+from functools import partial
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, get_cfg, instantiate
+from detectron2.solver import LRMultiplier, build_lr_scheduler
+from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
+from detectron2.solver.lr_scheduler import LRScheduler, WarmupParamScheduler
+from fvcore.common.param_scheduler import ParamScheduler, PolynomialDecayParamScheduler
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from .settings import is_yacs
+
+
+def _lr_factor(parameter_name: str, *, head_lr_factor: float, backbone_prefix: str) -> float:
+    return 1.0 if parameter_name.startswith(backbone_prefix) else head_lr_factor
+
+
+def get_optimizer_params(
+    model: nn.Module,
+    base_lr: float,
+    *,
+    head_lr_factor: float = 1.0,
+    backbone_prefix: str = "backbone.",
+    weight_decay_norm: float | None = None,
+    weight_decay_bias: float | None = None,
+    bias_lr_factor: float = 1.0,
+) -> list[dict[str, Any]]:
+    """Parameter groups of an optimiser, with a rate of its own for what is not the backbone.
+
+    Args:
+        model: whose parameters to group.
+        base_lr: learning rate of the backbone.
+        head_lr_factor: learning rate of all other parameters, times ``base_lr``.
+        backbone_prefix: how the names of the backbone's parameters begin. With a feature pyramid
+            "backbone.bottom_up." counts the pyramid's own layers among the others.
+        weight_decay_norm: weight decay of normalisation layers; None is the optimiser's.
+        weight_decay_bias: weight decay of biases; None is the optimiser's.
+        bias_lr_factor: learning rate of biases, times ``base_lr``.
+
+    Raises:
+        ValueError: ``head_lr_factor`` is not positive.
+    """
+    if head_lr_factor <= 0:
+        raise ValueError(f"head_lr_factor must be positive, got {head_lr_factor}")
+    return get_default_optimizer_params(
+        model,
+        base_lr=base_lr,
+        weight_decay_norm=weight_decay_norm,
+        weight_decay_bias=weight_decay_bias,
+        bias_lr_factor=bias_lr_factor,
+        lr_factor_func=partial(
+            _lr_factor, head_lr_factor=head_lr_factor, backbone_prefix=backbone_prefix
+        ),
+    )
+
+
+def poly_schedule(
+    *,
+    max_iter: int,
+    power: float = 0.9,
+    warmup_iters: int = 0,
+    warmup_factor: float = 0.001,
+    warmup_method: str = "linear",
+) -> ParamScheduler:
+    """The factor ``(1 - iteration / max_iter) ** power`` on the learning rate.
+
+    Args:
+        max_iter: iterations of the whole training.
+        power: exponent of the decay.
+        warmup_iters: iterations that lead up to that curve, ``max_iter`` at most; 0 starts on it.
+        warmup_factor: where the warm-up starts.
+        warmup_method: "linear" or "constant".
+
+    Returns:
+        A function of the fraction of training that is done, [0, 1].
+
+    Raises:
+        ValueError: ``warmup_iters`` is negative.
+    """
+    if warmup_iters < 0:
+        raise ValueError(f"warmup_iters must be 0 or more, got {warmup_iters}")
+    poly = PolynomialDecayParamScheduler(base_value=1.0, power=power)
+    if warmup_iters == 0:
+        return poly
+    length = min(warmup_iters / max_iter, 1.0)
+    return WarmupParamScheduler(poly, warmup_factor, length, warmup_method)
+
+
+def build_optimizer(cfg: CfgNode | DictConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser of either kind of config, with gradient clipping where it is enabled."""
+    if is_yacs(cfg):
+        solver = cfg.SOLVER
+        params = get_optimizer_params(
+            model,
+            solver.BASE_LR,
+            head_lr_factor=solver.HEAD_LR_FACTOR,
+            weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+            weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+            bias_lr_factor=solver.BIAS_LR_FACTOR,
+        )
+        options: dict[str, Any] = {"lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY}
+        if solver.OPTIMIZER == "SGD":
+            options.update(momentum=solver.MOMENTUM, nesterov=solver.NESTEROV)
+            optimizer = torch.optim.SGD(params, **options)
+        elif solver.OPTIMIZER == "AdamW":
+            optimizer = torch.optim.AdamW(params, **options)
+        else:
+            raise ValueError(f"SOLVER.OPTIMIZER must be SGD or AdamW, got {solver.OPTIMIZER!r}")
+        return maybe_add_gradient_clipping(cfg, optimizer)
+    # A copy, because a config that holds a model cannot be saved any more.
+    optimizer_cfg = copy.deepcopy(cfg.optimizer)
+    optimizer_cfg.params.model = model
+    return maybe_add_gradient_clipping(_clipping_config(cfg), instantiate(optimizer_cfg))
+
+
+def _clipping_config(cfg: DictConfig) -> CfgNode:
+    clipping = OmegaConf.select(cfg, "train.clip_gradients", default=None) or {}
+    node = get_cfg()
+    for key, value in clipping.items():
+        if key.upper() not in node.SOLVER.CLIP_GRADIENTS:
+            allowed = sorted(name.lower() for name in node.SOLVER.CLIP_GRADIENTS)
+            raise ValueError(f"train.clip_gradients has no key {key!r}, only {allowed}")
+        node.SOLVER.CLIP_GRADIENTS[key.upper()] = value
+    return node
+
+
+def build_scheduler(cfg: CfgNode | DictConfig, optimizer: torch.optim.Optimizer) -> LRScheduler:
+    """The learning rate schedule of either kind of config, stepped every iteration."""
+    if not is_yacs(cfg):
+        return LRMultiplier(optimizer, instantiate(cfg.lr_multiplier), cfg.train.max_iter)
+    solver = cfg.SOLVER
+    if solver.LR_SCHEDULER_NAME != "WarmupPolyLR":
+        return build_lr_scheduler(cfg, optimizer)
+    schedule = poly_schedule(
+        max_iter=solver.MAX_ITER,
+        power=solver.POLY_LR_POWER,
+        warmup_iters=solver.WARMUP_ITERS,
+        warmup_factor=solver.WARMUP_FACTOR,
+        warmup_method=solver.WARMUP_METHOD,
+    )
+    return LRMultiplier(optimizer, schedule, solver.MAX_ITER)

@@ -1,0 +1,270 @@
+"""One trainer for LazyConfig recipes and yacs configs."""
+
+import logging
+import os
+import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model, hooks
+from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format
+from detectron2.evaluation.testing import verify_results
+from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
+from fvcore.nn.precise_bn import get_bn_modules
+from omegaconf import DictConfig
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from ..evaluation import per_class_table
+from . import build
+from .checkpoint import Checkpointer
+from .hooks import BestCheckpointer, PeriodicCheckpointer, PeriodicWriter
+from .random_state import gather_random_states, preserved_random_state, set_random_state
+from .settings import TrainSettings, is_yacs
+from .solver import build_optimizer, build_scheduler
+from .step import build_step_trainer
+from .writers import build_writers
+
+_logger = logging.getLogger(__name__)
+BEST_METRIC = "sem_seg/mIoU"
+
+
+class Trainer(DefaultTrainer):
+    """Detectron2's ``DefaultTrainer`` for either kind of config.
+
+    All that depends on the kind is in the ``build_*`` methods, which a subclass may override as
+    those of ``DefaultTrainer``, and in :class:`TrainSettings`. A resumed run continues the weights,
+    the optimiser, the schedule, the random numbers and the place in the data, and so equals the
+    run that was not interrupted.
+
+    Attributes:
+        cfg: the config.
+        settings: its settings of the run.
+    """
+
+    def __init__(self, cfg: CfgNode | DictConfig) -> None:
+        """
+        Args:
+            cfg: the config; it is not changed.
+
+        Raises:
+            ValueError: a setting that is out of its range, or a batch that does not divide evenly
+                among the processes.
+        """
+        TrainerBase.__init__(self)
+        if is_yacs(cfg):
+            cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        self.cfg = cfg
+        self.settings = settings = TrainSettings.from_config(cfg)
+        settings.check_world_size(comm.get_world_size())
+        os.makedirs(settings.output_dir, exist_ok=True)
+
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        data_loader = self.build_train_loader(cfg)
+        model = create_ddp_model(
+            model,
+            device_ids=[comm.get_local_rank()] if settings.device.startswith("cuda") else None,
+            broadcast_buffers=False,
+            find_unused_parameters=settings.find_unused_parameters,
+            fp16_compression=settings.fp16_compression,
+        )
+        self._trainer = build_step_trainer(
+            model,
+            data_loader,
+            optimizer,
+            device=settings.device,
+            amp_dtype=settings.amp_dtype,
+        )
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = Checkpointer(model, settings.output_dir, trainer=weakref.proxy(self))
+        self.start_iter = 0
+        self.max_iter = settings.max_iter
+        self._random_states: list[dict[str, Any]] = []
+        self._last_eval_results: dict[str, Any] = {}
+        self.register_hooks(self.build_hooks())
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Continue from the last checkpoint of the output directory, or load initial weights.
+
+        Args:
+            resume: continue, if the output directory has a checkpoint; the initial weights are
+                then not looked at. Otherwise training starts at iteration 0.
+
+        Raises:
+            FileNotFoundError: a file to load does not exist.
+            ValueError: it is damaged, or fits nothing of the model.
+        """
+        self.checkpointer.resume_or_load(self.settings.init_checkpoint, resume=resume)
+        if resume and self.checkpointer.has_checkpoint():
+            self.start_iter = self.iter + 1
+        elif resume:
+            _logger.info(f"No checkpoint in {self.settings.output_dir}: starting at iteration 0")
+
+    def train(self) -> dict[str, Any]:
+        """Train from ``start_iter`` to ``max_iter``.
+
+        Returns:
+            The figures of the last evaluation; empty but on the main process.
+        """
+        stream = getattr(self.data_loader, "dataset", None)
+        if hasattr(stream, "enter"):
+            stream.enter(self.start_iter, stream.seed)
+        elif self.start_iter > 0:
+            _logger.warning("The training data begin anew: their loader cannot be positioned.")
+        if self.start_iter > 0:
+            self._restore_random_state()
+        TrainerBase.train(self, self.start_iter, self.max_iter)
+        expected = self.cfg.TEST.EXPECTED_RESULTS if is_yacs(self.cfg) else ()
+        if len(expected) and comm.is_main_process():
+            verify_results(self.cfg, self._last_eval_results)
+        return self._last_eval_results
+
+    def gather_random_states(self) -> None:
+        """Take note of the random states of all processes for the next checkpoint."""
+        self._random_states = gather_random_states()
+
+    def _restore_random_state(self) -> None:
+        if len(self._random_states) == comm.get_world_size():
+            set_random_state(self._random_states[comm.get_rank()])
+        else:
+            _logger.warning(
+                f"The checkpoint is of {len(self._random_states)} processes, not of "
+                f"{comm.get_world_size()}: random numbers begin anew."
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state that a resumed run needs besides the weights."""
+        state = super().state_dict()
+        state["random_states"] = self._random_states
+        stream = getattr(self.data_loader, "dataset", None)
+        if hasattr(stream, "enter"):
+            state["data_seed"] = stream.seed
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave."""
+        super().load_state_dict(state_dict)
+        self._random_states = state_dict.get("random_states", [])
+        stream = getattr(self.data_loader, "dataset", None)
+        if hasattr(stream, "enter") and "data_seed" in state_dict:
+            stream.enter(0, state_dict["data_seed"])
+
+    def build_hooks(self) -> list[HookBase | None]:
+        """Timing, schedule, checkpoints, evaluation, the best checkpoint and writers."""
+        settings = self.settings
+        main = comm.is_main_process()
+        ret: list[HookBase | None] = [hooks.IterationTimer(), hooks.LRScheduler()]
+        if settings.precise_bn_iters and get_bn_modules(self.model):
+            loader = self.build_train_loader(self.cfg)
+            iters = settings.precise_bn_iters
+            ret.append(hooks.PreciseBN(settings.eval_period, self.model, loader, iters))
+        ret += [
+            PeriodicCheckpointer(
+                self.checkpointer,
+                settings.checkpoint_period,
+                max_to_keep=settings.checkpoints_to_keep,
+            ),
+            # After the checkpoint, which is there to look into should this fail.
+            hooks.EvalHook(settings.eval_period, self._evaluate),
+        ]
+        if main:
+            ret += [
+                BestCheckpointer(settings.eval_period, self.checkpointer, BEST_METRIC),
+                PeriodicWriter(settings.log_period),
+            ]
+        return ret
+
+    def _evaluate(self) -> dict[str, Any]:
+        model = self.model
+        if isinstance(model, DistributedDataParallel):
+            model = model.module
+        # Running statistics are the main process's in the checkpoint, so here as well.
+        if comm.get_world_size() > 1:
+            for buffer in model.buffers():
+                torch.distributed.broadcast(buffer, 0)
+        with preserved_random_state():
+            self._last_eval_results = self.test(self.cfg, model)
+        self.gather_random_states()
+        return self._last_eval_results
+
+    def build_writers(self) -> list[EventWriter]:
+        """The terminal's, metrics.json and TensorBoard; made when the first iteration is known."""
+        return build_writers(self.settings.output_dir, self.start_iter, self.max_iter)
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode | DictConfig) -> nn.Module:
+        """The model, on its device."""
+        return build.build_model(cfg)
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode | DictConfig, model: nn.Module) -> torch.optim.Optimizer:
+        """The optimiser."""
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(
+        cls, cfg: CfgNode | DictConfig, optimizer: torch.optim.Optimizer
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """The learning rate schedule."""
+        return build_scheduler(cfg, optimizer)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode | DictConfig) -> DataLoader:
+        """The loader of training batches."""
+        return build.build_train_loader(cfg)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode | DictConfig, dataset_name: str) -> DataLoader:
+        """The loader of a data set to evaluate on."""
+        return build.build_test_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode | DictConfig, dataset_name: str) -> DatasetEvaluator:
+        """The evaluator for a data set."""
+        return build.build_evaluator(cfg, dataset_name)
+
+    @classmethod
+    def test(
+        cls,
+        cfg: CfgNode | DictConfig,
+        model: nn.Module,
+        evaluators: Sequence[DatasetEvaluator] | DatasetEvaluator | None = None,
+    ) -> dict[str, Any]:
+        """Evaluate a model on the config's data sets and log its figures.
+
+        Args:
+            cfg: the config.
+            model: with the weights to evaluate.
+            evaluators: one for each data set; None builds them.
+
+        Returns:
+            Task to figure to value; with several data sets, all that by data set name. Empty but
+            on the main process.
+
+        Raises:
+            ValueError: the number of evaluators is not that of data sets.
+        """
+        names = build.test_dataset_names(cfg)
+        if isinstance(evaluators, DatasetEvaluator):
+            evaluators = [evaluators]
+        if evaluators is None:
+            evaluators = [cls.build_evaluator(cfg, name) for name in names]
+        if len(evaluators) != len(names):
+            raise ValueError(f"evaluators must be one for each of {names}, got {len(evaluators)}")
+        results: dict[str, Any] = OrderedDict()
+        for name, evaluator in zip(names, evaluators, strict=True):
+            loader = cls.build_test_loader(cfg, name)
+            results[name] = inference_on_dataset(model, loader, evaluator)
+            if comm.is_main_process() and "sem_seg" in results[name]:
+                classes = MetadataCatalog.get(name).stuff_classes
+                table = per_class_table(results[name]["sem_seg"], classes)
+                _logger.info(f"Evaluation on {name}:\n{table}")
+                print_csv_format(results[name])
+        return next(iter(results.values())) if len(results) == 1 else results

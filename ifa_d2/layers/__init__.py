@@ -1,0 +1,36 @@
+"""Tensor code of implicit feature alignment; nothing here knows Detectron2."""
+
+from .alignment import ImplicitAlignment
+from .mlp import fold_norm, is_foldable
+from .position import ENCODINGS, FREQUENCY_LAWS, PositionEncoding
+from .queries import (
+    Axis,
+    FreeAxis,
+    GridAxis,
+    GridQuery,
+    PointQuery,
+    Query,
+    Taps,
+    check_coordinates,
+    coordinate_taps,
+)
+from .textbook import textbook_alignment
+
+__all__ = [
+    "ENCODINGS",
+    "FREQUENCY_LAWS",
+    "Axis",
+    "FreeAxis",
+    "GridAxis",
+    "GridQuery",
+    "ImplicitAlignment",
+    "PointQuery",
+    "PositionEncoding",
+    "Query",
+    "Taps",
+    "check_coordinates",
+    "coordinate_taps",
+    "fold_norm",
+    "is_foldable",
+    "textbook_alignment",
+]

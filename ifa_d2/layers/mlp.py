@@ -1,0 +1,124 @@
+"""A multi-layer perceptron that is applied at each query alone, and its folding for inference."""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NormFactory = Callable[[int], nn.Module | None]
+
+
+class PointwiseLayer(nn.Conv2d):
+    """1x1 convolution with bias, norm, ReLU.
+
+    GroupNorm is taken over the channels of each query alone: over the whole map, the value at a
+    point would depend on which other points are asked.
+
+    Args:
+        in_channels, out_channels: sizes.
+        norm: called with ``out_channels`` to make the norm; None (or a result of None) for none.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, norm: NormFactory | None) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=1)
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(self.bias)
+        self.norm = norm(out_channels) if norm is not None else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activate(super().forward(x))
+
+    def activate(self, x: Tensor) -> Tensor:
+        """Norm and ReLU of pre-activations (B, C, H, W), which may be overwritten."""
+        if isinstance(self.norm, nn.GroupNorm):
+            rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+            b, c, h, w = x.shape
+            x = self.norm(rows).view(b, h, w, c).permute(0, 3, 1, 2)
+        elif self.norm is not None:
+            x = self.norm(x)
+        return F.relu_(x)
+
+    @property
+    def foldable(self) -> bool:
+        """See :func:`is_foldable`."""
+        return is_foldable(self.norm)
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight (out, in, 1, 1) and bias (out,) of the convolution and its norm in one."""
+        return fold_norm(self.weight, self.bias, self.norm)
+
+
+def is_foldable(norm: nn.Module | None) -> bool:
+    """Whether a norm is, as it stands, a fixed scale and shift a channel (or absent)."""
+    if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+        return not norm.training and norm.running_mean is not None
+    return norm is None or hasattr(norm, "running_mean")  # frozen batch norm
+
+
+def fold_norm(
+    weight: Tensor, bias: Tensor | None, norm: nn.Module | None
+) -> tuple[Tensor, Tensor | None]:
+    """Weight (out, in, kh, kw) and bias (out,) of a convolution and a foldable norm in one."""
+    if norm is None:
+        return weight, bias
+    scale = (norm.running_var + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight
+    shift = -norm.running_mean if bias is None else bias - norm.running_mean
+    shift = shift * scale
+    if norm.bias is not None:
+        shift = shift + norm.bias
+    return weight * scale[:, None, None, None], shift
+
+
+class PointwiseMLP(nn.Module):
+    """Hidden layers, one after the other.
+
+    Args:
+        in_channels: size of the input.
+        hidden_dims: sizes of the layers, at least one.
+        norm: see :class:`PointwiseLayer`.
+
+    Raises:
+        ValueError: no layer, or a layer without channels.
+    """
+
+    def __init__(
+        self, in_channels: int, hidden_dims: Sequence[int], norm: NormFactory | None = None
+    ) -> None:
+        super().__init__()
+        if not hidden_dims or min(hidden_dims) < 1:
+            raise ValueError(
+                f"hidden_dims must be one or more positive sizes, got {tuple(hidden_dims)}"
+            )
+        sizes = [in_channels, *hidden_dims]
+        self.layers = nn.ModuleList(
+            PointwiseLayer(a, b, norm) for a, b in itertools.pairwise(sizes)
+        )
+
+    @property
+    def foldable(self) -> bool:
+        """Whether every layer is."""
+        return all(layer.foldable for layer in self.layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, hidden_dims[-1], H, W)."""
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def forward_tail(self, x: Tensor) -> Tensor:
+        """As forward, from the first layer's pre-activations, which may be overwritten."""
+        x = self.layers[0].activate(x)
+        for layer in self.layers[1:]:
+            x = layer(x)
+        return x
+
+
+def apply_folded(x: Tensor, weights: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """ReLU, then folded layers with ReLU between them; ``x`` (B, C, H, W) is overwritten."""
+    for weight, bias in weights:
+        x = F.conv2d(torch.relu_(x), weight, bias)
+    return x

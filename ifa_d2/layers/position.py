@@ -1,0 +1,127 @@
+"""Position encoding of the offset between a query and a feature cell (paper, Sec. 3.3, Eq. 2).
+
+Shape legend: F frequencies an axis, S any shape of queries.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+ENCODINGS = ("none", "coord", "sine", "cosine", "fixed", "learned")
+FREQUENCY_LAWS = ("pow2", "2exp")
+
+
+def initial_frequencies(num_frequencies: int, law: str = "pow2") -> Tensor:
+    """(F,) angular frequencies, in radians a half cell.
+
+    Args:
+        num_frequencies: F, at least 1.
+        law: ``"pow2"``, from 1 to 64 in equal ratios, as the authors' code has it; ``"2exp"``, the
+            paper text's ``2 e^l`` for ``l = 1..F``.
+
+    Raises:
+        ValueError: an unknown law, or fewer than one frequency.
+    """
+    if num_frequencies < 1:
+        raise ValueError(f"num_frequencies must be at least 1, got {num_frequencies}")
+    if law == "pow2":
+        return 2.0 ** torch.linspace(0, 6, num_frequencies)
+    if law == "2exp":
+        return 2 * math.e ** torch.arange(1.0, num_frequencies + 1)
+    raise ValueError(f"frequency_law must be one of {FREQUENCY_LAWS}, got {law!r}")
+
+
+class PositionEncoding(nn.Module):
+    """Features of an offset ``(dy, dx)`` in half cells.
+
+    The values are, in this order, ``dy, dx``, sines, cosines; sines (and cosines) first of y's
+    frequencies, then of x's. The encodings are those of the paper's Table 4:
+
+    - ``none``: no value at all
+    - ``coord``: the offset alone
+    - ``sine``, ``cosine``: the offset and one of the two functions, at fixed frequencies
+    - ``fixed``, ``learned``: the offset and both, at fixed or learned frequencies
+
+    Args:
+        encoding: one of the above.
+        num_frequencies: F, an axis.
+        frequency_law: see :func:`initial_frequencies`.
+        coupled: frequencies are the rows of a (2F, 2) matrix that acts on ``(dy, dx)`` together (as
+            the authors' code can learn it), instead of F for y and F for x.
+
+    Raises:
+        ValueError: an unknown encoding or law, or ``coupled`` with frequencies that are not
+            learned.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoding: str = "learned",
+        num_frequencies: int = 6,
+        frequency_law: str = "pow2",
+        coupled: bool = False,
+    ) -> None:
+        super().__init__()
+        if encoding not in ENCODINGS:
+            raise ValueError(f"encoding must be one of {ENCODINGS}, got {encoding!r}")
+        if coupled and encoding != "learned":
+            raise ValueError(f"coupled frequencies need encoding 'learned', got {encoding!r}")
+        self.encoding = encoding
+        self.coupled = coupled
+        self.functions = {"sine": (torch.sin,), "cosine": (torch.cos,)}.get(
+            encoding, (torch.sin, torch.cos) if encoding in ("fixed", "learned") else ()
+        )
+        self.num_frequencies = num_frequencies if self.functions else 0
+        frequencies = None
+        if self.functions:
+            values = initial_frequencies(num_frequencies, frequency_law)
+            frequencies = torch.stack([values, values], dim=1)  # (F, 2): y, x
+            if coupled:
+                frequencies = torch.cat(
+                    [frequencies * torch.eye(2)[i] for i in range(2)]
+                )  # (2F, 2)
+        if encoding == "learned":
+            self.frequencies = nn.Parameter(frequencies)
+        else:
+            self.register_buffer("frequencies", frequencies, persistent=False)
+
+    @property
+    def num_features(self) -> int:
+        """How many values an offset becomes."""
+        if self.encoding == "none":
+            return 0
+        return 2 + 2 * self.num_frequencies * len(self.functions)
+
+    def axis_columns(self, axis: int) -> list[int]:
+        """Which of the values depend on the offset along ``axis`` (0 is y, 1 is x) alone."""
+        if self.encoding == "none":
+            return []
+        count = self.num_frequencies
+        starts = [2 + (2 * k + axis) * count for k in range(len(self.functions))]
+        return [axis, *(start + i for start in starts for i in range(count))]
+
+    def encode_axis(self, offset: Tensor, axis: int) -> Tensor:
+        """The values of :meth:`axis_columns`: offsets (*S,) to (*S, 1 + F * functions)."""
+        if self.encoding == "none":
+            return offset.new_zeros((*offset.shape, 0))
+        parts = [offset[..., None]]
+        if self.functions:
+            angle = offset[..., None] * self.frequencies[:, axis].to(offset.dtype)
+            parts += [function(angle) for function in self.functions]
+        return torch.cat(parts, dim=-1)
+
+    def forward(self, dy: Tensor, dx: Tensor) -> Tensor:
+        """All values of offsets (*S,) and (*S,): (*S, num_features)."""
+        offset = torch.stack([dy, dx], dim=-1)  # (*S, 2)
+        if self.encoding == "none":
+            return offset[..., :0]
+        if not self.functions:
+            return offset
+        frequencies = self.frequencies.to(offset.dtype)
+        if self.coupled:
+            angle = offset @ frequencies.t()  # (*S, 2F)
+        else:
+            angle = (offset[..., None, :] * frequencies).transpose(-1, -2).flatten(-2)  # (*S, 2F)
+        return torch.cat([offset, *(function(angle) for function in self.functions)], dim=-1)

@@ -1,0 +1,237 @@
+"""Where a field is asked, and which feature cells answer.
+
+Image coordinates run from 0 (the top or left border) to 1 (the bottom or right border); axis order
+is (y, x) throughout. A level of ``m`` cells along an axis has its cell centres at ``(i + 0.5) /
+m``. Offsets from a cell centre are measured in half cells, so a cell spans -1..1 (paper, Sec. 3.3:
+``x_q - x*``).
+
+Shape legend: B batch, P points, n queries along one axis, m cells along one axis,
+T taps (cells that answer one query along one axis: 1, or 2 with the local ensemble).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Taps:
+    """The cells that answer queries along one axis.
+
+    Attributes:
+        cells: (T, ...) int64 cell indices.
+        offsets: (T, ...) float64 offsets of the queries from those cells' centres, in half cells.
+        weights: (T, ...) float64 weights that sum to 1 over T; None for a single tap.
+        identity: query ``j`` sits at the centre of cell ``cells[0, 0] + j``, for all ``j``.
+    """
+
+    cells: Tensor
+    offsets: Tensor
+    weights: Tensor | None
+    identity: bool = False
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Taps":
+        """Moved to a device, offsets and weights in a floating-point type."""
+        weights = None if self.weights is None else self.weights.to(device, dtype)
+        return Taps(self.cells.to(device), self.offsets.to(device, dtype), weights, self.identity)
+
+    def unsqueeze(self, *dims: int) -> "Taps":
+        """With axes of length 1 put in, one after the other."""
+        values = [self.cells, self.offsets, self.weights]
+        for dim in dims:
+            values = [None if v is None else v.unsqueeze(dim) for v in values]
+        return Taps(*values, self.identity)
+
+
+@dataclass(frozen=True)
+class GridAxis:
+    """Evenly spaced coordinates held as exact rationals: ``(start + step * j) / denominator``.
+
+    Nearest cells then come from integer division alone, never from float rounding.
+    """
+
+    start: int
+    step: int
+    size: int
+    denominator: int
+
+    @classmethod
+    def centers(cls, size: int) -> "GridAxis":
+        """The centres of ``size`` equal cells that cover the whole axis."""
+        return cls.window(0, 1, size, 1)
+
+    @classmethod
+    def window(cls, begin: int, end: int, size: int, extent: int) -> "GridAxis":
+        """The centres of ``size`` equal cells over pixels ``begin..end`` of an axis of ``extent``
+        pixels.
+
+        Raises:
+            ValueError: ``size`` or ``extent`` below 1, or ``end`` not beyond ``begin``.
+        """
+        for name, value in (("size", size), ("extent", extent)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if end <= begin:
+            raise ValueError(f"window end must be greater than its begin {begin}, got {end}")
+        span = end - begin
+        return cls(2 * size * begin + span, 2 * span, size, 2 * size * extent)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, part: slice) -> "GridAxis":
+        """A run of the queries (a slice of step 1)."""
+        begin, end, _ = part.indices(self.size)
+        return GridAxis(self.start + self.step * begin, self.step, end - begin, self.denominator)
+
+    @property
+    def coordinates(self) -> Tensor:
+        """(n,) float64 coordinates."""
+        return self._numerators().double() / self.denominator
+
+    def _numerators(self) -> Tensor:
+        return torch.arange(self.size) * self.step + self.start
+
+    def taps(self, m: int, ensemble: bool) -> Taps:
+        """The cells of an axis of ``m`` cells that answer, on the CPU.
+
+        Args:
+            m: number of cells.
+            ensemble: the two nearest cells, with weights, instead of the nearest.
+        """
+        den = self.denominator
+        scaled = self._numerators() * m  # (n,), in cells times den
+        centered = self.step * m == den and (2 * self.start * m - den) % (2 * den) == 0
+        inside = 0 <= self.start and self.start + self.step * (self.size - 1) < den
+        if not ensemble:
+            cells = (scaled // den).clamp_(0, m - 1)[None]
+            offsets = (2 * scaled - (2 * cells + 1) * den).double() / den
+            return Taps(cells, offsets, None, centered and inside)
+        doubled = 2 * scaled - den  # cell centres are at multiples of 2 * den
+        lower = (doubled // (2 * den)).clamp_(0, m - 1)
+        upper = (lower + 1).clamp_(max=m - 1)
+        weight = ((doubled - 2 * den * lower).double() / (2 * den)).clamp_(0, 1)
+        cells = torch.stack([lower, upper])
+        offsets = (2 * scaled - (2 * cells + 1) * den).double() / den
+        return Taps(cells, offsets, torch.stack([1 - weight, weight]), centered and inside)
+
+
+@dataclass(frozen=True)
+class FreeAxis:
+    """Any coordinates along one axis: a (n,) float64 tensor on the CPU."""
+
+    coordinates: Tensor
+
+    def __post_init__(self) -> None:
+        check_coordinates("coordinates", self.coordinates)
+        if self.coordinates.dim() != 1 or len(self.coordinates) == 0:
+            raise ValueError(
+                f"coordinates must be a non-empty vector, got shape {tuple(self.coordinates.shape)}"
+            )
+        object.__setattr__(self, "coordinates", self.coordinates.detach().cpu().double())
+
+    def __len__(self) -> int:
+        return len(self.coordinates)
+
+    def __getitem__(self, part: slice) -> "FreeAxis":
+        return FreeAxis(self.coordinates[part])
+
+    def taps(self, m: int, ensemble: bool) -> Taps:
+        """As :meth:`GridAxis.taps`."""
+        return coordinate_taps(self.coordinates, m, ensemble)
+
+
+Axis = GridAxis | FreeAxis
+
+
+def check_coordinates(name: str, coordinates: Tensor) -> None:
+    """Raise a ValueError unless ``coordinates`` are finite floating-point numbers."""
+    if not torch.is_floating_point(coordinates):
+        raise ValueError(f"{name} must be floating point, got {coordinates.dtype}")
+    if not torch.isfinite(coordinates).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+
+
+def coordinate_taps(coordinates: Tensor, m: int, ensemble: bool) -> Taps:
+    """The taps of any coordinates over ``m`` cells; one outside [0, 1] is the border cell's."""
+    scaled = coordinates.double() * m
+    if not ensemble:
+        cells = scaled.floor().clamp_(0, m - 1).long()[None]
+        return Taps(cells, 2 * scaled - 2 * cells - 1, None)
+    lower = (scaled - 0.5).floor().clamp_(0, m - 1).long()
+    upper = (lower + 1).clamp_(max=m - 1)
+    weight = (scaled - 0.5 - lower).clamp_(0, 1)
+    cells = torch.stack([lower, upper])
+    return Taps(cells, 2 * scaled - 2 * cells - 1, torch.stack([1 - weight, weight]))
+
+
+@dataclass(frozen=True)
+class GridQuery:
+    """An axis-aligned grid: every row coordinate with every column coordinate.
+
+    Any size, window, zoom or padding is a choice of the two vectors.
+    """
+
+    rows: Axis
+    cols: Axis
+
+    @classmethod
+    def regular(cls, height: int, width: int) -> "GridQuery":
+        """The pixel centres of a ``height`` x ``width`` picture of the whole image."""
+        return cls(GridAxis.centers(height), GridAxis.centers(width))
+
+    @classmethod
+    def window(
+        cls, box: Sequence[int], size: tuple[int, int], image_size: tuple[int, int]
+    ) -> "GridQuery":
+        """A window of the image, at any size.
+
+        Args:
+            box: (y0, x0, y1, x1) in pixels of ``image_size``; it may reach over the border.
+            size: (height, width) of the grid that covers the window.
+            image_size: (height, width) that coordinates 0..1 stand for (the padded input's, where
+                the features are of a padded input).
+        """
+        y0, x0, y1, x1 = box
+        rows = GridAxis.window(y0, y1, size[0], image_size[0])
+        return cls(rows, GridAxis.window(x0, x1, size[1], image_size[1]))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the grid."""
+        return len(self.rows), len(self.cols)
+
+    def shifted(self, dy: float, dx: float) -> "GridQuery":
+        """The grid moved by ``(dy, dx)`` in image coordinates, kept inside [0, 1]."""
+        rows, cols = self.rows.coordinates + dy, self.cols.coordinates + dx
+        return GridQuery(FreeAxis(rows.clamp_(0, 1)), FreeAxis(cols.clamp_(0, 1)))
+
+
+@dataclass(frozen=True)
+class PointQuery:
+    """A list of points for each image: (B, P, 2) floating-point (y, x) coordinates in [0, 1].
+
+    The values are not looked at here (on a GPU that would wait for it); :func:`check_coordinates`
+    does.
+    """
+
+    coordinates: Tensor
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.coordinates.shape)
+        if len(shape) != 3 or shape[-1] != 2:
+            raise ValueError(f"coordinates must have shape (B, P, 2), got {shape}")
+        if not torch.is_floating_point(self.coordinates):
+            raise ValueError(f"coordinates must be floating point, got {self.coordinates.dtype}")
+
+    def __getitem__(self, part: slice) -> "PointQuery":
+        """A run of each image's points."""
+        return PointQuery(self.coordinates[:, part])
+
+    def __len__(self) -> int:
+        return self.coordinates.shape[1]
+
+
+Query = GridQuery | PointQuery

@@ -1,0 +1,7 @@
+"""Models: backbones from Detectron2's parts, the segmentation head, its losses."""
+
+from .backbone import build_ifa_resnet_backbone, build_resnet
+from .ifa_head import IFASemSegHead
+from .losses import OhemCrossEntropy
+
+__all__ = ["IFASemSegHead", "OhemCrossEntropy", "build_ifa_resnet_backbone", "build_resnet"]

@@ -1,0 +1,178 @@
+"""ResNets of the paper, put together from Detectron2's stems and blocks."""
+
+from collections.abc import Sequence
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, ResNet
+from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
+from detectron2.projects.deeplab.resnet import DeepLabStem
+from torch import nn
+
+BLOCKS_PER_STAGE = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+_STAGES = ("res2", "res3", "res4", "res5")
+
+
+class PaddedResNet(ResNet):
+    """A ResNet that asks for pictures padded to whole cells of its coarsest feature.
+
+    All features then cover the same extent, as the coordinates of a field assume; of a picture of
+    361 rows res2 would cover 364 and res5 384.
+    """
+
+    @property
+    def size_divisibility(self) -> int:
+        """Number of pixels, the largest stride of the features it returns."""
+        return max(self._out_feature_strides[name] for name in self._out_features)
+
+
+def build_resnet(
+    *,
+    depth: int,
+    norm: str,
+    stem_channels: int | None = None,
+    res5_multi_grid: Sequence[int] | None = None,
+    out_features: Sequence[str] = _STAGES,
+    freeze_at: int = 0,
+    zero_init_residual: bool = True,
+    stride_in_1x1: bool = False,
+    in_channels: int = 3,
+) -> PaddedResNet:
+    """Build a ResNet of strides 4, 8, 16 and 32.
+
+    Args:
+        depth: 18, 34, 50, 101 or 152.
+        norm: name of the normalisation of all layers, for Detectron2's ``get_norm``.
+        stem_channels: output channels of a deep stem of three 3x3 convolutions, the first two of
+            half as many channels (the paper's: 128 for R-50 and R-101, 64 for R-18). None is the
+            ordinary stem, one 7x7 convolution to 64 channels.
+        res5_multi_grid: dilations of res5's bottlenecks, which keep their stride (the paper's
+            R-50 and R-101: 2, 2, 4). None is no dilation, the only choice for depth 18 and 34.
+        out_features: stages to return; those after the last of them are left out.
+        freeze_at: number of stages, from the stem on, that are not trained.
+        zero_init_residual: let each block begin as its shortcut, by a last normalisation of
+            weight 0.
+        stride_in_1x1: put a bottleneck's stride in its first convolution, as weights converted
+            from Caffe need it, not in the 3x3 one.
+        in_channels: channels of the image.
+
+    Raises:
+        ValueError: a depth, stage, stem width or list of dilations that does not exist.
+    """
+    if depth not in BLOCKS_PER_STAGE:
+        raise ValueError(f"depth must be one of {sorted(BLOCKS_PER_STAGE)}, got {depth}")
+    unknown = [name for name in out_features if name not in ("stem", *_STAGES)]
+    if unknown or not out_features:
+        raise ValueError(
+            f"out_features must name some of stem, {', '.join(_STAGES)}, got {list(out_features)}"
+        )
+    if stem_channels is None:
+        stem = BasicStem(in_channels=in_channels, out_channels=64, norm=norm)
+    elif stem_channels > 0 and stem_channels % 2 == 0:
+        stem = DeepLabStem(in_channels=in_channels, out_channels=stem_channels, norm=norm)
+    else:
+        raise ValueError(f"stem_channels must be even and positive, got {stem_channels}")
+
+    stages = []
+    channels = stem.out_channels
+    for index, num_blocks in enumerate(BLOCKS_PER_STAGE[depth]):
+        width = 64 * 2**index
+        kwargs = {"stride_per_block": [1 if index == 0 else 2] + [1] * (num_blocks - 1)}
+        if depth < 50:
+            block_class, out_channels = BasicBlock, width
+        else:
+            block_class, out_channels = BottleneckBlock, 4 * width
+            kwargs.update(bottleneck_channels=width, stride_in_1x1=stride_in_1x1)
+        if index == 3 and res5_multi_grid is not None:
+            kwargs["dilation_per_block"] = _check_multi_grid(res5_multi_grid, depth, num_blocks)
+        stages.append(
+            ResNet.make_stage(
+                block_class,
+                num_blocks,
+                in_channels=channels,
+                out_channels=out_channels,
+                norm=norm,
+                **kwargs,
+            )
+        )
+        channels = out_channels
+    if zero_init_residual:
+        _zero_last_norms(stages)
+    return PaddedResNet(stem, stages, out_features=list(out_features), freeze_at=freeze_at)
+
+
+def _check_multi_grid(res5_multi_grid: Sequence[int], depth: int, num_blocks: int) -> list[int]:
+    dilations = list(res5_multi_grid)
+    if depth < 50:
+        raise ValueError(
+            f"res5_multi_grid must be None at depth {depth}, whose blocks have no dilation, "
+            f"got {dilations}"
+        )
+    if len(dilations) != num_blocks or any(dilation < 1 for dilation in dilations):
+        raise ValueError(
+            f"res5_multi_grid must be {num_blocks} dilations of 1 or more, got {dilations}"
+        )
+    return dilations
+
+
+def _zero_last_norms(stages: list[list[nn.Module]]) -> None:
+    for block in (block for stage in stages for block in stage):
+        norm = block.conv2.norm if isinstance(block, BasicBlock) else block.conv3.norm
+        # A frozen normalisation has no parameter, and would keep its block at 0 for ever.
+        if norm is not None and isinstance(norm.weight, nn.Parameter):
+            nn.init.zeros_(norm.weight)
+
+
+@BACKBONE_REGISTRY.register()
+def build_ifa_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PaddedResNet:
+    """Build :func:`build_resnet` from ``cfg.MODEL.RESNETS`` and ``cfg.MODEL.BACKBONE.FREEZE_AT``.
+
+    Of Detectron2's own keys it takes DEPTH, NORM, OUT_FEATURES, STEM_OUT_CHANNELS and
+    STRIDE_IN_1X1; of those that ``add_ifa_config`` adds, STEM_TYPE ("basic" or "deeplab"),
+    RES5_MULTI_GRID and ZERO_INIT_RESIDUAL.
+
+    Raises:
+        ValueError: a key asks for a ResNet that :func:`build_resnet` does not build.
+    """
+    resnets = cfg.MODEL.RESNETS
+    fixed = {
+        "NUM_GROUPS": 1,
+        "WIDTH_PER_GROUP": 64,
+        "RES2_OUT_CHANNELS": 64 if resnets.DEPTH < 50 else 256,
+        "RES5_DILATION": 1,
+        "DEFORM_ON_PER_STAGE": [False] * 4,
+    }
+    for key, value in fixed.items():
+        if resnets[key] != value:
+            raise ValueError(
+                f"MODEL.RESNETS.{key} must be {value} for build_ifa_resnet_backbone with "
+                f"MODEL.RESNETS.DEPTH {resnets.DEPTH}, got {resnets[key]}"
+            )
+    if resnets.STEM_TYPE not in ("basic", "deeplab"):
+        raise ValueError(
+            f"MODEL.RESNETS.STEM_TYPE must be basic or deeplab, got {resnets.STEM_TYPE!r}"
+        )
+    deep = resnets.STEM_TYPE == "deeplab"
+    if not deep and resnets.STEM_OUT_CHANNELS != 64:
+        raise ValueError(
+            "MODEL.RESNETS.STEM_OUT_CHANNELS must be 64 for MODEL.RESNETS.STEM_TYPE basic, "
+            f"got {resnets.STEM_OUT_CHANNELS}"
+        )
+    multi_grid = list(resnets.RES5_MULTI_GRID)
+    return build_resnet(
+        depth=resnets.DEPTH,
+        norm=resnets.NORM,
+        stem_channels=resnets.STEM_OUT_CHANNELS if deep else None,
+        res5_multi_grid=multi_grid if set(multi_grid) - {1} else None,
+        out_features=resnets.OUT_FEATURES,
+        freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
+        zero_init_residual=resnets.ZERO_INIT_RESIDUAL,
+        stride_in_1x1=resnets.STRIDE_IN_1X1,
+        in_channels=input_shape.channels,
+    )

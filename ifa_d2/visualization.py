@@ -1,0 +1,159 @@
+"""Pictures of segmentations: drawn over the image, side by side, and as a sheet of many.
+
+Shape legend: H x W an image's size in pixels. Images are (H, W, 3) uint8 RGB arrays.
+"""
+
+import os
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from detectron2.data import Metadata
+from detectron2.utils.visualizer import Visualizer
+from PIL import Image
+
+_BACKGROUND = 255
+_GAP = 6  # pixels between two panels
+_CAPTION_HEIGHT = 24
+_NAMED_SHARE = 0.01  # of the picture, that a region must cover to have its name written on it
+
+
+def draw_segmentation(
+    image: np.ndarray,
+    sem_seg: np.ndarray,
+    metadata: Metadata,
+    *,
+    scale: float = 1.0,
+    alpha: float = 0.6,
+    names: bool = True,
+) -> np.ndarray:
+    """Draw a segmentation over its image in the data set's colours.
+
+    Args:
+        image: (H, W, 3).
+        sem_seg: class ids, (H, W); what is not a class is left as it is.
+        metadata: with ``stuff_classes`` and ``stuff_colors``.
+        scale: of the drawing to the image.
+        alpha: opacity of the colours.
+        names: write the class names on the larger regions.
+
+    Returns:
+        (scale * H, scale * W, 3), whole pixels.
+
+    Raises:
+        ValueError: the segmentation has another size than the image.
+    """
+    if sem_seg.shape != image.shape[:2]:
+        raise ValueError(
+            f"sem_seg has (height, width) {sem_seg.shape}, but the image {image.shape[:2]}"
+        )
+    # Not by Visualizer.draw_sem_seg: its outlines run through the centres of the border pixels, and
+    # what is a pixel wide would be lost.
+    is_class = (sem_seg >= 0) & (sem_seg < len(metadata.stuff_classes))
+    colors = np.asarray(metadata.stuff_colors, np.float64)[np.where(is_class, sem_seg, 0)]
+    blended = np.where(is_class[..., None], (1 - alpha) * image + alpha * colors, image)
+    visualizer = Visualizer(blended.round(), metadata, scale=scale)
+    if names:
+        for label in np.unique(sem_seg[is_class]):
+            place = _largest_region(sem_seg == label)
+            if place is not None:
+                color = [channel / 255 for channel in metadata.stuff_colors[label]]
+                visualizer.draw_text(metadata.stuff_classes[label], place, color=color)
+    return visualizer.output.get_image()
+
+
+def _largest_region(mask: np.ndarray) -> tuple[float, float] | None:
+    """(x, y) in the middle of a mask's largest connected part; None if it is too small to name."""
+    _, parts, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), 8)
+    areas = statistics[1:, cv2.CC_STAT_AREA]
+    if areas.max(initial=0) < _NAMED_SHARE * mask.size:
+        return None
+    y, x = np.median(np.nonzero(parts == 1 + areas.argmax()), axis=1)
+    return float(x), float(y)
+
+
+def side_by_side(
+    image: np.ndarray,
+    prediction: np.ndarray,
+    metadata: Metadata,
+    ground_truth: np.ndarray | None = None,
+    *,
+    min_width: int = 480,
+    names: bool = True,
+) -> np.ndarray:
+    """Image, prediction and, where there is one, ground truth in a row, with captions.
+
+    Args:
+        image: (H, W, 3).
+        prediction: class ids, (H, W).
+        metadata: with ``stuff_classes`` and ``stuff_colors``.
+        ground_truth: class ids, (H, W); what is not a class is not drawn.
+        min_width: a smaller image is enlarged by a whole factor to about this width.
+        names: write the class names on the larger regions.
+
+    Returns:
+        The row, an RGB image.
+    """
+    scale = max(1, round(min_width / image.shape[1]))
+    drawn = {"prediction": prediction}
+    if ground_truth is not None:
+        drawn["ground truth"] = ground_truth
+    first = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    panels = [_caption(first, "image")]
+    for title, sem_seg in drawn.items():
+        panel = draw_segmentation(image, sem_seg, metadata, scale=scale, names=names)
+        panels.append(_caption(panel, title))
+    return _join(panels, axis=1)
+
+
+def contact_sheet(pictures: Sequence[np.ndarray], columns: int = 1) -> np.ndarray:
+    """Pictures in rows of ``columns``, each in a cell of the largest one's size.
+
+    Raises:
+        ValueError: there are none, or ``columns`` is not positive.
+    """
+    if not pictures or columns < 1:
+        raise ValueError(
+            f"pictures and columns must be 1 or more, got {len(pictures)} and {columns}"
+        )
+    height = max(picture.shape[0] for picture in pictures)
+    width = max(picture.shape[1] for picture in pictures)
+    cells = [_fit(picture, height, width) for picture in pictures]
+    rows = [
+        _fit(_join(cells[start : start + columns], axis=1), height, columns * (width + _GAP) - _GAP)
+        for start in range(0, len(cells), columns)
+    ]
+    return _join(rows, axis=0)
+
+
+def save_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
+    """Write an RGB image as PNG; it appears under its name when it is complete."""
+    temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
+    try:
+        Image.fromarray(image).save(temporary, format="PNG")
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def _caption(panel: np.ndarray, text: str) -> np.ndarray:
+    strip = np.full((_CAPTION_HEIGHT, panel.shape[1], 3), _BACKGROUND, np.uint8)
+    place, font = (4, _CAPTION_HEIGHT - 7), cv2.FONT_HERSHEY_SIMPLEX
+    cv2.putText(strip, text, place, font, 0.5, (40, 40, 40), 1, cv2.LINE_AA)
+    return np.concatenate([strip, panel])
+
+
+def _fit(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    below, right = height - picture.shape[0], width - picture.shape[1]
+    return np.pad(picture, ((0, below), (0, right), (0, 0)), constant_values=_BACKGROUND)
+
+
+def _join(pictures: Sequence[np.ndarray], *, axis: int) -> np.ndarray:
+    """Pictures of one height (axis 1) or one width (axis 0) with gaps between them."""
+    parts = []
+    for picture in pictures:
+        shape = list(picture.shape)
+        shape[axis] = _GAP
+        parts += [np.full(shape, _BACKGROUND, np.uint8), picture]
+    return np.concatenate(parts[1:], axis=axis)

@@ -1,0 +1,27 @@
+"""Packaging of ifa_d2."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="ifa_d2",
+    version="0.1.0",
+    description="Implicit feature alignment (IFA, ECCV 2022) as a Detectron2 segmentation head",
+    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    # The recipes lie in configs/ of the repository, and in ifa_d2/configs of an installation.
+    packages=[*find_packages(include=["ifa_d2", "ifa_d2.*"]), "ifa_d2.configs"],
+    package_dir={"ifa_d2.configs": "configs"},
+    package_data={"ifa_d2.configs": ["**/*.py", "**/*.yaml"]},
+    # What Detectron2 does not bring itself. Detectron2 and torch are not named: they come in builds
+    # for one another that their user has chosen, and pip finds no Detectron2 under its own name.
+    install_requires=["numpy", "opencv-python"],
+    classifiers=[
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)

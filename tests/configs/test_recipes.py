@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import pytest
+from detectron2.config import CfgNode, LazyConfig, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from ifa_d2 import get_config
+from ifa_d2.data import SemSegMapper
+from ifa_d2.engine.build import build_model
+from ifa_d2.engine.run import load_config
+from ifa_d2.engine.settings import TrainSettings
+from ifa_d2.engine.solver import build_optimizer, build_scheduler
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+RECIPES = sorted(
+    path.relative_to(CONFIGS).as_posix()
+    for folder in ("shapes", "camvid")
+    for path in (CONFIGS / folder).glob("*.py")
+)
+TWINS = ["shapes/ifa_r18", "camvid/ifa_r18"]
+
+
+def test_there_are_recipes() -> None:
+    assert RECIPES == [
+        "camvid/bilinear_r18.py",
+        "camvid/ifa_r18.py",
+        "camvid/ifa_r50.py",
+        "shapes/ifa_r18.py",
+    ]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_saved_recipe_loads_as_the_same(name: str, tmp_path: Path) -> None:
+    cfg = get_config(name)
+    path = tmp_path / "config.yaml"
+    LazyConfig.save(cfg, str(path))
+    assert not (tmp_path / "config.yaml.pkl").exists()
+    again = tmp_path / "again.yaml"
+    LazyConfig.save(LazyConfig.load(str(path)), str(again))
+    assert path.read_text() == again.read_text()
+    # Through our own loader too, which runs no code that a tag in the file asks for.
+    loaded = load_config(str(path))
+    assert isinstance(loaded, DictConfig)
+    loaded.train.output_dir = cfg.train.output_dir
+    LazyConfig.save(loaded, str(again))
+    assert path.read_text() == again.read_text()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_resolves_and_builds_its_mappers(name: str) -> None:
+    cfg = get_config(name)
+    assert not OmegaConf.missing_keys(cfg)
+    TrainSettings.from_config(cfg)
+    train = instantiate(cfg.dataloader.train.mapper)
+    test = instantiate(cfg.dataloader.test.mapper)
+    assert (train.is_train, test.is_train) == (True, False)
+    assert cfg.dataloader.train.total_batch_size == cfg.train.batch_size
+    assert cfg.dataloader.evaluator.dataset_name == cfg.dataloader.test.dataset.names
+    assert cfg.model.sem_seg_head.norm == cfg.model.backbone.norm == "BN"
+
+
+def test_bilinear_differs_from_ifa_in_its_alignment_alone() -> None:
+    ifa, bilinear = get_config("camvid/ifa_r18.py"), get_config("camvid/bilinear_r18.py")
+    assert bilinear.model.sem_seg_head.pop("alignment") == "bilinear"
+    ifa.model.sem_seg_head.pop("alignment", None)
+    assert OmegaConf.to_container(ifa) == OmegaConf.to_container(bilinear)
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_yacs_and_lazy_recipes_are_the_same_training(name: str) -> None:
+    lazy, yacs = (load_config(f"{name}.{suffix}") for suffix in ("py", "yaml"))
+    assert isinstance(lazy, DictConfig) and isinstance(yacs, CfgNode)
+    settings = TrainSettings.from_config(lazy)
+    assert settings == TrainSettings.from_config(yacs)
+    assert settings.output_dir == f"./output/{name}"
+
+    models = [build_model(cfg) for cfg in (lazy, yacs)]
+    shapes = [{k: v.shape for k, v in model.state_dict().items()} for model in models]
+    assert shapes[0] == shapes[1]
+    assert str(models[0]) == str(models[1])
+    assert models[0].pixel_mean.tolist() == models[1].pixel_mean.tolist()
+
+    optimizers = [build_optimizer(cfg, m) for cfg, m in zip((lazy, yacs), models, strict=True)]
+    keys = ("lr", "momentum", "weight_decay", "nesterov")
+    rates: list[list] = [[], []]
+    for index, optimizer in enumerate(optimizers):
+        for group in optimizer.param_groups:
+            rates[index] += [[group[key] for key in keys]] * len(group["params"])
+    assert rates[0] == rates[1]
+
+    schedulers = [build_scheduler(cfg, o) for cfg, o in zip((lazy, yacs), optimizers, strict=True)]
+    for fraction in (0.0, 0.01, 0.1, 0.5, 0.99):
+        left, right = (scheduler._multiplier(fraction) for scheduler in schedulers)
+        assert left == pytest.approx(right, rel=1e-12)
+
+    train = instantiate(lazy.dataloader.train.mapper)
+    test = instantiate(lazy.dataloader.test.mapper)
+    for mapper, is_train in ((train, True), (test, False)):
+        twin = SemSegMapper(yacs, is_train=is_train)
+        # yacs bounds the longer edge, at a length that no picture of these reaches.
+        bounded = str(twin.augmentations).replace(", max_size=1333", "")
+        assert str(mapper.augmentations) == bounded
+        assert mapper.image_format == twin.image_format
+    assert list(yacs.DATASETS.TRAIN) == [lazy.dataloader.train.dataset.names]
+    assert list(yacs.DATASETS.TEST) == [lazy.dataloader.test.dataset.names]
+    assert yacs.DATALOADER.NUM_WORKERS == lazy.dataloader.train.num_workers

@@ -1,0 +1,21 @@
+"""The pictures that the tests of the trainer run on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.engine.tiny import write_tiny_data
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_data(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(autouse=True)
+def tiny_data(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("TINY_DATA", str(tiny_folder))
+    yield tiny_folder
+    torch.use_deterministic_algorithms(False)

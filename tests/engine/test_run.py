@@ -1,0 +1,131 @@
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from detectron2.config import CfgNode, LazyConfig
+
+from ifa_d2.engine.run import argument_parser, launch_run, load_config, setup_run
+from tests.engine.tiny import RECIPE, tiny_config
+
+
+def test_output_directory_is_named_after_the_recipe(tmp_path: Path) -> None:
+    assert load_config("camvid/ifa_r18.py").train.output_dir == "./output/camvid/ifa_r18"
+    assert load_config("camvid/ifa_r18.yaml").OUTPUT_DIR == "./output/camvid/ifa_r18"
+    assert load_config(str(RECIPE)).train.output_dir == "./output/tiny_recipe"
+    here = load_config(str(RECIPE), [f"train.output_dir={tmp_path}"])
+    assert here.train.output_dir == str(tmp_path)
+
+
+def test_overrides_of_a_recipe() -> None:
+    cfg = load_config(
+        "shapes/ifa_r18.py",
+        [
+            "train.max_iter=7",
+            "model.backbone.norm=GN",
+            # An argument that the recipe leaves at its default.
+            "model.sem_seg_head.hidden_dims=[64,32]",
+            "dataloader.train.mapper.augmentations.crop_size=[64,96]",
+            "model.pixel_mean.1=5",
+        ],
+    )
+    assert cfg.train.max_iter == cfg.lr_multiplier.max_iter == 7
+    assert cfg.model.sem_seg_head.norm == "GN"
+    assert list(cfg.model.sem_seg_head.hidden_dims) == [64, 32]
+    assert list(cfg.dataloader.train.mapper.augmentations.crop_size) == [64, 96]
+    assert cfg.model.pixel_mean[1] == 5
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.max_itr=7", "no key 'train.max_itr': .* did you mean max_iter"),
+        ("model.sem_seg_head.num_frequency=4", "did you mean num_frequencies"),
+        ("optimizer.learning_rate=1", "no key 'optimizer.learning_rate'"),
+        ("model.pixel_mean.3=1", "no key 'model.pixel_mean.3'"),
+        ("train.max_iter", "overrides must be key=value each"),
+    ],
+)
+def test_overrides_that_change_nothing_are_errors(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_config("shapes/ifa_r18.py", [override])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["SOLVER.MAX_ITER=7", "INPUT.CROP.SIZE=[64,96]"],
+        ["SOLVER.MAX_ITER", "7", "INPUT.CROP.SIZE", "[64,96]"],
+    ],
+)
+def test_overrides_of_yacs(overrides: list[str]) -> None:
+    cfg = load_config("shapes/ifa_r18.yaml", overrides)
+    assert isinstance(cfg, CfgNode)
+    assert cfg.SOLVER.MAX_ITER == 7
+    assert list(cfg.INPUT.CROP.SIZE) == [64, 96]
+
+
+def test_half_a_pair() -> None:
+    with pytest.raises(ValueError, match="overrides must be KEY=value each"):
+        load_config("shapes/ifa_r18.yaml", ["SOLVER.MAX_ITER"])
+
+
+def test_files_that_are_no_config(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="name must be one of"):
+        load_config("shapes/ifa_r19.py")
+    other = tmp_path / "config.json"
+    other.write_text("{}")
+    with pytest.raises(ValueError, match=r"config_file must end in \.py or \.yaml"):
+        load_config(str(other))
+
+
+def test_yaml_does_not_run_code(tmp_path: Path) -> None:
+    file, trace = tmp_path / "config.yaml", tmp_path / "trace"
+    file.write_text(f"model: !!python/object/apply:os.mkdir ['{trace}']\n")
+    with pytest.raises(ValueError, match=r"config\.yaml"):
+        load_config(str(file))
+    assert not trace.exists()
+
+
+def test_written_config_is_read_again(tmp_path: Path) -> None:
+    cfg = tiny_config(tmp_path, "train.max_iter=9")
+    setup_run(cfg)
+    again = load_config(str(tmp_path / "config.yaml"))
+    LazyConfig.save(cfg, str(tmp_path / "one.yaml"))
+    LazyConfig.save(again, str(tmp_path / "other.yaml"))
+    assert (tmp_path / "one.yaml").read_text() == (tmp_path / "other.yaml").read_text()
+
+    yacs = load_config("shapes/ifa_r18.yaml", [f"OUTPUT_DIR={tmp_path}"])
+    setup_run(yacs)
+    again = load_config(str(tmp_path / "config.yaml"))
+    assert yaml.safe_load(again.dump()) == yaml.safe_load(yacs.dump())
+
+
+def test_evaluation_leaves_the_config_of_the_training(tmp_path: Path) -> None:
+    setup_run(tiny_config(tmp_path, "train.max_iter=9"))
+    before = (tmp_path / "config.yaml").read_text()
+    setup_run(tiny_config(tmp_path, "train.max_iter=3"), eval_only=True)
+    assert (tmp_path / "config.yaml").read_text() == before
+
+
+def test_seed_and_deterministic_mode(tmp_path: Path) -> None:
+    draws = []
+    for _ in range(2):
+        setup_run(tiny_config(tmp_path))
+        draws.append(torch.rand(2).tolist())
+    assert draws[0] == draws[1]
+    assert torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--num-gpus", "99"], "num_gpus is 99, but torch sees"),
+        (["--num-processes", "0"], "number of processes must be 1 or more, got 0"),
+        (["--num-machines", "2"], "dist_url must be tcp://HOST:PORT with several machines"),
+    ],
+)
+def test_processes_that_cannot_be(arguments: list[str], message: str) -> None:
+    args = argument_parser("").parse_args(["--config-file", "x.py", *arguments])
+    with pytest.raises(ValueError, match=message):
+        launch_run(print, args)

@@ -1,0 +1,177 @@
+from itertools import pairwise
+
+import pytest
+import torch
+from detectron2.config import CfgNode, get_cfg
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from torch import nn
+
+from ifa_d2 import add_ifa_config
+from ifa_d2.engine import get_optimizer_params, poly_schedule
+from ifa_d2.engine.solver import build_optimizer, build_scheduler
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+        self.head = nn.Linear(3, 1)
+
+
+def yacs_config() -> CfgNode:
+    cfg = get_cfg()
+    add_ifa_config(cfg)
+    return cfg
+
+
+def lazy_config(**train: object) -> OmegaConf:
+    from detectron2.config import LazyCall as L
+
+    return OmegaConf.create(
+        {
+            "optimizer": L(torch.optim.SGD)(
+                params=L(get_optimizer_params)(base_lr="${..lr}"), lr=0.1, momentum=0.0
+            ),
+            "lr_multiplier": L(poly_schedule)(max_iter="${train.max_iter}", warmup_iters=0),
+            "train": {"max_iter": 10, **train},
+        },
+        flags={"allow_objects": True},
+    )
+
+
+def settings_by_name(model: nn.Module, groups: list[dict]) -> dict[str, dict]:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {
+        names[id(parameter)]: {key: value for key, value in group.items() if key != "params"}
+        for group in groups
+        for parameter in group["params"]
+    }
+
+
+def test_heads_learn_at_their_own_rate() -> None:
+    model = Model()
+    groups = get_optimizer_params(
+        model, 0.01, head_lr_factor=10.0, weight_decay_norm=0.0, weight_decay_bias=0.5
+    )
+    found = settings_by_name(model, groups)
+    assert found == {
+        "backbone.0.weight": {"lr": 0.01},
+        "backbone.0.bias": {"lr": 0.01, "weight_decay": 0.5},
+        "backbone.1.weight": {"lr": 0.01, "weight_decay": 0.0},
+        "backbone.1.bias": {"lr": 0.01, "weight_decay": 0.5},
+        "head.weight": {"lr": 0.1},
+        "head.bias": {"lr": 0.1, "weight_decay": 0.5},
+    }
+
+
+def test_prefix_says_what_the_backbone_is() -> None:
+    model = Model()
+    groups = get_optimizer_params(model, 1.0, head_lr_factor=2.0, backbone_prefix="backbone.0.")
+    rates = {name: group["lr"] for name, group in settings_by_name(model, groups).items()}
+    assert rates["backbone.0.weight"] == 1.0
+    assert rates["backbone.1.weight"] == rates["head.weight"] == 2.0
+
+
+def test_bad_head_lr_factor() -> None:
+    with pytest.raises(ValueError, match="head_lr_factor must be positive, got 0"):
+        get_optimizer_params(Model(), 1.0, head_lr_factor=0)
+
+
+@given(st.integers(1, 10_000), st.floats(0.1, 3.0), st.data())
+def test_poly_schedule_is_its_formula(max_iter: int, power: float, data: st.DataObject) -> None:
+    iteration = data.draw(st.integers(0, max_iter))
+    factor = poly_schedule(max_iter=max_iter, power=power)(iteration / max_iter)
+    assert factor == pytest.approx((1 - iteration / max_iter) ** power, abs=1e-12)
+
+
+def test_warmup_leads_up_to_the_curve() -> None:
+    warm = poly_schedule(max_iter=100, warmup_iters=20, warmup_factor=0.1)
+    plain = poly_schedule(max_iter=100)
+    factors = [warm(iteration / 100) for iteration in range(20)]
+    assert factors[0] == pytest.approx(0.1)
+    steps = [after - before for before, after in pairwise(factors)]
+    assert steps == pytest.approx([steps[0]] * len(steps))
+    assert steps[0] == pytest.approx((plain(0.2) - 0.1) / 20)
+    assert [warm(i / 100) for i in range(20, 100)] == [plain(i / 100) for i in range(20, 100)]
+
+
+def test_warmup_longer_than_the_training_rises_to_its_end() -> None:
+    schedule = poly_schedule(max_iter=4, warmup_iters=100, warmup_factor=0.5)
+    assert 0 <= schedule(0.75) <= schedule(0.0) == 0.5
+
+
+def test_bad_warmup() -> None:
+    with pytest.raises(ValueError, match="warmup_iters must be 0 or more, got -1"):
+        poly_schedule(max_iter=10, warmup_iters=-1)
+
+
+@pytest.mark.parametrize("kind", ["lazy", "yacs"])
+def test_rates_follow_the_schedule(kind: str) -> None:
+    model = Model()
+    if kind == "lazy":
+        cfg = lazy_config()
+        cfg.optimizer.params.head_lr_factor = 10.0
+    else:
+        cfg = yacs_config()
+        cfg.SOLVER.BASE_LR, cfg.SOLVER.MAX_ITER = 0.1, 10
+    optimizer = build_optimizer(cfg, model)
+    scheduler = build_scheduler(cfg, optimizer)
+    for iteration in range(10):
+        found = settings_by_name(model, optimizer.param_groups)
+        expected = 0.1 * (1 - iteration / 10) ** 0.9
+        assert found["backbone.0.weight"]["lr"] == pytest.approx(expected)
+        assert found["head.weight"]["lr"] == pytest.approx(10 * expected)
+        optimizer.step()
+        scheduler.step()
+    # The config holds no model: it can still be saved.
+    assert kind == "yacs" or "model" not in cfg.optimizer.params
+
+
+def test_other_schedules_of_detectron2() -> None:
+    cfg = yacs_config()
+    cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupMultiStepLR"
+    cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS, cfg.SOLVER.BASE_LR = 10, (5,), 1.0
+    optimizer = build_optimizer(cfg, Model())
+    scheduler = build_scheduler(cfg, optimizer)
+    rates = []
+    for _ in range(10):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx([1.0] * 5 + [0.1] * 5)
+
+
+@pytest.mark.parametrize("kind", ["lazy", "yacs"])
+def test_gradients_are_clipped(kind: str) -> None:
+    model = Model()
+    if kind == "lazy":
+        clip = {"enabled": True, "clip_type": "value", "clip_value": 0.5}
+        cfg = lazy_config(clip_gradients=clip)
+    else:
+        cfg = yacs_config()
+        cfg.SOLVER.CLIP_GRADIENTS.ENABLED, cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = True, 0.5
+    optimizer = build_optimizer(cfg, model)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    model.head.weight.grad = torch.tensor([[3.0, -0.25, -4.0]])
+    optimizer.step()
+    assert model.head.weight.grad.tolist() == [[0.5, -0.25, -0.5]]
+
+
+def test_optimizers_of_yacs() -> None:
+    cfg = yacs_config()
+    cfg.SOLVER.OPTIMIZER, cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY = "AdamW", 0.5, 0.25
+    optimizer = build_optimizer(cfg, Model())
+    assert type(optimizer) is torch.optim.AdamW
+    assert optimizer.defaults["lr"] == 0.5 and optimizer.defaults["weight_decay"] == 0.25
+    cfg.SOLVER.OPTIMIZER = "Lion"
+    with pytest.raises(ValueError, match=r"SOLVER\.OPTIMIZER must be SGD or AdamW, got 'Lion'"):
+        build_optimizer(cfg, Model())
+
+
+def test_unknown_clipping_key() -> None:
+    cfg = lazy_config(clip_gradients={"enabled": True, "max_norm": 1.0})
+    with pytest.raises(ValueError, match=r"clip_gradients has no key 'max_norm', only \["):
+        build_optimizer(cfg, Model())

@@ -1,0 +1,220 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from ifa_d2.engine import Trainer
+from ifa_d2.engine.run import load_config, setup_run
+from tests.engine.tiny import assert_same, tiny_config, train_tiny
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
+    """The folder of a run of 6 iterations with a checkpoint and an evaluation after 3."""
+    output = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TINY_DATA", str(tiny_folder))
+        train_tiny(output)
+    return output
+
+
+def _interrupted(finished: Path, output: Path) -> Path:
+    """What is left of a run that was stopped after its first checkpoint."""
+    shutil.copy(finished / "model_0000002.pth", output)
+    (output / "last_checkpoint").write_text("model_0000002.pth")
+    lines = (finished / "metrics.json").read_text().splitlines(keepends=True)
+    # The lines of iterations 0 .. 3, and one that was cut off.
+    kept = [line for line in lines if json.loads(line)["iteration"] < 4]
+    (output / "metrics.json").write_text("".join(kept) + '{"iteration": ')
+    return output
+
+
+def _final(output: Path) -> dict:
+    return torch.load(output / "model_final.pth", weights_only=True)
+
+
+def test_two_runs_of_one_seed_are_the_same(finished: Path, tmp_path: Path) -> None:
+    assert_same(_final(finished), train_tiny(tmp_path))
+
+
+def test_another_seed_is_another_run(finished: Path, tmp_path: Path) -> None:
+    other = train_tiny(tmp_path, "train.seed=6")["model"]
+    key = "sem_seg_head.alignment.predictor.weight"
+    assert not torch.equal(other[key], _final(finished)["model"][key])
+
+
+def test_workers_change_nothing(finished: Path, tmp_path: Path) -> None:
+    assert_same(_final(finished), train_tiny(tmp_path, "dataloader.train.num_workers=2"))
+
+
+def test_evaluation_in_between_changes_nothing(finished: Path, tmp_path: Path) -> None:
+    final = train_tiny(tmp_path, "train.eval_period=2")
+    assert_same(_final(finished), final)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resumed_run_equals_the_uninterrupted_one(
+    finished: Path, tmp_path: Path, workers: int
+) -> None:
+    _interrupted(finished, tmp_path)
+    torch.manual_seed(99)
+    override = f"dataloader.train.num_workers={workers}"
+    final = train_tiny(tmp_path, override, resume=True)
+    assert_same(_final(finished), final)
+    assert final["trainer"]["hooks"]["LRScheduler"]["last_epoch"] == 6
+    iterations = [
+        json.loads(line)["iteration"]
+        for line in (tmp_path / "metrics.json").read_text().splitlines()
+    ]
+    assert iterations == sorted(set(iterations)) == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_resume_without_a_seed_keeps_the_order_of_the_data(tmp_path: Path) -> None:
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    part.mkdir()
+    final = train_tiny(whole, "train.seed=-1")
+    shutil.copy(whole / "model_0000002.pth", part)
+    (part / "last_checkpoint").write_text("model_0000002.pth")
+    assert_same(final, train_tiny(part, "train.seed=-1", resume=True))
+
+
+def test_fine_tuning_starts_at_iteration_0(finished: Path, tmp_path: Path) -> None:
+    weights = finished / "model_final.pth"
+    cfg = tiny_config(tmp_path, f"train.init_checkpoint={weights}", "train.max_iter=1")
+    setup_run(cfg)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=False)
+    assert trainer.start_iter == 0
+    assert not trainer.optimizer.state
+    assert trainer.scheduler.last_epoch == 0
+    assert_same(dict(trainer.model.state_dict()), dict(_final(finished)["model"]))
+    # A resume where there is no checkpoint begins in the same way.
+    trainer.resume_or_load(resume=True)
+    assert trainer.start_iter == 0
+    trainer.train()
+    assert _final(tmp_path)["trainer"]["iteration"] == 0
+
+
+def test_resume_prefers_the_checkpoint_to_initial_weights(finished: Path, tmp_path: Path) -> None:
+    _interrupted(finished, tmp_path)
+    trainer = Trainer(tiny_config(tmp_path, "train.init_checkpoint=nowhere.pth"))
+    trainer.resume_or_load(resume=True)
+    assert trainer.start_iter == 3
+
+
+def test_missing_initial_weights_are_an_error(tmp_path: Path) -> None:
+    trainer = Trainer(tiny_config(tmp_path, f"train.init_checkpoint={tmp_path}/nowhere.pth"))
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pth does not exist"):
+        trainer.resume_or_load(resume=False)
+
+
+def test_best_checkpoint_is_kept_beside_the_last(finished: Path) -> None:
+    assert (finished / "last_checkpoint").read_text() == "model_final.pth"
+    best = torch.load(finished / "model_best.pth", weights_only=True)
+    figures = [
+        json.loads(line).get("sem_seg/mIoU")
+        for line in (finished / "metrics.json").read_text().splitlines()
+    ]
+    measured = [figure for figure in figures if figure is not None]
+    assert len(measured) == 2
+    assert best["best_metric"] == max(measured)
+
+
+def test_resumed_run_remembers_the_best_figure(finished: Path, tmp_path: Path) -> None:
+    _interrupted(finished, tmp_path)
+    best = torch.load(finished / "model_best.pth", weights_only=True)
+    best["best_metric"] = 99.5  # better than anything this run will reach
+    torch.save(best, tmp_path / "model_best.pth")
+    before = (tmp_path / "model_best.pth").read_bytes()
+    train_tiny(tmp_path, resume=True)
+    assert (tmp_path / "model_best.pth").read_bytes() == before
+
+
+def test_new_run_does_not_look_at_an_old_best(finished: Path, tmp_path: Path) -> None:
+    best = torch.load(finished / "model_best.pth", weights_only=True)
+    torch.save({**best, "best_metric": 99.5}, tmp_path / "model_best.pth")
+    train_tiny(tmp_path, "train.max_iter=3")
+    assert torch.load(tmp_path / "model_best.pth", weights_only=True)["best_metric"] < 99.5
+
+
+def test_what_a_run_leaves_behind(finished: Path) -> None:
+    names = {path.name for path in finished.iterdir()}
+    assert {
+        "config.yaml",
+        "environment.txt",
+        "last_checkpoint",
+        "log.txt",
+        "metrics.json",
+        "model_0000002.pth",
+        "model_0000005.pth",
+        "model_best.pth",
+        "model_final.pth",
+    } <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert not [name for name in names if name.endswith(".tmp")]
+    log = (finished / "log.txt").read_text()
+    assert "| middle" in log and "eta:" in log and "loss_sem_seg_aux:" in log
+    first = json.loads((finished / "metrics.json").read_text().splitlines()[0])
+    assert {"iteration", "loss_sem_seg", "loss_sem_seg_aux", "lr", "total_loss"} <= first.keys()
+
+
+def test_old_checkpoints_are_removed(tmp_path: Path) -> None:
+    train_tiny(tmp_path, "train.checkpointer.period=1", "train.checkpointer.max_to_keep=2")
+    kept = sorted(path.name for path in tmp_path.glob("model_0*.pth"))
+    assert kept == ["model_0000004.pth", "model_0000005.pth"]
+
+
+def test_mixed_precision_on_the_cpu(finished: Path, tmp_path: Path) -> None:
+    final = train_tiny(tmp_path, "train.amp.enabled=True", "train.max_iter=3")["model"]
+    half = torch.load(finished / "model_0000002.pth", weights_only=True)["model"]
+    key = "sem_seg_head.alignment.predictor.weight"
+    assert final[key].dtype == torch.float32
+    assert not torch.equal(final[key], half[key])
+    torch.testing.assert_close(final[key], half[key], rtol=0.1, atol=0.02)
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    cfg = tiny_config(
+        tmp_path,
+        "train.max_iter=150",
+        "train.checkpointer.period=150",
+        "train.eval_period=0",
+        "optimizer.lr=0.05",
+        "optimizer.params.head_lr_factor=1",
+        "dataloader.train.mapper.augmentations.scale_range=[1,1.2]",
+    )
+    setup_run(cfg)
+    trainer = Trainer(cfg)
+    results = trainer.train()
+    assert results["sem_seg"]["mIoU"] > 75
+
+
+def test_yacs_config(tmp_path: Path) -> None:
+    overrides = [
+        *(
+            'DATASETS.TRAIN=("tiny",)',
+            'DATASETS.TEST=("tiny",)',
+            "MODEL.SEM_SEG_HEAD.NUM_CLASSES=3",
+        ),
+        *("SOLVER.IMS_PER_BATCH=2", "DATALOADER.NUM_WORKERS=0", "SOLVER.DETERMINISTIC=True"),
+        *("INPUT.MIN_SIZE_TRAIN=(32,)", "INPUT.CROP.SIZE=[32,32]", "MODEL.DEVICE=cpu"),
+        *("SOLVER.MAX_ITER=3", "SOLVER.CHECKPOINT_PERIOD=2", "TEST.EVAL_PERIOD=2"),
+    ]
+    tiny_config(tmp_path)  # registers the data set
+    finals = []
+    for name in ("whole", "part"):
+        output = tmp_path / name
+        if name == "part":
+            output.mkdir()
+            shutil.copy(tmp_path / "whole" / "model_0000001.pth", output)
+            (output / "last_checkpoint").write_text("model_0000001.pth")
+        cfg = load_config("shapes/ifa_r18.yaml", [*overrides, f"OUTPUT_DIR={output}"])
+        setup_run(cfg)
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume=name == "part")
+        assert trainer.start_iter == (2 if name == "part" else 0)
+        assert 0 <= trainer.train()["sem_seg"]["mIoU"] <= 100
+        finals.append(_final(output))
+    assert_same(*finals)

@@ -1,0 +1,94 @@
+"""A recipe whose model and pictures are small enough to train in a test.
+
+The pictures are those in the folder that the environment variable TINY_DATA names.
+"""
+
+import torch
+from detectron2.config import LazyCall as L
+from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import ResNet, SemanticSegmentor
+from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem
+
+from ifa_d2.data import SemSegMapper, build_sem_seg_augmentations, register_sem_seg_folder
+from ifa_d2.engine import build_train_loader, get_optimizer_params, poly_schedule
+from ifa_d2.evaluation import SemSegEvaluator
+from ifa_d2.modeling import IFASemSegHead
+
+register_sem_seg_folder(
+    "tiny", "$TINY_DATA/images", "$TINY_DATA/labels", ("left", "right", "middle")
+)
+
+
+def _stage(in_channels: int, out_channels: int, stride: int) -> dict:
+    return L(ResNet.make_stage)(
+        block_class=BasicBlock,
+        num_blocks=1,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        stride_per_block=[stride],
+        norm="${model.backbone.stem.norm}",
+    )
+
+
+model = L(SemanticSegmentor)(
+    backbone=L(ResNet)(
+        stem=L(BasicStem)(in_channels=3, out_channels=4, norm="BN"),
+        stages=[_stage(4, 4, 1), _stage(4, 8, 2)],
+        out_features=("res2", "res3"),
+    ),
+    sem_seg_head=L(IFASemSegHead)(
+        input_shape={
+            "res2": L(ShapeSpec)(channels=4, stride=4),
+            "res3": L(ShapeSpec)(channels=8, stride=8),
+        },
+        num_classes=3,
+        in_features=("res2", "res3"),
+        channels=4,
+        hidden_dims=(8,),
+        norm="${model.backbone.stem.norm}",
+        aux_feature="res3",
+        aux_channels=4,
+    ),
+    pixel_mean=[120.0, 120.0, 120.0],
+    pixel_std=[60.0, 60.0, 60.0],
+)
+dataloader = dict(
+    train=L(build_train_loader)(
+        dataset=L(get_detection_dataset_dicts)(names="tiny", filter_empty=False),
+        mapper=L(SemSegMapper)(
+            is_train=True,
+            augmentations=L(build_sem_seg_augmentations)(short_edge=32, crop_size=(32, 32)),
+        ),
+        total_batch_size="${train.batch_size}",
+        num_workers=0,
+        seed="${train.seed}",
+    ),
+    test=L(build_detection_test_loader)(
+        dataset=L(get_detection_dataset_dicts)(names="tiny", filter_empty=False),
+        mapper=L(SemSegMapper)(is_train=False),
+        num_workers=0,
+    ),
+    evaluator=L(SemSegEvaluator)(dataset_name="${..test.dataset.names}"),
+)
+optimizer = L(torch.optim.SGD)(
+    params=L(get_optimizer_params)(base_lr="${..lr}", head_lr_factor=10.0),
+    lr=0.01,
+    momentum=0.9,
+    weight_decay=1e-4,
+)
+lr_multiplier = L(poly_schedule)(max_iter="${train.max_iter}", warmup_iters=2)
+train = dict(
+    output_dir="",
+    init_checkpoint="",
+    max_iter=6,
+    batch_size=4,
+    seed=5,
+    deterministic=True,
+    device="cpu",
+    amp=dict(enabled=False, dtype="bfloat16"),
+    clip_gradients=dict(enabled=False, clip_type="norm", clip_value=1.0, norm_type=2.0),
+    checkpointer=dict(period=3, max_to_keep=0),
+    eval_period=3,
+    log_period=1,
+)

@@ -1,0 +1,316 @@
+"""The layer against the formula written plainly, and its properties."""
+
+from functools import partial
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from ifa_d2.layers import (
+    FreeAxis,
+    GridAxis,
+    GridQuery,
+    ImplicitAlignment,
+    PointQuery,
+    textbook_alignment,
+)
+from ifa_d2.layers import alignment as alignment_module
+
+from .oracle import grid_coordinates, oracle
+
+CHANNELS = (3, 2, 4)
+SETTINGS = settings(max_examples=40, deadline=None)
+NORMS = {"BN": nn.BatchNorm2d, "GN": partial(nn.GroupNorm, 2), "none": None}
+
+
+def make(seed: int = 0, dtype: torch.dtype = torch.float64, **kwargs) -> ImplicitAlignment:
+    torch.manual_seed(seed)
+    kwargs = {"in_channels": CHANNELS, "num_classes": 3, "hidden_dims": (6, 4), **kwargs}
+    module = ImplicitAlignment(**kwargs)
+    nn.init.normal_(module.predictor.weight)
+    for m in module.modules():
+        if isinstance(m, (nn.BatchNorm2d, nn.GroupNorm)):
+            nn.init.uniform_(m.weight, 0.5, 1.5)
+            nn.init.normal_(m.bias)
+        if isinstance(m, nn.BatchNorm2d):
+            m.running_mean.normal_()
+            m.running_var.uniform_(0.5, 2)
+        if getattr(m, "bias", None) is not None:
+            nn.init.normal_(m.bias)
+    return module.to(dtype)
+
+
+def relative_error(value: torch.Tensor, expected: torch.Tensor) -> float:
+    assert value.shape == expected.shape
+    return float((value.double() - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+
+
+sizes = st.tuples(st.integers(1, 7), st.integers(1, 7))
+options = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "encoding": st.sampled_from(["none", "coord", "sine", "cosine", "fixed", "learned"]),
+            "frequency_law": st.sampled_from(["pow2", "2exp"]),
+            "num_frequencies": st.integers(1, 6),
+            "unfold": st.booleans(),
+            "local_ensemble": st.booleans(),
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "coupled_frequencies": st.just(True),
+            "num_frequencies": st.integers(1, 3),
+            "unfold": st.booleans(),
+            "local_ensemble": st.booleans(),
+        }
+    ),
+)
+
+
+@st.composite
+def grids(draw):
+    """A grid query and the same coordinates as exact fractions."""
+    axes, exact = [], []
+    for _ in range(2):
+        extent = draw(st.integers(1, 12))
+        begin = draw(st.integers(-2, extent))
+        end = draw(st.integers(begin + 1, extent + 3))
+        window = (begin, end, draw(st.integers(1, 7)), extent)
+        axes.append(GridAxis.window(*window))
+        exact.append(grid_coordinates(*window))
+    return GridQuery(*axes), list(product(*exact))
+
+
+@SETTINGS
+@given(
+    batch=st.integers(1, 2),
+    level_sizes=st.tuples(sizes, sizes, sizes),
+    grid=grids(),
+    option=options,
+    norm=st.sampled_from(sorted(NORMS)),
+    training=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    seed=st.integers(0, 99),
+)
+def test_grid_equals_formula(batch, level_sizes, grid, option, norm, training, dtype, seed):
+    query, coordinates = grid
+    module = make(seed, norm=NORMS[norm], **option).train(training)
+    levels = [
+        torch.randn(batch, c, *size, dtype=torch.float64)
+        for c, size in zip(CHANNELS, level_sizes, strict=True)
+    ]
+    if training and norm == "BN" and batch * len(coordinates) < 8:
+        return  # statistics of so few values amplify rounding without bound
+    expected = oracle(module, levels, [coordinates] * batch).transpose(1, 2)
+    module = module.to(dtype)
+    inputs = [level.to(dtype) for level in levels]
+    # The highest frequencies of 2e^l turn an offset's rounding into an angle's.
+    tolerance = 1e-10 if dtype == torch.float64 else 1e-5
+    if option.get("frequency_law") == "2exp" and dtype == torch.float32:
+        tolerance = 1e-3
+    for grad in {True, training}:
+        with torch.set_grad_enabled(grad):
+            value = module(inputs, query)
+        assert value.shape == (batch, 3, *query.size)
+        assert relative_error(value.flatten(2), expected.detach()) < tolerance
+    textbook = textbook_alignment(module, inputs, query)
+    assert relative_error(textbook.flatten(2), expected.detach()) < tolerance
+
+
+@SETTINGS
+@given(
+    batch=st.integers(1, 2),
+    level_sizes=st.tuples(sizes, sizes, sizes),
+    option=options,
+    training=st.booleans(),
+    points=st.integers(8, 40),
+    seed=st.integers(0, 99),
+)
+def test_points_equal_formula(batch, level_sizes, option, training, points, seed):
+    module = make(seed, **option).train(training)
+    levels = [
+        torch.randn(batch, c, *size, dtype=torch.float64)
+        for c, size in zip(CHANNELS, level_sizes, strict=True)
+    ]
+    coordinates = torch.rand(batch, points, 2, dtype=torch.float64)
+    coordinates[:, :4] = torch.tensor([[0, 0], [1, 1], [0.5, 1], [0, 0.5]])
+    expected = oracle(module, levels, coordinates.tolist()).transpose(1, 2)
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            value = module(levels, PointQuery(coordinates))
+        assert relative_error(value, expected.detach()) < 1e-10
+
+
+@SETTINGS
+@given(
+    level_sizes=st.tuples(sizes, sizes, sizes),
+    grid=grids(),
+    option=options,
+    as_points=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_gradients_equal_formula(level_sizes, grid, option, as_points, seed):
+    query, coordinates = grid
+    if 2 * len(coordinates) < 8:
+        return
+    module = make(seed, **option).train()
+    levels = [
+        torch.randn(2, c, *size, dtype=torch.float64, requires_grad=True)
+        for c, size in zip(CHANNELS, level_sizes, strict=True)
+    ]
+    wanted = [*levels, *module.parameters()]
+    factor = torch.randn(2, 3, len(coordinates), dtype=torch.float64)
+    expected = oracle(module, levels, [coordinates] * 2).transpose(1, 2)
+    expected = torch.autograd.grad((expected * factor).sum(), wanted)
+    if as_points:
+        points = torch.tensor([[float(v) for v in yx] for yx in coordinates], dtype=torch.float64)
+        if not (0 <= points.min() and points.max() <= 1):
+            return
+        query = PointQuery(points.expand(2, -1, -1))
+    value = module(levels, query).flatten(2)
+    grads = torch.autograd.grad((value * factor).sum(), wanted)
+    scale = max(float(e.abs().max()) for e in expected)
+    for grad, want in zip(grads, expected, strict=True):
+        assert (grad - want).abs().max() < 1e-9 * scale
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+@pytest.mark.parametrize("coupled", [False, True])
+def test_tiles_change_nothing(monkeypatch, ensemble, coupled):
+    module = make(local_ensemble=ensemble, coupled_frequencies=coupled).eval()
+    levels = [
+        torch.randn(3, c, s, s + 1).double() for c, s in zip(CHANNELS, (16, 8, 3), strict=True)
+    ]
+    for query in (
+        GridQuery.regular(16, 17),
+        GridQuery.regular(40, 31),
+        GridQuery.window((1, 2, 5, 9), (13, 50), (16, 17)),
+        PointQuery(torch.rand(3, 77, 2)),
+    ):
+        with torch.no_grad():
+            whole = module(levels, query)
+            for tile_bytes, kept in ((8 * 6 * 5, 0), (8 * 6 * 170, 1 << 20), (8 * 6 * 500, 1000)):
+                monkeypatch.setattr(alignment_module, "_TILE_BYTES_CPU", tile_bytes)
+                monkeypatch.setattr(alignment_module, "_KEPT_BYTES", kept)
+                assert relative_error(module(levels, query), whole) < 1e-12
+            monkeypatch.undo()
+
+
+def test_window_is_part_of_the_whole():
+    module = make(local_ensemble=True).eval()
+    levels = [torch.randn(1, c, s, s).double() for c, s in zip(CHANNELS, (12, 6, 3), strict=True)]
+    with torch.no_grad():
+        whole = module(levels, GridQuery.regular(48, 48))
+        part = module(levels, GridQuery.window((5, 7, 30, 48), (25, 41), (48, 48)))
+    assert relative_error(part, whole[:, :, 5:30, 7:48]) < 1e-12
+
+
+def test_ensemble_is_continuous_and_nearest_is_not():
+    levels = [torch.randn(1, c, s, s).double() for c, s in zip(CHANNELS, (8, 4, 2), strict=True)]
+    y = torch.linspace(0, 1, 20001, dtype=torch.float64)
+    query = PointQuery(torch.stack([y, torch.full_like(y, 0.37)], -1)[None])
+    steps = {}
+    for ensemble in (False, True):
+        module = make(local_ensemble=ensemble, num_frequencies=2, norm=None).eval()
+        module.encodings[0].frequencies.data.clamp_(max=2)
+        with torch.no_grad():
+            out = module(levels, query)
+        steps[ensemble] = float(out.diff(dim=2).abs().max() / out.std())
+    assert steps[True] < 0.05 < steps[False]
+
+
+def test_bilinear_without_position_is_interpolation():
+    module = make(encoding="none", local_ensemble=True)
+    levels = [torch.randn(2, c, s, s).double() for c, s in zip(CHANNELS, (12, 6, 3), strict=True)]
+    aligned = [
+        nn.functional.interpolate(level, size=(24, 24), mode="bilinear", align_corners=False)
+        for level in levels
+    ]
+    expected = module.predictor(module.mlp(torch.cat(aligned, 1)))
+    assert relative_error(module(levels, GridQuery.regular(24, 24)), expected.detach()) < 1e-10
+
+
+def test_free_axes_equal_exact_ones():
+    module = make().eval()
+    levels = [torch.randn(1, c, s, s).double() for c, s in zip(CHANNELS, (12, 6, 3), strict=True)]
+    query = GridQuery.regular(25, 19)
+    free = GridQuery(FreeAxis(query.rows.coordinates), FreeAxis(query.cols.coordinates))
+    assert relative_error(module(levels, free), module(levels, query).detach()) < 1e-9
+
+
+def test_batch_of_one_and_images_are_apart():
+    module = make().eval()
+    levels = [torch.randn(3, c, s, s).double() for c, s in zip(CHANNELS, (9, 5, 1), strict=True)]
+    query = GridQuery.regular(7, 11)
+    whole = module(levels, query).detach()
+    for b in range(3):
+        one = module([level[b : b + 1] for level in levels], query)
+        assert relative_error(one, whole[b : b + 1]) < 1e-12
+
+
+def test_autocast_keeps_coordinates():
+    """In bfloat16 the result differs by its rounding alone, however far apart the coordinates."""
+    module = make(dtype=torch.float32, in_channels=(8, 8), hidden_dims=(16,)).eval()
+    levels = [torch.randn(1, 8, 512, 4), torch.randn(1, 8, 2, 2)]
+    with torch.no_grad():
+        full = module(levels, GridQuery.regular(512, 4))
+        with torch.autocast("cpu", torch.bfloat16):
+            half = module(levels, GridQuery.regular(512, 4))
+    assert half.dtype == torch.bfloat16
+    assert relative_error(half.float(), full.double()) < 0.03
+    module.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = module(levels, GridQuery.regular(512, 4)).float().square().mean()
+    loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in module.parameters())
+
+
+def test_eval_with_gradients_equals_without():
+    module = make(dtype=torch.float32).eval()
+    levels = [torch.randn(1, c, s, s) for c, s in zip(CHANNELS, (9, 5, 2), strict=True)]
+    query = GridQuery.regular(9, 9)
+    with torch.no_grad():
+        folded = module(levels, query)
+    assert relative_error(folded, module(levels, query).detach().double()) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"in_channels": ()}, "in_channels"),
+        ({"in_channels": (3, 0)}, "in_channels"),
+        ({"num_classes": 0}, "num_classes"),
+        ({"hidden_dims": ()}, "hidden_dims"),
+        ({"encoding": "sinus"}, "encoding.*'sinus'"),
+        ({"frequency_law": "pow3"}, "frequency_law.*'pow3'"),
+        ({"num_frequencies": 0}, "num_frequencies"),
+        ({"encoding": "fixed", "coupled_frequencies": True}, "coupled"),
+    ],
+)
+def test_bad_options(kwargs, words):
+    with pytest.raises(ValueError, match=words):
+        make(**kwargs)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        ([(1, 3, 4, 4), (1, 2, 2, 2)], "levels must be 3 tensors"),
+        ([(1, 3, 4, 4), (1, 2, 2, 2), (1, 5, 1, 1)], "channels"),
+        ([(1, 3, 4, 4), (2, 2, 2, 2), (1, 4, 1, 1)], "one batch"),
+        ([(1, 3, 4, 4), (1, 2, 0, 2), (1, 4, 1, 1)], "not empty"),
+        ([(1, 3, 4, 4), (1, 2, 2), (1, 4, 1, 1)], "B, C, h, w"),
+    ],
+)
+def test_bad_levels(shapes, words):
+    with pytest.raises(ValueError, match=words):
+        make()([torch.zeros(s).double() for s in shapes], GridQuery.regular(2, 2))
+
+
+def test_points_of_another_batch():
+    levels = [torch.randn(2, c, 2, 2).double() for c in CHANNELS]
+    with pytest.raises(ValueError, match="2 images"):
+        make()(levels, PointQuery(torch.rand(3, 4, 2)))

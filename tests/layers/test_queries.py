@@ -1,0 +1,116 @@
+"""Coordinates and the cells that answer them."""
+
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ifa_d2.layers import (
+    FreeAxis,
+    GridAxis,
+    GridQuery,
+    PointQuery,
+    check_coordinates,
+    coordinate_taps,
+)
+
+counts = st.integers(1, 5000)
+
+
+@given(n=counts, m=counts)
+def test_regular_cells_are_integer_division(n, m):
+    taps = GridAxis.centers(n).taps(m, ensemble=False)
+    j = torch.arange(n)
+    assert torch.equal(taps.cells[0], (2 * j + 1) * m // (2 * n))
+    assert taps.offsets.abs().max() <= 1
+    assert taps.identity == (n == m)
+
+
+@given(
+    begin=st.integers(-50, 5000),
+    span=st.integers(1, 5000),
+    size=st.integers(1, 300),
+    extent=st.integers(1, 9000),
+    m=st.integers(1, 300),
+)
+def test_window_taps_are_exact(begin, span, size, extent, m):
+    axis = GridAxis.window(begin, begin + span, size, extent)
+    nearest, both = axis.taps(m, ensemble=False), axis.taps(m, ensemble=True)
+    for j in (0, size // 2, size - 1):
+        y = (begin + Fraction(2 * j + 1, 2 * size) * span) / extent
+        cell = min(max(y * m // 1, 0), m - 1)
+        assert nearest.cells[0, j] == cell
+        offset = float(2 * y * m - 2 * cell - 1)
+        assert float(nearest.offsets[0, j]) == pytest.approx(offset, rel=1e-15, abs=1e-15)
+        lower = min(max((y * m - Fraction(1, 2)) // 1, 0), m - 1)
+        assert both.cells[:, j].tolist() == [lower, min(lower + 1, m - 1)]
+        weight = min(max(float(y * m - Fraction(1, 2) - lower), 0), 1)
+        assert float(both.weights[1, j]) == pytest.approx(weight, abs=1e-12)
+    assert torch.allclose(both.weights.sum(0), torch.ones(size, dtype=torch.float64))
+
+
+@given(n=counts, m=st.integers(1, 500), start=st.integers(0, 4999), length=st.integers(1, 400))
+def test_slices_are_parts(n, m, start, length):
+    axis = GridAxis.centers(n)
+    part, whole = axis[start : start + length], axis.taps(m, ensemble=True)
+    taps = part.taps(m, ensemble=True)
+    assert len(part) == len(range(n)[start : start + length])
+    assert torch.equal(taps.cells, whole.cells[:, start : start + length])
+    assert torch.equal(taps.offsets, whole.offsets[:, start : start + length])
+
+
+@given(m=st.integers(1, 300), window=st.integers(1, 300), first=st.integers(0, 299))
+def test_identity_is_claimed_where_it_holds(m, window, first):
+    axis = GridAxis.window(first, first + window, window, m)
+    for ensemble in (False, True):
+        taps = axis.taps(m, ensemble)
+        holds = torch.equal(taps.cells[0], taps.cells[0, 0] + torch.arange(window))
+        holds = holds and bool((taps.offsets[0] == 0).all())
+        assert taps.identity == holds
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=50), st.integers(1, 1000))
+def test_free_coordinates(values, m):
+    taps = FreeAxis(torch.tensor(values, dtype=torch.float64)).taps(m, ensemble=False)
+    for y, cell, offset in zip(values, taps.cells[0], taps.offsets[0], strict=True):
+        assert cell == min(int(y * m), m - 1)
+        assert float(offset) == pytest.approx(2 * y * m - 2 * int(cell) - 1, abs=1e-9)
+
+
+def test_points_share_the_rule_of_axes():
+    y = torch.rand(2, 5, dtype=torch.float64)
+    for ensemble in (False, True):
+        taps = coordinate_taps(y, 7, ensemble)
+        axis = FreeAxis(y.flatten()).taps(7, ensemble)
+        assert torch.equal(taps.cells.flatten(1), axis.cells)
+        assert torch.equal(taps.offsets.flatten(1), axis.offsets)
+
+
+def test_shifted_grid_stays_inside():
+    query = GridQuery.regular(4, 8).shifted(0.125, -0.5)
+    assert query.size == (4, 8)
+    assert query.rows.coordinates.tolist() == [0.25, 0.5, 0.75, 1.0]
+    assert query.cols.coordinates.min() == 0
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: GridQuery.regular(0, 3), "size.*0"),
+        (lambda: GridQuery.window((3, 0, 3, 4), (2, 2), (8, 8)), "end.*3"),
+        (lambda: GridQuery.window((5, 0, 3, 4), (2, 2), (8, 8)), "end"),
+        (lambda: GridQuery.window((0, 0, 3, 4), (2, 2), (0, 8)), "extent"),
+        (lambda: FreeAxis(torch.tensor([0.1, float("nan")])), "finite"),
+        (lambda: FreeAxis(torch.tensor([1, 2])), "floating point"),
+        (lambda: FreeAxis(torch.zeros(2, 2)), "vector"),
+        (lambda: FreeAxis(torch.zeros(0)), "non-empty"),
+        (lambda: PointQuery(torch.zeros(3, 2)), "shape"),
+        (lambda: PointQuery(torch.zeros(1, 3, 2, dtype=torch.int64)), "floating point"),
+        (lambda: check_coordinates("points", torch.tensor(float("inf"))), "points.*finite"),
+    ],
+)
+def test_bad_queries(build, words):
+    with pytest.raises(ValueError, match=words):
+        build()

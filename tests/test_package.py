@@ -1,0 +1,95 @@
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import ifa_d2
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the unpacked wheel, built from a copy so that the checkout stays clean."""
+    folder = tmp_path_factory.mktemp("package")
+    source = folder / "source"
+    for name in ("ifa_d2", "configs"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, source / name, ignore=ignore)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    build = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(source)]
+    subprocess.run([sys.executable, "-m", "pip", "-q", *build], check=True)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "unpacked")
+    return folder / "unpacked"
+
+
+def _run(code: str, folder: Path, path: Path | None = None) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(path or "")}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+def _relative(folder: Path, pattern: str) -> set[str]:
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob(pattern)}
+    return {name for name in found if "__pycache__" not in name}
+
+
+def test_wheel_holds_the_package_and_its_recipes(installed: Path) -> None:
+    recipes = _relative(ROOT / "configs", "*.py") | _relative(ROOT / "configs", "*.yaml")
+    assert "cityscapes/ifa_r50.py" in recipes
+    modules = _relative(ROOT / "ifa_d2", "*.py")
+    assert _relative(installed / "ifa_d2", "*.*") == modules | {f"configs/{r}" for r in recipes}
+    top = {path.name for path in installed.iterdir()}
+    assert {name for name in top if not name.endswith(".dist-info")} == {"ifa_d2"}
+
+
+def test_wheel_finds_its_own_recipes(installed: Path, tmp_path: Path) -> None:
+    code = (
+        "import ifa_d2\n"
+        "cfg = ifa_d2.get_config('cityscapes/ifa_r50.py')\n"
+        "print(ifa_d2.__file__, cfg.model.sem_seg_head.num_classes, cfg.model.backbone.depth)"
+    )
+    result = _run(code, tmp_path, installed)
+    assert result.returncode == 0, result.stderr
+    expected = f"{installed / 'ifa_d2' / '__init__.py'} 19 50"
+    assert result.stdout.splitlines()[-1] == expected
+
+
+def test_checkout_finds_its_own_recipes(tmp_path: Path) -> None:
+    result = _run(
+        "import ifa_d2; print(ifa_d2.config.get_config_file('camvid/ifa_r18.py'))", tmp_path, ROOT
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == str(ROOT / "configs" / "camvid" / "ifa_r18.py")
+
+
+def test_without_detectron2_one_sentence_says_how_to_get_it(tmp_path: Path) -> None:
+    result = _run("import sys; sys.modules['detectron2'] = None; import ifa_d2", tmp_path, ROOT)
+    assert result.returncode == 1
+    message = result.stderr.strip().splitlines()[-1]
+    assert message.startswith("ImportError: ifa_d2 needs Detectron2")
+    assert "make setup" in message
+    assert "git+https://github.com/facebookresearch/detectron2.git" in message
+
+
+def test_versions_agree() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+", ifa_d2.__version__)
+    assert f'version="{ifa_d2.__version__}"' in (ROOT / "setup.py").read_text()
+    assert version("ifa_d2") == ifa_d2.__version__
+
+
+def test_requirements_are_exact() -> None:
+    for path in ROOT.glob("requirements*.txt"):
+        lines = [line.split("#")[0].strip() for line in path.read_text().splitlines()]
+        for line in filter(None, lines):
+            assert re.fullmatch(r"[\w.-]+==[\w.]+( --hash=sha256:[0-9a-f]{64})?", line), line

@@ -1,0 +1,140 @@
+"""The command in processes of its own, one and several."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from ifa_d2.engine import Trainer
+from ifa_d2.engine.checkpoint import Checkpointer
+from ifa_d2.evaluation import per_class_table
+from tests.engine.tiny import RECIPE, assert_same, tiny_config, train_tiny, write_tiny_data
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    root = write_tiny_data(tmp_path_factory.mktemp("tiny"), unlabelled=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TINY_DATA", str(root))
+        yield root
+    torch.use_deterministic_algorithms(False)
+
+
+def run(
+    data: Path, *arguments: object, check: bool = True, launcher: Sequence[object] = ()
+) -> subprocess.CompletedProcess:
+    command = [sys.executable, *launcher, ROOT / "tools" / "train_net.py", "--config-file", RECIPE]
+    return subprocess.run(
+        [str(part) for part in (*command, *arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        cwd=data,
+        capture_output=True,
+        text=True,
+        check=check,
+        timeout=300,
+    )
+
+
+def metrics(output: Path, name: str) -> list[float]:
+    lines = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+    return [line[name] for line in lines if name in line]
+
+
+@pytest.mark.parametrize(
+    ("norm", "launcher", "arguments"),
+    [
+        ("naiveSyncBN", (), ("--num-processes", 2)),
+        ("FrozenBN", ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2), ()),
+    ],
+)
+def test_two_processes_train_as_one(
+    data: Path, tmp_path: Path, norm: str, launcher: Sequence[object], arguments: Sequence[object]
+) -> None:
+    overrides = (
+        f"model.backbone.stem.norm={norm}",
+        # OHEM, and the mean over labelled pixels, are of each process's own batch: processes
+        # agree with one only where every pixel is labelled and kept in all of them.
+        "dataloader.train.mapper.augmentations.scale_range=[1,1.5]",
+        # Its dropout draws other channels in each process.
+        "model.sem_seg_head.aux_feature=null",
+        "train.max_iter=4",
+        "train.eval_period=0",
+    )
+    one = train_tiny(tmp_path / "one", *overrides)
+    output = f"train.output_dir={tmp_path / 'two'}"
+    run(data, *arguments, output, *overrides, launcher=launcher)
+    two = torch.load(tmp_path / "two" / "model_final.pth", weights_only=True)
+    assert two["trainer"]["iteration"] == 3
+    assert len(two["trainer"]["random_states"]) == 2
+    left, right = (metrics(tmp_path / name, "total_loss") for name in ("one", "two"))
+    assert len(left) == 4
+    assert left == pytest.approx(right, rel=1e-5)
+    weights = [key for key in one["model"] if not key.endswith(("running_var", "tracked"))]
+    for key in weights:  # naiveSyncBN's running variance is without Bessel's correction
+        torch.testing.assert_close(two["model"][key], one["model"][key], rtol=1e-4, atol=1e-5)
+    if norm == "FrozenBN":
+        # The same weights, and so the same figures, of seven pictures shared unevenly.
+        figures = [metrics(tmp_path / name, "sem_seg/mIoU") for name in ("one", "two")]
+        assert figures[0] == pytest.approx(figures[1], abs=0.5)
+
+
+def test_two_processes_evaluate_as_one(data: Path, tmp_path: Path) -> None:
+    train_tiny(tmp_path, "train.max_iter=30", "train.eval_period=0", "train.log_period=30")
+    cfg = tiny_config(tmp_path, f"train.init_checkpoint={tmp_path}/model_final.pth")
+    model = Trainer.build_model(cfg)
+    Checkpointer(model).load(cfg.train.init_checkpoint)
+    expected = Trainer.test(cfg, model)["sem_seg"]
+    # Without naming weights, the last checkpoint of the output directory is evaluated.
+    output = f"train.output_dir={tmp_path}"
+    done = run(data, "--num-processes", 2, "--eval-only", output)
+    figures = ",".join(f"{expected[key]:.4f}" for key in ("mIoU", "fwIoU", "mACC", "pACC"))
+    assert f"copypaste: {figures}" in done.stdout
+    assert per_class_table(expected, ("left", "right", "middle")) in done.stdout
+
+
+def test_train_and_resume(data: Path, tmp_path: Path) -> None:
+    overrides = (
+        f"train.output_dir={tmp_path}",
+        "train.max_iter=4",
+        "train.checkpointer.period=2",
+    )
+    run(data, *overrides)
+    figures = metrics(tmp_path, "sem_seg/mIoU")
+    whole = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    # As if stopped after the checkpoint of iteration 1.
+    (tmp_path / "model_final.pth").unlink()
+    (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
+    done = run(data, "--resume", *overrides)
+    assert "Starting training from iteration 2" in done.stdout
+    assert metrics(tmp_path, "sem_seg/mIoU")[-1] == figures[-1]
+    assert_same(whole, torch.load(tmp_path / "model_final.pth", weights_only=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--eval-only"], "nothing to evaluate: name the weights"),
+        (["train.max_itr=3"], "did you mean max_iter"),
+    ],
+)
+def test_errors_are_one_sentence(
+    data: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    done = run(data, *arguments, f"train.output_dir={tmp_path}", check=False)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_batch_that_does_not_divide(data: Path, tmp_path: Path) -> None:
+    output = f"train.output_dir={tmp_path}"
+    done = run(data, "--num-processes", 3, output, check=False)
+    assert done.returncode != 0
+    assert "batch size (4) must be a multiple of the number of processes (3)" in done.stderr

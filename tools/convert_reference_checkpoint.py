@@ -1,0 +1,101 @@
+"""Convert a checkpoint of the authors' code to one that this repository's recipes load.
+
+    python tools/convert_reference_checkpoint.py IN.pth OUT.pth
+
+IN.pth is ``{"model_state": ...}`` as the authors' training saves it. The result loads in
+``configs/cityscapes/ifa_r50.py``, with the overrides that the command prints where the checkpoint
+is of another network than that recipe's.
+"""
+
+import argparse
+import inspect
+import json
+import os
+import pickle
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.utils.registry import locate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from ifa_d2 import get_config
+from ifa_d2.modeling.reference_checkpoint import convert_reference_state_dict
+
+RECIPE = "cityscapes/ifa_r50.py"
+
+
+def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
+    """The authors' ``model_state``.
+
+    Raises:
+        ValueError: a file that is not a checkpoint, or not one of the authors'.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} is not a checkpoint of tensors: {error}") from error
+    state = checkpoint.get("model_state") if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict):
+        found = sorted(checkpoint) if isinstance(checkpoint, dict) else type(checkpoint).__name__
+        raise ValueError(f"{path} must hold a dictionary under 'model_state', found {found}")
+    return state
+
+
+def write_checkpoint(state: dict[str, torch.Tensor], path: Path) -> None:
+    """Write Detectron2's form of a checkpoint in one step: ``path`` is never half written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        torch.save({"model": state, "__author__": "the authors' code of IFA"}, name)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def needed_overrides(settings: dict[str, Any], recipe: DictConfig) -> list[str]:
+    """The settings that ``recipe`` does not have already, in the form of command line overrides."""
+    overrides = []
+    for key, value in settings.items():
+        default = OmegaConf.select(recipe, key, default=_default(recipe, key))
+        default = list(default) if isinstance(default, tuple | ListConfig) else default
+        if default != value:
+            overrides.append(f"{key}={json.dumps(value, separators=(',', ':'))}")
+    return overrides
+
+
+def _default(recipe: DictConfig, key: str) -> Any:
+    """The default of an argument that the recipe does not give to what it builds."""
+    parent, _, name = key.rpartition(".")
+    target = OmegaConf.select(recipe, parent)["_target_"]
+    target = locate(target) if isinstance(target, str) else target
+    parameter = inspect.signature(target).parameters.get(name)
+    return None if parameter is None else parameter.default
+
+
+def main(args: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "input", type=Path, metavar="IN.pth", help="checkpoint of the authors' code"
+    )
+    parser.add_argument("output", type=Path, metavar="OUT.pth", help="checkpoint to write")
+    options = parser.parse_args(args)
+    if options.output.suffix != ".pth":  # Detectron2 takes others for other formats
+        sys.exit(f"error: OUT.pth must end in .pth, got {options.output}")
+    try:
+        converted = convert_reference_state_dict(read_checkpoint(options.input))
+        write_checkpoint(converted.state, options.output)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    overrides = needed_overrides(converted.settings, get_config(RECIPE))
+    print(f"wrote {len(converted.state)} tensors to {options.output}")
+    print(" ".join([f"load it with configs/{RECIPE}", *overrides]))
+
+
+if __name__ == "__main__":
+    main()
