@@ -101,9 +101,9 @@ class ImplicitAlignment(nn.Module):
         Raises:
             ValueError: levels that do not fit the layer or each other.
         """
-        self._check(levels, query)
         if not torch.is_grad_enabled() and self.mlp.foldable:
             return self._forward_tiles(levels, query)
+        self._check(levels, query)
         layer = self.mlp.layers[0]
         x = self._first_layer(layer.weight, layer.bias)(levels, query)
         x = self.predictor(self.mlp.forward_tail(x))
@@ -132,20 +132,42 @@ class ImplicitAlignment(nn.Module):
 
     # -- inference: norms folded, and the same steps tile by tile, so that memory is bounded
 
-    def _forward_tiles(self, levels: Sequence[Tensor], query: Query) -> Tensor:
+    def iter_tiles(
+        self, levels: Sequence[Tensor], query: Query
+    ) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
+        """Logits piece by piece, for results that are larger than what may be held at once.
+
+        Args:
+            levels, query: as of :meth:`forward`.
+
+        Yields:
+            Where a piece belongs (images, then rows and columns, or points), and its logits
+            (images, K, rows, columns) or (images, K, points). The pieces cover the query once.
+
+        Raises:
+            ValueError: as :meth:`forward`; or gradients are on, or a norm does not fold.
+        """
+        self._check(levels, query)
+        if torch.is_grad_enabled() or not self.mlp.foldable:
+            raise ValueError("tiles are for inference: eval mode and no gradients")
         weights = [layer.folded() for layer in self.mlp.layers]
         tail = [*weights[1:], (self.predictor.weight, self.predictor.bias)]
         first = self._first_layer(*weights[0])
         batch, grid = levels[0].shape[0], isinstance(query, GridQuery)
         size = query.size if grid else (len(query),)
         projected = self._project_small(first, levels, batch * torch.Size(size).numel())
-        out: Tensor | None = None
         for images, part, place in self._tiles(query, batch, weights[0][0]):
             kept = [None if p is None else p[images] for p in projected]
             x = apply_folded(first([level[images] for level in levels], part, kept), tail)
+            yield (images, *place), x if grid else x.flatten(2)
+
+    def _forward_tiles(self, levels: Sequence[Tensor], query: Query) -> Tensor:
+        size = query.size if isinstance(query, GridQuery) else (len(query),)
+        out: Tensor | None = None
+        for (images, *place), logits in self.iter_tiles(levels, query):
             if out is None:
-                out = x.new_empty((batch, x.shape[1], *size))
-            out[(images, slice(None), *place)] = x if grid else x.flatten(2)
+                out = logits.new_empty((levels[0].shape[0], logits.shape[1], *size))
+            out[(images, slice(None), *place)] = logits
         assert out is not None
         return out
 

@@ -199,6 +199,28 @@ def test_tiles_change_nothing(monkeypatch, ensemble, coupled):
             monkeypatch.undo()
 
 
+def test_iter_tiles_covers_the_query_once(monkeypatch):
+    monkeypatch.setattr(alignment_module, "_TILE_BYTES_CPU", 8 * 6 * 30)
+    module = make().eval()
+    levels = [torch.randn(2, c, s, s).double() for c, s in zip(CHANNELS, (16, 8, 3), strict=True)]
+    query = GridQuery.regular(21, 13)
+    with torch.no_grad():
+        whole, count = module(levels, query), torch.zeros(2, 21, 13)
+        for (images, rows, cols), logits in module.iter_tiles(levels, query):
+            count[images, rows, cols] += 1
+            assert torch.equal(logits, whole[images, :, rows, cols])
+            assert logits[:, 0].numel() <= 30
+    assert torch.equal(count, torch.ones_like(count))
+
+
+@pytest.mark.parametrize("mode", ["training", "gradients", "norm"])
+def test_iter_tiles_is_for_inference(mode):
+    module = make(norm=NORMS["GN" if mode == "norm" else "BN"]).train(mode == "training")
+    levels = [torch.randn(1, c, 2, 2).double() for c in CHANNELS]
+    with torch.set_grad_enabled(mode == "gradients"), pytest.raises(ValueError, match="inference"):
+        next(module.iter_tiles(levels, GridQuery.regular(2, 2)))
+
+
 def test_window_is_part_of_the_whole():
     module = make(local_ensemble=True).eval()
     levels = [torch.randn(1, c, s, s).double() for c, s in zip(CHANNELS, (12, 6, 3), strict=True)]
