@@ -18,7 +18,7 @@ from .mlp import NormFactory, PointwiseMLP, apply_folded
 from .position import PositionEncoding
 from .queries import GridQuery, PointQuery, Query
 
-# What one tile's first hidden layer may take. On a CPU a tile should stay in the last-level cache,
+# What the widest layer of one tile may take. On a CPU a tile should stay in the last-level cache,
 # and below the 32 MiB from which the C library asks the system for fresh pages each time.
 _TILE_BYTES_CPU = 16 << 20
 _TILE_BYTES = 256 << 20
@@ -101,9 +101,11 @@ class ImplicitAlignment(nn.Module):
         Raises:
             ValueError: levels that do not fit the layer or each other.
         """
+        self._check(levels, query)
+        if isinstance(query, PointQuery) and len(query) == 0:
+            return levels[0].new_empty((len(levels[0]), self.predictor.out_channels, 0))
         if not torch.is_grad_enabled() and self.mlp.foldable:
             return self._forward_tiles(levels, query)
-        self._check(levels, query)
         layer = self.mlp.layers[0]
         x = self._first_layer(layer.weight, layer.bias)(levels, query)
         x = self.predictor(self.mlp.forward_tail(x))
@@ -186,7 +188,8 @@ class ImplicitAlignment(nn.Module):
     def _tiles(self, query: Query, batch: int, weight: Tensor) -> Iterator[Tile]:
         """Runs of images, parts of the query, and where in the output they belong."""
         tile_bytes = _TILE_BYTES_CPU if weight.device.type == "cpu" else _TILE_BYTES
-        budget = max(1, tile_bytes // (len(weight) * weight.element_size()))
+        widest = max(m.out_channels for m in (*self.mlp.layers, self.predictor))
+        budget = max(1, tile_bytes // (widest * weight.element_size()))
         if isinstance(query, GridQuery):
             height, width = query.size
             cols = min(width, budget, _MAX_TILE_COLS)

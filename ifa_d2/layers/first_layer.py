@@ -73,7 +73,8 @@ class FirstLayer:
         total = direct[0] if direct else None
         if lookups:
             base = None if total is None else _rows(total.to(lookups[0].table.dtype))
-            total = sum_lookups(lookups, base).view(len(levels[0]), *size, -1).permute(0, 3, 1, 2)
+            total = sum_lookups(lookups, base).view(len(levels[0]), *size, len(self.bias))
+            total = total.permute(0, 3, 1, 2)
         assert total is not None
         for term in direct[1:]:
             total = total + term.to(total.dtype)
@@ -148,7 +149,8 @@ class FirstLayer:
                 lookups.append(_lookup(whole, ty, tx))
                 continue
             rows = sum_lookups([_lookup(level, ty, tx)])  # fewer points than cells
-            direct.append(self.project(rows.view(batch, 1, points, -1).permute(0, 3, 1, 2), i))
+            rows = rows.view(batch, 1, points, level.shape[1]).permute(0, 3, 1, 2)
+            direct.append(self.project(rows, i))
         if self.encodings[0].num_features:
             taps = [tuple(t.to(levels[0].device, self._dtype) for t in pair) for pair in all_taps]
             if self.encodings[0].coupled:

@@ -1,0 +1,144 @@
+"""From a config and weights to pictures asked as fields."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.data import transforms as T
+from detectron2.structures import ImageList
+from torch import Tensor, nn
+
+from ..modeling import IFASemSegHead
+from ..modeling.field import SegmentationField
+from .build import build_model, build_test_mapper
+from .checkpoint import Checkpointer
+from .run import load_config
+from .settings import TrainSettings
+
+
+class Predictor:
+    """Computes a picture's features once and answers at any resolution, window or point.
+
+    Used as Detectron2's ``DefaultPredictor``, but what it returns is a
+    :class:`ifa_d2.modeling.SegmentationField`.
+
+    Args:
+        model: with a ``backbone``, a ``sem_seg_head`` that is an ``IFASemSegHead``, and pixel
+            mean and standard deviation, as Detectron2's ``SemanticSegmentor`` and ``PanopticFPN``;
+            it is put in eval mode.
+        augmentations: Detectron2 augmentations before the model, such as a resize.
+        image_format: channel order of the model's input, "RGB" or "BGR".
+
+    Raises:
+        ValueError: a model without such a head.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        augmentations: Sequence[T.Augmentation | T.Transform] = (),
+        image_format: str = "RGB",
+    ) -> None:
+        if not isinstance(getattr(model, "sem_seg_head", None), IFASemSegHead):
+            raise ValueError(f"model must have an IFASemSegHead, got {type(model).__name__}")
+        if image_format not in ("RGB", "BGR"):
+            raise ValueError(f"image_format must be 'RGB' or 'BGR', got {image_format!r}")
+        self.model = model.eval()
+        self.augmentations = T.AugmentationList(list(augmentations))
+        self.image_format = image_format
+
+    @classmethod
+    def from_config(
+        cls,
+        config_file: str,
+        weights: str | None = None,
+        overrides: Sequence[str] = (),
+    ) -> "Predictor":
+        """Build the model of a config and load weights.
+
+        Args:
+            config_file: a ``.py`` or ``.yaml`` file, or the name of a recipe that comes with the
+                package, such as ``"camvid/ifa_r18.py"``.
+            weights: a checkpoint; None is the config's own, or else the last one of its output
+                directory.
+            overrides: changes of the config, "key=value" each.
+
+        Raises:
+            FileNotFoundError: a file does not exist.
+            ValueError: there are no weights, or they do not fit the model.
+        """
+        cfg = load_config(config_file, overrides)
+        model = load_model(cfg, weights)
+        mapper = build_test_mapper(cfg)
+        return cls(
+            model,
+            augmentations=mapper.augmentations.augs,
+            image_format=mapper.image_format,
+        )
+
+    @torch.no_grad()
+    def __call__(self, image: np.ndarray | Tensor) -> SegmentationField:
+        """The field of a picture.
+
+        Args:
+            image: (H, W, 3) uint8 array, channels in BGR order as OpenCV and ``DefaultPredictor``
+                have it; or a (3, H, W) uint8 tensor in BGR order.
+
+        Raises:
+            ValueError: another shape or type.
+        """
+        original = _to_array(image)
+        array = original[:, :, ::-1] if self.image_format == "RGB" else original
+        inputs = T.AugInput(np.ascontiguousarray(array))
+        self.augmentations(inputs)
+        tensor = torch.from_numpy(np.ascontiguousarray(inputs.image.transpose(2, 0, 1)))
+        model = self.model
+        normalized = (tensor.to(model.pixel_mean.device) - model.pixel_mean) / model.pixel_std
+        images = ImageList.from_tensors(
+            [normalized],
+            model.backbone.size_divisibility,
+            padding_constraints=model.backbone.padding_constraints,
+        )
+        levels = model.sem_seg_head.levels(model.backbone(images.tensor))
+        sizes = zip(images.image_sizes[0], images.tensor.shape[-2:], strict=True)
+        height, width = (Fraction(int(inner), int(outer)) for inner, outer in sizes)
+        return SegmentationField(
+            model.sem_seg_head.alignment, levels, original.shape[:2], (height, width)
+        )
+
+
+def load_model(cfg: Any, weights: str | None) -> nn.Module:
+    """The model of a config with its weights, in eval mode.
+
+    Args:
+        cfg: of either kind.
+        weights: a checkpoint; None is the config's own, or else the last one of its output
+            directory.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: there are no weights, or they do not fit the model.
+    """
+    settings = TrainSettings.from_config(cfg)
+    model = build_model(cfg)
+    checkpointer = Checkpointer(model, settings.output_dir)
+    weights = weights or settings.init_checkpoint or checkpointer.get_checkpoint_file()
+    if not weights:
+        raise ValueError(f"weights must be given: {settings.output_dir} has no checkpoint")
+    checkpointer.load(weights, checkpointables=[])
+    return model.eval()
+
+
+def _to_array(image: np.ndarray | Tensor) -> np.ndarray:
+    if isinstance(image, Tensor):
+        if image.dim() != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
+            raise ValueError(
+                f"image must be a (3, H, W) uint8 tensor, got {tuple(image.shape)} {image.dtype}"
+            )
+        image = image.permute(1, 2, 0).cpu().numpy()
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise ValueError(f"image must be a (H, W, 3) uint8 array, got {image.shape} {image.dtype}")
+    return image

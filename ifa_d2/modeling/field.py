@@ -1,0 +1,207 @@
+"""The segmentation of one picture as a field, asked at any resolution, window or point.
+
+Units and axes: windows are (y0, x0, y1, x1) in pixels of the picture, sizes (height, width) in
+samples, points (y, x) in picture coordinates, 0 at the top or left border and 1 at the bottom or
+right one. Samples of a window are the centres of equal cells that cover it.
+
+Shape legend: K classes, H x W samples, P points.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..layers import GridAxis, GridQuery, ImplicitAlignment, PointQuery, check_coordinates
+
+Window = Sequence[float]
+Size = Sequence[int]
+
+
+class SegmentationField:
+    """What a model sees in one picture; features are computed, answers are not.
+
+    Args:
+        alignment: decodes the levels; in eval mode.
+        levels: (1, C, h, w) each, of the padded picture.
+        image_size: (height, width) of the picture in pixels, the unit of windows.
+        extent: which share (y, x) of the levels' extent the picture takes, the rest being padding.
+
+    Raises:
+        ValueError: levels of several pictures, or a size or share out of range.
+    """
+
+    def __init__(
+        self,
+        alignment: ImplicitAlignment,
+        levels: Sequence[Tensor],
+        image_size: Size,
+        extent: tuple[Fraction, Fraction] = (Fraction(1), Fraction(1)),
+    ) -> None:
+        if len(levels[0]) != 1:
+            raise ValueError(f"levels must be of one picture, got {len(levels[0])}")
+        if any(not 0 < share <= 1 for share in extent):
+            raise ValueError(f"extent must be in (0, 1], got {tuple(map(float, extent))}")
+        self.alignment = alignment
+        self.levels = list(levels)
+        self.image_size = _check_size("image_size", image_size)
+        self.extent = extent
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.alignment.predictor.out_channels
+
+    @property
+    def label_dtype(self) -> torch.dtype:
+        """The smallest integer type that holds every class."""
+        return torch.uint8 if self.num_classes <= 256 else torch.int16
+
+    def query(self, size: Size | None = None, window: Window | None = None) -> GridQuery:
+        """The grid of a window at a size.
+
+        Args:
+            size: of the answer; None is one sample a pixel of the window.
+            window: None is the whole picture. It may end between pixels.
+
+        Raises:
+            ValueError: a size below 1; a window that is empty, reversed, not finite or reaches
+                out of the picture; no size for a window of broken pixels.
+        """
+        height, width = self.image_size
+        y0, x0, y1, x1 = _check_window(window or (0, 0, height, width), self.image_size)
+        if size is None:
+            size = (y1 - y0, x1 - x0)
+            if any(side.denominator != 1 for side in size):
+                raise ValueError(f"size must be given for the window {window} of broken pixels")
+        rows, cols = _check_size("size", size)
+        return GridQuery(
+            _axis(y0, y1, rows, height, self.extent[0]), _axis(x0, x1, cols, width, self.extent[1])
+        )
+
+    @torch.no_grad()
+    def logits(self, size: Size | None = None, window: Window | None = None) -> Tensor:
+        """(K, H, W) logits; arguments and errors as of :meth:`query`."""
+        return self.alignment(self.levels, self.query(size, window))[0]
+
+    def probabilities(self, size: Size | None = None, window: Window | None = None) -> Tensor:
+        """(K, H, W) float32 probabilities; arguments and errors as of :meth:`query`."""
+        return self.logits(size, window).float().softmax(dim=0)
+
+    def labels(
+        self,
+        size: Size | None = None,
+        window: Window | None = None,
+        out: Any = None,
+    ) -> Tensor | Any:
+        """(H, W) most likely classes, decoded piece by piece: no (K, H, W) tensor is made.
+
+        Args:
+            size, window: as of :meth:`query`.
+            out: written to and returned instead of a new tensor: any (H, W) array that takes
+                slices, such as a ``numpy.memmap`` for answers larger than memory.
+
+        Returns:
+            ``out``, or a CPU tensor of :attr:`label_dtype`.
+
+        Raises:
+            ValueError: as :meth:`query`, or an ``out`` of another shape.
+        """
+        query = self.query(size, window)
+        if out is None:
+            out = torch.empty(query.size, dtype=self.label_dtype)
+        if tuple(out.shape) != query.size:
+            raise ValueError(f"out must have shape {query.size}, got {tuple(out.shape)}")
+        is_tensor = isinstance(out, Tensor)
+        for place, piece in self.iter_labels(query):
+            out[place] = piece if is_tensor else piece.numpy()
+        return out
+
+    @torch.no_grad()
+    def iter_labels(self, query: GridQuery) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
+        """Pieces of :meth:`labels` on the CPU, and where they belong (rows, columns)."""
+        for (_, rows, cols), logits in self.alignment.iter_tiles(self.levels, query):
+            yield (rows, cols), logits[0].argmax(dim=0).to("cpu", self.label_dtype)
+
+    def iter_bands(
+        self, size: Size | None = None, window: Window | None = None, *, height: int = 256
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Labels from top to bottom: the first row of a band, and its (rows, W) labels.
+
+        Args:
+            size, window: as of :meth:`query`.
+            height: rows of a band; the last may have fewer.
+
+        Raises:
+            ValueError: as :meth:`query`, or ``height`` below 1.
+        """
+        query = self.query(size, window)
+        if height < 1:
+            raise ValueError(f"height must be at least 1, got {height}")
+        for top in range(0, query.size[0], height):
+            part = GridQuery(query.rows[top : top + height], query.cols)
+            band = torch.empty(part.size, dtype=self.label_dtype)
+            for place, piece in self.iter_labels(part):
+                band[place] = piece
+            yield top, band
+
+    @torch.no_grad()
+    def at(self, points: Tensor | np.ndarray | Sequence[Sequence[float]], *, clamp: bool = False):
+        """Logits (P, K) at points.
+
+        Args:
+            points: (P, 2) floating-point (y, x) picture coordinates.
+            clamp: take a point outside [0, 1] for the nearest one inside; otherwise an error.
+
+        Raises:
+            ValueError: another shape or type, a coordinate that is not finite, or one outside
+                [0, 1] without ``clamp``.
+        """
+        points = torch.as_tensor(points)
+        if points.dim() != 2 or points.shape[1] != 2:
+            raise ValueError(f"points must have shape (P, 2), got {tuple(points.shape)}")
+        check_coordinates("points", points)
+        if clamp:
+            points = points.clamp(0, 1)
+        elif len(points) and (points.min() < 0 or points.max() > 1):
+            raise ValueError(
+                "points must be in [0, 1] (or clamp=True), got "
+                f"{float(points.min())} to {float(points.max())}"
+            )
+        share = torch.tensor([float(e) for e in self.extent], dtype=torch.float64)
+        points = (points.double() * share.to(points.device)).to(self.levels[0].device)
+        return self.alignment(self.levels, PointQuery(points[None]))[0].t()
+
+
+def _check_size(name: str, size: Sequence[Any]) -> tuple[int, int]:
+    values = tuple(size)
+    if len(values) != 2 or any(int(v) != v or v < 1 for v in values):
+        raise ValueError(f"{name} must be (height, width), each at least 1, got {values}")
+    return int(values[0]), int(values[1])
+
+
+def _check_window(
+    window: Window, image_size: tuple[int, int]
+) -> tuple[Fraction, Fraction, Fraction, Fraction]:
+    values = tuple(window)
+    if len(values) != 4 or not all(math.isfinite(v) for v in values):
+        raise ValueError(f"window must be four finite numbers (y0, x0, y1, x1), got {values}")
+    y0, x0, y1, x1 = (Fraction(v) for v in values)
+    if y1 <= y0 or x1 <= x0:
+        raise ValueError(f"window must have y1 > y0 and x1 > x0, got {values}")
+    if y0 < 0 or x0 < 0 or y1 > image_size[0] or x1 > image_size[1]:
+        raise ValueError(f"window must lie inside the picture of {image_size}, got {values}")
+    return y0, x0, y1, x1
+
+
+def _axis(begin: Fraction, end: Fraction, size: int, extent: int, share: Fraction) -> GridAxis:
+    """The samples of begin..end out of ``extent`` pixels, which are ``share`` of the levels."""
+    begin, end = begin * share / extent, end * share / extent
+    unit = math.lcm(begin.denominator, end.denominator)
+    if unit * size >= 1 << 40:  # int64 products with cell counts must not overflow
+        unit = 1 << 24
+    return GridAxis.window(round(begin * unit), round(end * unit), size, unit)

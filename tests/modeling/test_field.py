@@ -1,0 +1,167 @@
+"""One picture's field, asked at sizes, windows and points."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ifa_d2.engine.measure import peak_memory
+from ifa_d2.layers import GridQuery, ImplicitAlignment
+from ifa_d2.modeling import SegmentationField
+
+IMAGE, PADDED = (30, 44), (32, 64)
+
+
+def make(num_classes=5, ensemble=False, image=IMAGE, padded=PADDED):
+    torch.manual_seed(0)
+    alignment = ImplicitAlignment(
+        in_channels=(3, 2), num_classes=num_classes, hidden_dims=(8, 6), local_ensemble=ensemble
+    ).eval()
+    torch.nn.init.normal_(alignment.predictor.weight)
+    levels = [
+        torch.randn(1, 3, padded[0] // 4, padded[1] // 4),
+        torch.randn(1, 2, padded[0] // 16, padded[1] // 16),
+    ]
+    extent = tuple(Fraction(a, b) for a, b in zip(image, padded, strict=True))
+    return SegmentationField(alignment, levels, image, extent)
+
+
+def test_padding_is_cut_off_exactly():
+    field = make()
+    with torch.no_grad():
+        padded = field.alignment(field.levels, GridQuery.regular(*PADDED))[0]
+    assert torch.allclose(field.logits(), padded[:, :30, :44], atol=1e-5)
+
+
+def test_own_grid_is_that_of_layers():
+    field = make(image=PADDED)
+    with torch.no_grad():
+        layers = field.alignment(field.levels, GridQuery.regular(8, 16))[0]
+    assert torch.equal(field.logits(size=(8, 16)), layers)
+
+
+windows = st.tuples(
+    st.integers(0, 29), st.integers(0, 43), st.integers(1, 30), st.integers(1, 44)
+).filter(lambda w: w[0] < w[2] and w[1] < w[3])
+
+
+@given(window=windows, zoom=st.integers(1, 3))
+def test_window_is_part_of_the_whole(window, zoom):
+    field = make(ensemble=True)
+    y0, x0, y1, x1 = window
+    whole = field.logits(size=(30 * zoom, 44 * zoom))
+    part = field.logits(size=((y1 - y0) * zoom, (x1 - x0) * zoom), window=window)
+    expected = whole[:, y0 * zoom : y1 * zoom, x0 * zoom : x1 * zoom]
+    assert torch.allclose(part, expected, atol=1e-4)
+
+
+@given(window=windows)
+def test_labels_and_probabilities_are_of_the_logits(window):
+    field = make()
+    logits = field.logits(window=window)
+    assert torch.equal(field.labels(window=window), logits.argmax(0).byte())
+    assert torch.allclose(field.probabilities(window=window), logits.softmax(0))
+
+
+def test_points_are_where_the_grid_says():
+    field = make(ensemble=True)
+    logits = field.logits(size=(7, 9))
+    y = (torch.arange(7).double() + 0.5) / 7
+    x = (torch.arange(9).double() + 0.5) / 9
+    points = torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).view(-1, 2)
+    assert torch.allclose(field.at(points).t(), logits.flatten(1), atol=1e-4)
+    assert torch.allclose(field.at(points.numpy()).t(), logits.flatten(1), atol=1e-4)
+    assert field.at(points[:0]).shape == (0, 5)
+
+
+def test_window_between_pixels():
+    field = make()
+    half = field.logits(size=(2, 2), window=(0.5, 1.25, 2.5, 3.25))
+    points = [[(0.5 + i + 0.5) / 30, (1.25 + j + 0.5) / 44] for i in range(2) for j in range(2)]
+    assert torch.allclose(half.flatten(1), field.at(points).t(), atol=1e-4)
+
+
+@pytest.mark.parametrize("height", [1, 7, 100])
+def test_bands_make_up_the_labels(height):
+    field = make()
+    bands = list(field.iter_bands(size=(33, 21), height=height))
+    assert [top for top, _ in bands] == list(range(0, 33, height))
+    assert torch.equal(torch.cat([band for _, band in bands]), field.labels(size=(33, 21)))
+
+
+def test_written_to_a_memory_map(tmp_path):
+    field = make()
+    out = np.lib.format.open_memmap(tmp_path / "labels.npy", "w+", np.uint8, (60, 88))
+    assert field.labels(size=(60, 88), out=out) is out
+    out.flush()
+    assert np.array_equal(np.load(tmp_path / "labels.npy"), field.labels(size=(60, 88)).numpy())
+
+
+@pytest.mark.parametrize(("classes", "dtype"), [(256, torch.uint8), (257, torch.int16)])
+def test_smallest_label_type(classes, dtype):
+    assert make(num_classes=classes).labels(size=(3, 3)).dtype == dtype
+
+
+def test_memory_beyond_the_labels_does_not_grow():
+    field = make(num_classes=50)
+    beyond = []
+    for side in (1024, 2048):
+        out = torch.empty(side, side, dtype=torch.uint8)
+        beyond.append(peak_memory(lambda out=out: field.labels(size=out.shape, out=out)))
+    assert beyond[1] < 1.1 * beyond[0] < 256 << 20
+    assert beyond[1] < 50 * 4 * 2048 * 2048 / 4
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"size": (0, 4)}, "size.*0"),
+        ({"size": (4,)}, "size"),
+        ({"size": (4, 2.5)}, "size.*2.5"),
+        ({"window": (3, 3, 3, 9)}, "y1 > y0"),
+        ({"window": (9, 3, 3, 9)}, "y1 > y0"),
+        ({"window": (0, 9, 3, 3)}, "x1 > x0"),
+        ({"window": (0, 0, 31, 3)}, "inside the picture"),
+        ({"window": (-1, 0, 3, 3)}, "inside the picture"),
+        ({"window": (0, 0, float("nan"), 3)}, "finite"),
+        ({"window": (0, 0, 3)}, "four"),
+        ({"window": (0, 0, 2.5, 3)}, "size must be given"),
+    ],
+)
+def test_bad_queries(kwargs, words):
+    with pytest.raises(ValueError, match=words):
+        make().labels(**kwargs)
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [
+        (torch.zeros(3), "shape"),
+        (torch.zeros(3, 2, dtype=torch.int64), "floating point"),
+        ([[0.5, float("nan")]], "finite"),
+        ([[0.5, 1.01]], r"\[0, 1\]"),
+    ],
+)
+def test_bad_points(points, words):
+    with pytest.raises(ValueError, match=words):
+        make().at(points)
+
+
+def test_points_outside_can_be_clamped():
+    field = make()
+    outside = field.at([[0.5, 1.5], [-1.0, 0.25]], clamp=True)
+    assert torch.equal(outside, field.at([[0.5, 1.0], [0.0, 0.25]]))
+
+
+def test_bad_out_and_height():
+    with pytest.raises(ValueError, match=r"out.*\(3, 4\)"):
+        make().labels(size=(3, 4), out=torch.empty(4, 3))
+    with pytest.raises(ValueError, match=r"height.*0"):
+        next(make().iter_bands(height=0))
+    with pytest.raises(ValueError, match="one picture"):
+        SegmentationField(make().alignment, [torch.zeros(2, 3, 4, 4)], IMAGE)
+    with pytest.raises(ValueError, match="extent"):
+        SegmentationField(make().alignment, make().levels, IMAGE, (Fraction(2), Fraction(1)))
