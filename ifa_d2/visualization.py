@@ -57,8 +57,7 @@ def draw_segmentation(
         for label in np.unique(sem_seg[is_class]):
             place = _largest_region(sem_seg == label)
             if place is not None:
-                color = [channel / 255 for channel in metadata.stuff_colors[label]]
-                visualizer.draw_text(metadata.stuff_classes[label], place, color=color)
+                visualizer.draw_text(metadata.stuff_classes[label], place, color="white")
     return visualizer.output.get_image()
 
 

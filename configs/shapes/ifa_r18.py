@@ -2,12 +2,10 @@
 
 from ..common.data.shapes import dataloader
 from ..common.models.ifa_r18 import model
-from ..common.optim import lr_multiplier, optimizer
+from ..common.optim import adamw as optimizer
+from ..common.optim import lr_multiplier
 from ..common.train import train
 
 model.sem_seg_head.num_classes = 13
-# From scratch all layers are new: one rate for all.
-optimizer.lr = 0.05
-optimizer.params.head_lr_factor = 1.0
 lr_multiplier.warmup_iters = 20
-train.update(max_iter=300, batch_size=8, seed=1, eval_period=0)
+train.update(max_iter=800, batch_size=4, seed=1, eval_period=0)
