@@ -10,6 +10,7 @@ if find_spec("detectron2") is None:
 
 from . import data, modeling
 from .config import add_ifa_config, get_config
+from .engine import Predictor
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "add_ifa_config", "data", "get_config", "modeling"]
+__all__ = ["Predictor", "__version__", "add_ifa_config", "data", "get_config", "modeling"]

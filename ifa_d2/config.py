@@ -34,6 +34,8 @@ def add_ifa_config(cfg: CfgNode) -> None:
             "AUX_LOSS_WEIGHT": 0.4,
         }
     )
+    # Of the meta-architecture FieldSegmentor.
+    cfg.MODEL.FIELD_SEGMENTOR = CfgNode({"RETURN_LOGITS": False})
     # Of build_ifa_resnet_backbone; the first two are named and valued as Detectron2's DeepLab has.
     cfg.MODEL.RESNETS.STEM_TYPE = "basic"
     cfg.MODEL.RESNETS.RES5_MULTI_GRID = [1, 1, 1]

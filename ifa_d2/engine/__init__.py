@@ -2,10 +2,12 @@
 
 from .config import add_train_config
 from .loader import TrainingStream, build_train_loader
+from .predictor import Predictor
 from .solver import get_optimizer_params, poly_schedule
 from .trainer import Trainer
 
 __all__ = [
+    "Predictor",
     "Trainer",
     "TrainingStream",
     "add_train_config",

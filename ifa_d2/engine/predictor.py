@@ -1,17 +1,15 @@
 """From a config and weights to pictures asked as fields."""
 
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import torch
 from detectron2.data import transforms as T
-from detectron2.structures import ImageList
 from torch import Tensor, nn
 
 from ..modeling import IFASemSegHead
-from ..modeling.field import SegmentationField
+from ..modeling.field import SegmentationField, compute_fields
 from .build import build_model, build_test_mapper
 from .checkpoint import Checkpointer
 from .run import load_config
@@ -79,7 +77,6 @@ class Predictor:
             image_format=mapper.image_format,
         )
 
-    @torch.no_grad()
     def __call__(self, image: np.ndarray | Tensor) -> SegmentationField:
         """The field of a picture.
 
@@ -95,19 +92,8 @@ class Predictor:
         inputs = T.AugInput(np.ascontiguousarray(array))
         self.augmentations(inputs)
         tensor = torch.from_numpy(np.ascontiguousarray(inputs.image.transpose(2, 0, 1)))
-        model = self.model
-        normalized = (tensor.to(model.pixel_mean.device) - model.pixel_mean) / model.pixel_std
-        images = ImageList.from_tensors(
-            [normalized],
-            model.backbone.size_divisibility,
-            padding_constraints=model.backbone.padding_constraints,
-        )
-        levels = model.sem_seg_head.levels(model.backbone(images.tensor))
-        sizes = zip(images.image_sizes[0], images.tensor.shape[-2:], strict=True)
-        height, width = (Fraction(int(inner), int(outer)) for inner, outer in sizes)
-        return SegmentationField(
-            model.sem_seg_head.alignment, levels, original.shape[:2], (height, width)
-        )
+        height, width = original.shape[:2]
+        return compute_fields(self.model, [{"image": tensor, "height": height, "width": width}])[0]
 
 
 def load_model(cfg: Any, weights: str | None) -> nn.Module:

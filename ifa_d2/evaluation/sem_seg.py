@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from detectron2.evaluation import SemSegEvaluator as Detectron2SemSegEvaluator
 from tabulate import tabulate
+from torch import Tensor
 
 from ..data import read_label
 
@@ -41,21 +42,39 @@ class SemSegEvaluator(Detectron2SemSegEvaluator):
 
         Args:
             inputs: with ``file_name``.
-            outputs: with ``sem_seg``, logits of (K, H, W) at the label's size.
+            outputs: with ``sem_seg``, logits (K, H, W) or labels (H, W) at the label's size.
 
         Raises:
             ValueError: another number of classes than the data set's, a label of another size
                 than the prediction, or one that holds a value that is no class.
         """
         for one, output in zip(inputs, outputs, strict=True):
-            num_classes, *size = output["sem_seg"].shape
-            if num_classes != self._num_classes:
+            prediction = self._to_labels(output["sem_seg"])
+            self._expected_size = prediction.shape
+            file_name = one["file_name"]
+            truth = self._load_label(self.input_file_to_gt_file[file_name])
+            truth[truth == self._ignore_label] = self._num_classes
+            side = self._num_classes + 1
+            pairs = np.bincount((side * prediction + truth).flatten(), minlength=side * side)
+            self._conf_matrix += pairs.reshape(side, side).astype(self._conf_matrix.dtype)
+            self._predictions.extend(self.encode_json_sem_seg(prediction, file_name))
+
+    def _to_labels(self, sem_seg: Tensor) -> np.ndarray:
+        """(H, W) int64 classes of a prediction."""
+        if sem_seg.dim() == 3:
+            count, sem_seg = len(sem_seg), sem_seg.argmax(dim=0)
+            if count != self._num_classes:
                 raise ValueError(
-                    f"the model predicts {num_classes} classes, but {self._dataset_name} has "
+                    f"the model predicts {count} classes, but {self._dataset_name} has "
                     f"{self._num_classes}"
                 )
-            self._expected_size = tuple(size)
-            super().process([one], [output])
+        labels = sem_seg.cpu().numpy().astype(np.int64)
+        if labels.size and not 0 <= labels.min() <= labels.max() < self._num_classes:
+            raise ValueError(
+                f"the model predicts labels from {labels.min()} to {labels.max()}, but "
+                f"{self._dataset_name} has {self._num_classes} classes"
+            )
+        return labels
 
     def _load_label(self, file_name: str, dtype: type = int) -> np.ndarray:
         label = read_label(file_name).astype(dtype)

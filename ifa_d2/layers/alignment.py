@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .first_layer import FirstLayer
 from .mlp import NormFactory, PointwiseMLP, apply_folded
 from .position import PositionEncoding
-from .queries import GridQuery, PointQuery, Query
+from .queries import GridQuery, GridSubset, PointQuery, Query
 
 # What the widest layer of one tile may take. On a CPU a tile should stay in the last-level cache,
 # and below the 32 MiB from which the C library asks the system for fresh pages each time.
@@ -96,13 +96,13 @@ class ImplicitAlignment(nn.Module):
             query: where to evaluate.
 
         Returns:
-            (B, K, H, W) for a grid, (B, K, P) for points.
+            (B, K, H, W) for a grid, (B, K, P) for points and samples of a grid.
 
         Raises:
             ValueError: levels that do not fit the layer or each other.
         """
         self._check(levels, query)
-        if isinstance(query, PointQuery) and len(query) == 0:
+        if not isinstance(query, GridQuery) and len(query) == 0:
             return levels[0].new_empty((len(levels[0]), self.predictor.out_channels, 0))
         if not torch.is_grad_enabled() and self.mlp.foldable:
             return self._forward_tiles(levels, query)
@@ -211,5 +211,7 @@ class ImplicitAlignment(nn.Module):
             for place in places:
                 if isinstance(query, GridQuery):
                     yield run, GridQuery(query.rows[place[0]], query.cols[place[1]]), place
+                elif isinstance(query, GridSubset):
+                    yield run, query[place[0]], place
                 else:
                     yield run, PointQuery(query.coordinates[run, place[0]]), place

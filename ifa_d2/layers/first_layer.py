@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .lookup import Lookup, sum_lookups
 from .position import PositionEncoding
-from .queries import GridQuery, PointQuery, Query, Taps, coordinate_taps
+from .queries import GridQuery, GridSubset, PointQuery, Query, Taps, coordinate_taps
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class FirstLayer:
     def __call__(
         self, levels: Sequence[Tensor], query: Query, projected: Sequence[Tensor | None] = ()
     ) -> Tensor:
-        """Pre-activations: (B, D, H, W) for a grid, (B, D, 1, P) for points.
+        """Pre-activations: (B, D, H, W) for a grid, (B, D, 1, P) for points and subsets.
 
         Args:
             levels: (B, C, h, w) each.
@@ -68,7 +68,7 @@ class FirstLayer:
         """
         projected = projected or [None] * len(levels)
         grid = isinstance(query, GridQuery)
-        lookups, direct = (self._grid if grid else self._points)(levels, query, projected)
+        lookups, direct = (self._grid if grid else self._scattered)(levels, query, projected)
         size = query.size if grid else (1, len(query))
         total = direct[0] if direct else None
         if lookups:
@@ -87,10 +87,7 @@ class FirstLayer:
     ) -> tuple[list[Lookup], list[Tensor]]:
         lookups: list[Lookup] = []
         direct: list[Tensor] = []
-        taps = [
-            (query.rows.taps(z.shape[2], self.ensemble), query.cols.taps(z.shape[3], self.ensemble))
-            for z in levels
-        ]
+        taps = self._grid_taps(query, levels)
         for i, (level, whole, (ty, tx)) in enumerate(zip(levels, projected, taps, strict=True)):
             if self.unfold and whole is None:
                 whole = self.project(level, i)  # a neighbourhood does not survive being cut out
@@ -105,45 +102,35 @@ class FirstLayer:
             ty = replace(ty, cells=cell_y).unsqueeze(1, -1)  # (T, 1, H, 1)
             tx = replace(tx, cells=cell_x).unsqueeze(1, 1)  # (T, 1, 1, W)
             lookups.append(_lookup(table, ty, tx))
-        if self.encodings[0].num_features:
-            dtype = (lookups[0].table if lookups else direct[0]).dtype
-            self._add_grid_position(taps, query.size, levels[0], dtype, lookups, direct)
-        return lookups, direct
-
-    def _add_grid_position(
-        self,
-        taps: Sequence[tuple[Taps, Taps]],
-        size: tuple[int, int],
-        like: Tensor,
-        dtype: torch.dtype,
-        lookups: list[Lookup],
-        direct: list[Tensor],
-    ) -> None:
-        taps = [tuple(t.to(like.device, self._dtype) for t in pair) for pair in taps]
         if self.encodings[0].coupled:
             joint = self._joint_term([(ty.unsqueeze(-1), tx.unsqueeze(-2)) for ty, tx in taps])
-            direct.append(joint.permute(2, 0, 1).expand(len(like), -1, -1, -1))  # (B, D, H, W)
-            return
-        rows = self._axis_term([pair[0] for pair in taps], 0)  # (H, D)
-        cols = self._axis_term([pair[1] for pair in taps], 1)  # (W, D)
-        y, x = (torch.arange(n, device=like.device) for n in size)
-        y, x = torch.broadcast_tensors(y[:, None], x[None] + size[0])
-        index = torch.stack([y, x], dim=-1).view(-1, 2).repeat(like.shape[0], 1)
-        lookups.append(Lookup(torch.cat([rows, cols]).to(dtype), index))
+            direct.append(joint.permute(2, 0, 1).expand(len(levels[0]), -1, -1, -1))
+        elif self.encodings[0].num_features:
+            index = torch.cartesian_prod(*(torch.arange(n) for n in query.size))
+            lookups.append(self._grid_position(taps, index, levels[0]))
+        return lookups, direct
 
-    def _points(
-        self, levels: Sequence[Tensor], query: PointQuery, projected: Sequence[Tensor | None]
+    def _scattered(
+        self,
+        levels: Sequence[Tensor],
+        query: PointQuery | GridSubset,
+        projected: Sequence[Tensor | None],
     ) -> tuple[list[Lookup], list[Tensor]]:
         lookups: list[Lookup] = []
         direct: list[Tensor] = []
-        batch, points = query.coordinates.shape[:2]
-        all_taps = []
-        for i, (level, whole) in enumerate(zip(levels, projected, strict=True)):
-            h, w = level.shape[2:]
-            ty = coordinate_taps(query.coordinates[..., 0], h, self.ensemble)  # (T, B, P)
-            tx = coordinate_taps(query.coordinates[..., 1], w, self.ensemble)
-            all_taps.append((ty, tx))
-            if whole is None and (self.unfold or h * w <= points):
+        if isinstance(query, GridSubset):
+            axes = self._grid_taps(query.grid, levels)
+            y, x = query.index[None].unbind(-1)  # (1, P): the same of all images
+            taps = [(ty.select(y), tx.select(x)) for ty, tx in axes]
+        else:
+            y, x = query.coordinates.unbind(-1)  # (B, P)
+            taps = [
+                tuple(coordinate_taps(c, n, self.ensemble) for c, n in ((y, h), (x, w)))
+                for h, w in (level.shape[2:] for level in levels)
+            ]
+        batch, points = len(levels[0]), len(query)
+        for i, (level, whole, (ty, tx)) in enumerate(zip(levels, projected, taps, strict=True)):
+            if whole is None and (self.unfold or level[0, 0].numel() <= points):
                 whole = self.project(level, i)
             if whole is not None:
                 lookups.append(_lookup(whole, ty, tx))
@@ -151,15 +138,32 @@ class FirstLayer:
             rows = sum_lookups([_lookup(level, ty, tx)])  # fewer points than cells
             rows = rows.view(batch, 1, points, level.shape[1]).permute(0, 3, 1, 2)
             direct.append(self.project(rows, i))
-        if self.encodings[0].num_features:
-            taps = [tuple(t.to(levels[0].device, self._dtype) for t in pair) for pair in all_taps]
-            if self.encodings[0].coupled:
-                term = self._joint_term(taps)
-            else:
-                term = self._axis_term([pair[0] for pair in taps], 0)
-                term = term + self._axis_term([pair[1] for pair in taps], 1)  # (B, P, D)
-            direct.append(term.permute(0, 2, 1)[:, :, None])
+        if self.encodings[0].coupled:
+            direct.append(_as_map(self._joint_term(taps), batch))
+        elif isinstance(query, GridSubset) and self.encodings[0].num_features:
+            lookups.append(self._grid_position(axes, query.index, levels[0]))
+        elif self.encodings[0].num_features:
+            term = self._axis_term([ty for ty, _ in taps], 0)
+            direct.append(_as_map(term + self._axis_term([tx for _, tx in taps], 1), batch))
         return lookups, direct
+
+    def _grid_taps(self, query: GridQuery, levels: Sequence[Tensor]) -> list[tuple[Taps, Taps]]:
+        sizes = [level.shape[2:] for level in levels]
+        return [
+            (query.rows.taps(h, self.ensemble), query.cols.taps(w, self.ensemble)) for h, w in sizes
+        ]
+
+    def _grid_position(
+        self, taps: Sequence[tuple[Taps, Taps]], index: Tensor, like: Tensor
+    ) -> Lookup:
+        """The position terms of samples (P, 2) of a grid, by a term a row and a term a column."""
+        rows = self._axis_term([ty for ty, _ in taps], 0)  # (H, D)
+        cols = self._axis_term([tx for _, tx in taps], 1)  # (W, D)
+        index = index.to(like.device) + torch.tensor([0, len(rows)], device=like.device)
+        dtype = like.dtype
+        if torch.is_autocast_enabled(like.device.type):
+            dtype = torch.get_autocast_dtype(like.device.type)
+        return Lookup(torch.cat([rows, cols]).to(dtype), index.repeat(len(like), 1))
 
     # -- position terms, in single precision at least
 
@@ -171,6 +175,7 @@ class FirstLayer:
         """What the offsets along one axis add, over all levels: (*S, D)."""
         with torch.autocast(self.weight.device.type, enabled=False):
             features, weights = [], []
+            taps = [t.to(self.weight.device, self._dtype) for t in taps]
             for i, (encoding, t) in enumerate(zip(self.encodings, taps, strict=True)):
                 feature = encoding.encode_axis(t.offsets, axis)  # (T, *S, f)
                 features.append(_weighted_sum(feature, t.weights))
@@ -181,6 +186,7 @@ class FirstLayer:
         """What the offsets add where frequencies are coupled: (*S, D)."""
         with torch.autocast(self.weight.device.type, enabled=False):
             features, weights = [], []
+            taps = [tuple(t.to(self.weight.device, self._dtype) for t in pair) for pair in taps]
             for i, (encoding, (ty, tx)) in enumerate(zip(self.encodings, taps, strict=True)):
                 dy, dx = torch.broadcast_tensors(ty.offsets[:, None], tx.offsets[None])
                 feature = encoding(dy, dx).flatten(0, 1)  # (T * T, *S, p)
@@ -199,6 +205,11 @@ def _joint_weights(ty: Taps, tx: Taps) -> Tensor | None:
 def _weighted_sum(feature: Tensor, weights: Tensor | None) -> Tensor:
     """(T, *S, f) features over their T taps: (*S, f)."""
     return feature[0] if weights is None else (feature * weights[..., None]).sum(0)
+
+
+def _as_map(term: Tensor, batch: int) -> Tensor:
+    """(B or 1, P, D) to (B, D, 1, P)."""
+    return term.permute(0, 2, 1)[:, :, None].expand(batch, -1, -1, -1)
 
 
 def _rows(level: Tensor) -> Tensor:

@@ -37,6 +37,12 @@ class Taps:
         weights = None if self.weights is None else self.weights.to(device, dtype)
         return Taps(self.cells.to(device), self.offsets.to(device, dtype), weights, self.identity)
 
+    def select(self, index: Tensor) -> "Taps":
+        """The taps of some of the queries: (T, n) to (T, *index.shape)."""
+        index = index.to(self.cells.device)
+        weights = None if self.weights is None else self.weights[:, index]
+        return Taps(self.cells[:, index], self.offsets[:, index], weights)
+
     def unsqueeze(self, *dims: int) -> "Taps":
         """With axes of length 1 put in, one after the other."""
         values = [self.cells, self.offsets, self.weights]
@@ -234,4 +240,32 @@ class PointQuery:
         return self.coordinates.shape[1]
 
 
-Query = GridQuery | PointQuery
+@dataclass(frozen=True)
+class GridSubset:
+    """Some samples of a grid, the same of each image.
+
+    They are answered as the grid would, to the last cell, and their position terms come from its
+    rows and columns.
+
+    Attributes:
+        grid: the grid.
+        index: (P, 2) int64 row and column numbers in it, unchecked.
+    """
+
+    grid: GridQuery
+    index: Tensor
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.index.shape)
+        if len(shape) != 2 or shape[1] != 2 or self.index.dtype != torch.int64:
+            raise ValueError(f"index must be int64 of shape (P, 2), got {self.index.dtype} {shape}")
+
+    def __getitem__(self, part: slice) -> "GridSubset":
+        """A run of the samples."""
+        return GridSubset(self.grid, self.index[part])
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+Query = GridQuery | PointQuery | GridSubset

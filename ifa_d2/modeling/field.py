@@ -8,15 +8,17 @@ Shape legend: K classes, H x W samples, P points.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from detectron2.structures import ImageList
+from torch import Tensor, nn
 
 from ..layers import GridAxis, GridQuery, ImplicitAlignment, PointQuery, check_coordinates
+from .refinement import Refinement, refined_labels
 
 Window = Sequence[float]
 Size = Sequence[int]
@@ -121,6 +123,29 @@ class SegmentationField:
             out[place] = piece if is_tensor else piece.numpy()
         return out
 
+    def refined_labels(
+        self,
+        size: Size | None = None,
+        window: Window | None = None,
+        refinement: Refinement | None = None,
+    ) -> Tensor:
+        """(H, W) labels as of :meth:`labels`, asked only where coarser answers leave a doubt.
+
+        Args:
+            size, window: as of :meth:`query`.
+            refinement: where to ask; None is the default of :class:`Refinement`.
+
+        Returns:
+            A CPU tensor of :attr:`label_dtype`.
+
+        Raises:
+            ValueError: as :meth:`query`.
+        """
+        query = self.query(size, window)
+        refinement = refinement or Refinement()
+        labels, _ = refined_labels(self.alignment, self.levels, query, refinement)
+        return labels.to("cpu", self.label_dtype)
+
     @torch.no_grad()
     def iter_labels(self, query: GridQuery) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
         """Pieces of :meth:`labels` on the CPU, and where they belong (rows, columns)."""
@@ -205,3 +230,33 @@ def _axis(begin: Fraction, end: Fraction, size: int, extent: int, share: Fractio
     if unit * size >= 1 << 40:  # int64 products with cell counts must not overflow
         unit = 1 << 24
     return GridAxis.window(round(begin * unit), round(end * unit), size, unit)
+
+
+@torch.no_grad()
+def compute_fields(
+    model: nn.Module, batched_inputs: Sequence[Mapping[str, Any]]
+) -> list[SegmentationField]:
+    """The fields of a batch of pictures.
+
+    Args:
+        model: with ``backbone``, ``sem_seg_head`` (an ``IFASemSegHead``), ``pixel_mean`` and
+            ``pixel_std``, in eval mode.
+        batched_inputs: Detectron2's, each with ``image`` (3, h, w) and, where the picture was
+            resized, its own ``height`` and ``width``, which are then the unit of windows.
+    """
+    images = [one["image"].to(model.pixel_mean.device) for one in batched_inputs]
+    images = ImageList.from_tensors(
+        [(image - model.pixel_mean) / model.pixel_std for image in images],
+        model.backbone.size_divisibility,
+        padding_constraints=model.backbone.padding_constraints,
+    )
+    levels = model.sem_seg_head.levels(model.backbone(images.tensor))
+    fields = []
+    for i, (one, size) in enumerate(zip(batched_inputs, images.image_sizes, strict=True)):
+        extent = tuple(
+            Fraction(int(a), int(b)) for a, b in zip(size, images.tensor.shape[-2:], strict=True)
+        )
+        own = (one.get("height", size[0]), one.get("width", size[1]))
+        alone = [level[i : i + 1] for level in levels]
+        fields.append(SegmentationField(model.sem_seg_head.alignment, alone, own, extent))
+    return fields

@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -41,12 +41,21 @@ def logits(prediction: np.ndarray, num_classes: int = 3) -> dict:
     return {"sem_seg": one_hot.permute(2, 0, 1).float()}
 
 
-def evaluate(root: Path, pairs: list[tuple[np.ndarray, np.ndarray]], **kwargs: bool) -> dict:
+def labels(prediction: np.ndarray) -> dict:
+    return {"sem_seg": torch.from_numpy(prediction).byte()}
+
+
+def evaluate(
+    root: Path,
+    pairs: list[tuple[np.ndarray, np.ndarray]],
+    answer: Callable[[np.ndarray], dict] = logits,
+    **kwargs: bool,
+) -> dict:
     inputs = [write(root, str(i), label, **kwargs) for i, (label, _) in enumerate(pairs)]
     evaluator = SemSegEvaluator(NAME, distributed=False)
     evaluator.reset()
     for one, (_, prediction) in zip(inputs, pairs, strict=True):
-        evaluator.process([one], [logits(prediction)])
+        evaluator.process([one], [answer(prediction)])
     return evaluator.evaluate()["sem_seg"]
 
 
@@ -62,15 +71,18 @@ def expected_iou(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[float]:
     ]
 
 
+@pytest.mark.parametrize("answer", [logits, labels])
 @pytest.mark.parametrize("palette", [False, True])
-def test_figures_are_those_of_the_definition(root: Path, palette: bool) -> None:
+def test_figures_are_those_of_the_definition(
+    root: Path, palette: bool, answer: Callable[[np.ndarray], dict]
+) -> None:
     rng = np.random.default_rng(0)
     pairs = []
     for size in ((5, 8), (7, 3)):
         label, prediction = rng.integers(0, 3, size), rng.integers(0, 3, size)
         label[:2] = 11
         pairs.append((label, prediction))
-    figures = evaluate(root, pairs, palette=palette)
+    figures = evaluate(root, pairs, answer, palette=palette)
     iou = expected_iou(pairs)
     assert [figures[f"IoU-{name}"] for name in CLASSES] == pytest.approx(iou)
     assert figures["mIoU"] == pytest.approx(np.mean(iou))
@@ -100,6 +112,11 @@ def test_another_number_of_classes(root: Path) -> None:
     evaluator.reset()
     with pytest.raises(ValueError, match=r"predicts 5 classes, but evaluated has 3"):
         evaluator.process([one], [logits(np.zeros((1, 2)), num_classes=5)])
+
+
+def test_predicted_label_that_is_no_class(root: Path) -> None:
+    with pytest.raises(ValueError, match=r"predicts labels from 0 to 3, but evaluated has 3"):
+        evaluate(root, [(np.zeros((1, 2)), np.array([[0, 3]]))], labels)
 
 
 def test_predictions_are_written_where_asked(root: Path) -> None:

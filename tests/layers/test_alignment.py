@@ -13,6 +13,7 @@ from ifa_d2.layers import (
     FreeAxis,
     GridAxis,
     GridQuery,
+    GridSubset,
     ImplicitAlignment,
     PointQuery,
     textbook_alignment,
@@ -189,6 +190,7 @@ def test_tiles_change_nothing(monkeypatch, ensemble, coupled):
         GridQuery.regular(40, 31),
         GridQuery.window((1, 2, 5, 9), (13, 50), (16, 17)),
         PointQuery(torch.rand(3, 77, 2)),
+        GridSubset(GridQuery.regular(40, 31), torch.randint(31, (99, 2))),
     ):
         with torch.no_grad():
             whole = module(levels, query)
@@ -219,6 +221,30 @@ def test_iter_tiles_is_for_inference(mode):
     levels = [torch.randn(1, c, 2, 2).double() for c in CHANNELS]
     with torch.set_grad_enabled(mode == "gradients"), pytest.raises(ValueError, match="inference"):
         next(module.iter_tiles(levels, GridQuery.regular(2, 2)))
+
+
+@SETTINGS
+@given(
+    batch=st.integers(1, 2),
+    level_sizes=st.tuples(sizes, sizes, sizes),
+    grid=grids(),
+    option=options,
+    seed=st.integers(0, 99),
+)
+def test_subset_is_the_grid_there(batch, level_sizes, grid, option, seed):
+    query = grid[0]
+    module = make(seed, **option).eval()
+    levels = [
+        torch.randn(batch, c, *size, dtype=torch.float64)
+        for c, size in zip(CHANNELS, level_sizes, strict=True)
+    ]
+    index = torch.stack([torch.randint(n, (9,)) for n in query.size], 1)
+    expected = module(levels, query)[:, :, index[:, 0], index[:, 1]].detach()
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            value = module(levels, GridSubset(query, index))
+        assert relative_error(value, expected) < 1e-10
+    assert module(levels, GridSubset(query, index[:0])).shape == (batch, 3, 0)
 
 
 def test_window_is_part_of_the_whole():

@@ -11,6 +11,7 @@ from ifa_d2.layers import (
     FreeAxis,
     GridAxis,
     GridQuery,
+    GridSubset,
     PointQuery,
     check_coordinates,
     coordinate_taps,
@@ -108,6 +109,8 @@ def test_shifted_grid_stays_inside():
         (lambda: FreeAxis(torch.zeros(0)), "non-empty"),
         (lambda: PointQuery(torch.zeros(3, 2)), "shape"),
         (lambda: PointQuery(torch.zeros(1, 3, 2, dtype=torch.int64)), "floating point"),
+        (lambda: GridSubset(GridQuery.regular(2, 2), torch.zeros(3, 2)), "int64"),
+        (lambda: GridSubset(GridQuery.regular(2, 2), torch.zeros(3).long()), "shape"),
         (lambda: check_coordinates("points", torch.tensor(float("inf"))), "points.*finite"),
     ],
 )
