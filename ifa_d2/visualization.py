@@ -12,6 +12,8 @@ from detectron2.data import Metadata
 from detectron2.utils.visualizer import Visualizer
 from PIL import Image
 
+from .files import atomic_path
+
 _BACKGROUND = 255
 _GAP = 6  # pixels between two panels
 _CAPTION_HEIGHT = 24
@@ -127,13 +129,8 @@ def contact_sheet(pictures: Sequence[np.ndarray], columns: int = 1) -> np.ndarra
 
 def save_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
     """Write an RGB image as PNG; it appears under its name when it is complete."""
-    temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
-    try:
+    with atomic_path(path) as temporary:
         Image.fromarray(image).save(temporary, format="PNG")
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
 
 
 def _caption(panel: np.ndarray, text: str) -> np.ndarray:

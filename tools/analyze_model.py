@@ -16,9 +16,7 @@ columns are
 import argparse
 import copy
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +31,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ifa_d2.engine.run import load_config
+from ifa_d2.files import atomic_path
 from ifa_d2.layers import GridQuery, ImplicitAlignment, textbook_alignment
 from ifa_d2.modeling import IFASemSegHead
 
@@ -192,20 +191,6 @@ def table(result: dict[str, Any]) -> str:
     return tabulate(rows, headers=headers, floatfmt=("", ".3f", ".2f", ".2f", ".2f"))
 
 
-def write_json(value: dict[str, Any], path: Path) -> None:
-    """Write in one step: ``path`` is never half written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(value, file, indent=2)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
 def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config-file", required=True, metavar="FILE")
@@ -223,7 +208,8 @@ def main(args: list[str] | None = None) -> None:
     print(table(result))
     if options.json is not None:
         config = {"config_file": options.config_file, "input_size": list(size)}
-        write_json({**config, **result}, options.json)
+        with atomic_path(options.json) as temporary:
+            temporary.write_text(json.dumps({**config, **result}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

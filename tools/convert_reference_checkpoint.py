@@ -10,10 +10,8 @@ is of another network than that recipe's.
 import argparse
 import inspect
 import json
-import os
 import pickle
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from detectron2.utils.registry import locate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ifa_d2 import get_config
+from ifa_d2.files import atomic_path
 from ifa_d2.modeling.reference_checkpoint import convert_reference_state_dict
 
 RECIPE = "cityscapes/ifa_r50.py"
@@ -45,17 +44,9 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
 
 
 def write_checkpoint(state: dict[str, torch.Tensor], path: Path) -> None:
-    """Write Detectron2's form of a checkpoint in one step: ``path`` is never half written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        torch.save({"model": state, "__author__": "the authors' code of IFA"}, name)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    """Write Detectron2's form of a checkpoint."""
+    with atomic_path(path) as temporary:
+        torch.save({"model": state, "__author__": "the authors' code of IFA"}, temporary)
 
 
 def needed_overrides(settings: dict[str, Any], recipe: DictConfig) -> list[str]:

@@ -21,11 +21,9 @@ from tqdm import tqdm
 
 from ifa_d2.data import read_label
 from ifa_d2.data.labels import translate_label
-from ifa_d2.engine import Trainer
 from ifa_d2.engine.build import build_test_mapper, test_dataset_names
-from ifa_d2.engine.checkpoint import Checkpointer
+from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config
-from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.visualization import contact_sheet, save_png, side_by_side
 
 
@@ -88,22 +86,6 @@ def list_records(args: argparse.Namespace) -> list[dict]:
         {"file_name": image, **({"sem_seg_file_name": label} if label else {})}
         for image, label in zip(args.input, labels, strict=True)
     ]
-
-
-def load_model(cfg: CfgNode | DictConfig, weights: str | None) -> nn.Module:
-    """The model with its weights, ready to predict.
-
-    Raises:
-        ValueError: there are no weights.
-    """
-    settings = TrainSettings.from_config(cfg)
-    model = Trainer.build_model(cfg)
-    checkpointer = Checkpointer(model, settings.output_dir)
-    weights = weights or settings.init_checkpoint or checkpointer.get_checkpoint_file()
-    if not weights:
-        raise ValueError(f"--weights is needed: {settings.output_dir} has no checkpoint")
-    checkpointer.load(weights, checkpointables=[])
-    return model.eval()
 
 
 def draw(

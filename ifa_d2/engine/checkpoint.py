@@ -9,6 +9,8 @@ from urllib.parse import urlparse
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
+from ..files import atomic_path
+
 
 class Checkpointer(DetectionCheckpointer):
     """Detectron2's checkpointer with atomic writes and errors where it only warns.
@@ -32,23 +34,16 @@ class Checkpointer(DetectionCheckpointer):
         data.update(kwargs)
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info(f"Saving checkpoint to {path}")
-        temporary = f"{path}.{os.getpid()}.tmp"
-        try:
+        with atomic_path(path) as temporary:
             torch.save(data, temporary)
-            os.replace(temporary, path)
-        finally:
-            if os.path.exists(temporary):
-                os.remove(temporary)
         if tag:
             self.tag_last_checkpoint(os.path.basename(path))
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Note the checkpoint that a resumed run continues from, atomically."""
         path = os.path.join(self.save_dir, "last_checkpoint")
-        temporary = f"{path}.{os.getpid()}.tmp"
-        with open(temporary, "w") as file:
-            file.write(last_filename_basename)
-        os.replace(temporary, path)
+        with atomic_path(path) as temporary:
+            temporary.write_text(last_filename_basename)
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load a checkpoint; an empty path loads nothing.

@@ -21,6 +21,7 @@ from detectron2.utils.registry import locate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ..config import add_ifa_config, get_config_file
+from ..files import atomic_path
 from .settings import TrainSettings, is_yacs
 
 _logger = logging.getLogger(__name__)
@@ -155,10 +156,12 @@ def setup_run(cfg: CfgNode | DictConfig, *, eval_only: bool = False) -> None:
         setup_logger(settings.output_dir, distributed_rank=rank, name=name)
     if comm.is_main_process():
         environment = os.path.join(settings.output_dir, "environment.txt")
-        _write_atomically(environment, lambda path: Path(path).write_text(collect_env_info()))
+        with atomic_path(environment) as temporary:
+            temporary.write_text(collect_env_info())
         if not eval_only:
             config = os.path.join(settings.output_dir, "config.yaml")
-            _write_atomically(config, lambda path: _save_config(cfg, path))
+            with atomic_path(config) as temporary:
+                _save_config(cfg, temporary)
             _logger.info(f"Config written to {config}")
     seed = settings.seed
     seed_all_rng(None if seed is None else seed + rank)
@@ -169,17 +172,11 @@ def setup_run(cfg: CfgNode | DictConfig, *, eval_only: bool = False) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def _save_config(cfg: CfgNode | DictConfig, path: str) -> None:
+def _save_config(cfg: CfgNode | DictConfig, path: Path) -> None:
     if is_yacs(cfg):
-        Path(path).write_text(cfg.dump())
+        path.write_text(cfg.dump())
     else:
-        LazyConfig.save(cfg, path)
-
-
-def _write_atomically(path: str, write: Callable[[str], Any]) -> None:
-    temporary = f"{path}.{os.getpid()}.tmp"
-    write(temporary)
-    os.replace(temporary, path)
+        LazyConfig.save(cfg, str(path))
 
 
 def argument_parser(description: str) -> argparse.ArgumentParser:

@@ -10,6 +10,8 @@ from detectron2.utils.events import (
     TensorboardXWriter,
 )
 
+from ..files import atomic_path
+
 
 def build_writers(output_dir: str, start_iter: int, max_iter: int) -> list[EventWriter]:
     """Writers to the terminal, to metrics.json and to TensorBoard's files.
@@ -43,7 +45,5 @@ def _drop_metrics(path: str, start_iter: int) -> None:
                 kept.append(line)
         except (ValueError, KeyError):
             continue  # half a line of a run that was killed
-    temporary = f"{path}.{os.getpid()}.tmp"
-    with open(temporary, "w") as file:
-        file.writelines(kept)
-    os.replace(temporary, path)
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(kept))

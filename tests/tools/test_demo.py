@@ -77,7 +77,7 @@ def test_files_with_and_without_labels(trained: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--input", "images/1.png"], "--weights is needed"),
+        (["--input", "images/1.png"], "weights must be given"),
         (["--dataset", "nowhere"], "no data set 'nowhere', only"),
     ],
 )

@@ -1,0 +1,140 @@
+"""The alignment function on a grid in steps that a tracer can follow, sizes included.
+
+:class:`ImplicitAlignment` decides in Python, from sizes, which cells to project and which tiles to
+make; a recorded program would hold those decisions for the one size it was recorded at. Here the
+sizes of levels and grid only ever enter tensor arithmetic, so that they can be symbols
+(``torch.export``, ONNX) or traced scalars (``torch.jit.trace``).
+
+Shape legend: B batch, C channels of a level, h x w cells of a level, H x W query grid, n queries
+along one axis, m cells along one axis, T taps an axis, D channels of the first hidden layer, K
+classes.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .alignment import ImplicitAlignment
+from .queries import Taps
+
+# An int, or what stands for one while a program is recorded: a symbol or a tensor without axes.
+Length = int | torch.SymInt | Tensor
+
+
+class TraceableDecoder(nn.Module):
+    """Logits of an :class:`ImplicitAlignment` on a grid over the top left part of its extent.
+
+    It holds the layer's weights as they are now, norms folded where they can be, and is for
+    inference alone. The whole grid is decoded at once, so that memory grows with it.
+
+    Args:
+        alignment: the layer, in eval mode; it is not changed.
+
+    Raises:
+        ValueError: a layer in training mode.
+    """
+
+    def __init__(self, alignment: ImplicitAlignment) -> None:
+        super().__init__()
+        if alignment.training:
+            raise ValueError("alignment must be in eval mode, got one in training mode")
+        self.alignment = copy.deepcopy(alignment).requires_grad_(False)
+        if self.alignment.mlp.foldable:
+            for layer in self.alignment.mlp.layers:
+                weight, bias = layer.folded()
+                layer.weight, layer.bias = _frozen(weight), _frozen(bias)
+                layer.norm = None
+
+    @torch.no_grad()
+    def forward(
+        self,
+        levels: Sequence[Tensor],
+        size: tuple[Length, Length],
+        inside: tuple[Length, Length],
+        extent: tuple[Length, Length],
+    ) -> Tensor:
+        """Logits at the centres of equal cells that cover a picture.
+
+        Args:
+            levels: (B, C, h, w) each, of one extent.
+            size: (height, width) of the grid, H and W.
+            inside: (height, width) of the picture, in pixels.
+            extent: (height, width) of the levels' extent in pixels: the picture's with its
+                padding, which lies at the bottom and right.
+
+        Returns:
+            (B, K, H, W) logits.
+        """
+        alignment = self.alignment
+        layer, ensemble = alignment.mlp.layers[0], alignment.local_ensemble
+        first = alignment._first_layer(layer.weight, layer.bias)
+        device = layer.weight.device
+        taps: list[tuple[Taps, Taps]] = []
+        total: Tensor | None = None
+        for i, level in enumerate(levels):
+            ty, tx = (
+                span_taps(*lengths, ensemble=ensemble, device=device)
+                for lengths in zip(size, inside, extent, level.shape[2:], strict=True)
+            )
+            term = _take(_take(first.project(level, i), ty, 2), tx, 3)  # (B, D, H, W)
+            total = term if total is None else total + term
+            taps.append((ty, tx))
+        assert total is not None
+        if alignment.encodings[0].coupled:
+            joint = first._joint_term([(ty.unsqueeze(-1), tx.unsqueeze(-2)) for ty, tx in taps])
+            total = total + joint.permute(2, 0, 1)
+        elif alignment.encodings[0].num_features:
+            total = total + first._axis_term([ty for ty, _ in taps], 0).t()[:, :, None]
+            total = total + first._axis_term([tx for _, tx in taps], 1).t()[:, None]
+        return alignment.predictor(alignment.mlp.forward_tail(total))
+
+
+def span_taps(
+    n: Length,
+    length: Length,
+    extent: Length,
+    m: Length,
+    *,
+    ensemble: bool,
+    device: torch.device | None = None,
+) -> Taps:
+    """The cells that answer the centres of ``n`` equal parts of pixels ``0..length``.
+
+    Query ``j`` lies at ``(2 j + 1) length / (2 n extent)``; its cell comes from integers alone, as
+    :meth:`ifa_d2.layers.GridAxis.taps` has it.
+
+    Args:
+        n: number of queries.
+        length, extent: pixels that the queries cover, out of those that the cells cover.
+        m: number of cells.
+        ensemble: the two nearest cells, with weights, instead of the nearest.
+        device: of the result.
+    """
+    den = 2 * n * extent
+    scaled = (2 * torch.arange(n, device=device) + 1) * (length * m)  # (n,), in cells times den
+    if not ensemble:
+        cells = (scaled // den)[None]
+        return Taps(cells, (2 * scaled - (2 * cells + 1) * den).double() / den, None)
+    doubled = 2 * scaled - den  # cell centres are at multiples of 2 * den
+    lower = (doubled // (2 * den)).clamp(min=0)
+    upper = torch.minimum(lower + 1, torch.ones_like(lower) * (m - 1))
+    weight = ((doubled - 2 * den * lower).double() / (2 * den)).clamp(0, 1)
+    cells = torch.stack([lower, upper])
+    offsets = (2 * scaled - (2 * cells + 1) * den).double() / den
+    return Taps(cells, offsets, torch.stack([1 - weight, weight]))
+
+
+def _take(level: Tensor, taps: Taps, dim: int) -> Tensor:
+    """A level (B, D, h, w) with the cells of one axis replaced by those that answer there."""
+    if taps.weights is None:
+        return level.index_select(dim, taps.cells[0])
+    weights = taps.weights.to(level.dtype)
+    weights = weights[:, :, None] if dim == 2 else weights
+    lower = level.index_select(dim, taps.cells[0]) * weights[0]
+    return lower + level.index_select(dim, taps.cells[1]) * weights[1]
+
+
+def _frozen(value: Tensor) -> nn.Parameter:
+    return nn.Parameter(value.detach().clone(), requires_grad=False)
