@@ -3,11 +3,17 @@
 Times of a shared machine drift: what is compared runs in turn, and medians and ratios are kept.
 """
 
+import ctypes
+import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -39,13 +45,19 @@ def alternate(
     times: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(warmup + repeats):
         for name, function in functions.items():
-            _synchronize()
-            start = time.perf_counter()
-            function()
-            _synchronize()
+            seconds = timed(function)
             if turn >= warmup:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(seconds)
     return times
+
+
+def timed(function: Callable[[], Any]) -> float:
+    """Wall-clock seconds of one call, until a GPU has done its part of it."""
+    _synchronize()
+    start = time.perf_counter()
+    function()
+    _synchronize()
+    return time.perf_counter() - start
 
 
 def median_ratio(numerator: list[float], denominator: list[float]) -> float:
@@ -53,26 +65,129 @@ def median_ratio(numerator: list[float], denominator: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
 
 
-def peak_memory(function: Callable[[], Any]) -> int:
+def fit_exponent(sizes: Sequence[float], costs: Sequence[float]) -> float | None:
+    """The e of the power law cost ~ size ** e, by least squares in logarithms.
+
+    Returns:
+        None where there is nothing to fit: fewer than two sizes, or a value that is not positive.
+    """
+    if len(set(sizes)) < 2 or min(*sizes, *costs) <= 0:
+        return None
+    return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
+
+
+def peak_memory(
+    function: Callable[[], Any], *, warmup: int = 1, device: str | torch.device | None = None
+) -> int:
     """Bytes of tensors that a call holds at its worst, beyond what was held before it.
 
     What a library allocates by itself for the length of one operation is not seen on a CPU.
+
+    Args:
+        function: what to run.
+        warmup: how often it runs before.
+        device: where its tensors are; None is the GPU if there is one, and else the CPU.
     """
-    function()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+    for _ in range(warmup):
         function()
-        return torch.cuda.max_memory_allocated() - before
-    with torch.autograd.profiler.profile(profile_memory=True) as profiler:
+    if _is_gpu(device):
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
         function()
+        return torch.cuda.max_memory_allocated(device) - before
+    profiler = torch.autograd.profiler.profile(profile_memory=True)
+    with _silent_stderr():
+        profiler.__enter__()
+    try:
+        function()
+    finally:
+        with _silent_stderr():
+            profiler.__exit__(None, None, None)
     events = [e for e in profiler.kineto_results.events() if e.name() == "[memory]"]
     current = peak = 0
     for event in sorted(events, key=_start):
         current += event.nbytes()
         peak = max(peak, current)
     return peak
+
+
+@dataclass
+class MemoryWatch:
+    """What :func:`watch_memory` has seen.
+
+    Attributes:
+        peak: bytes held at the worst moment beyond those held at the start; None where the system
+            does not tell.
+    """
+
+    peak: int | None = None
+
+
+@contextmanager
+def watch_memory(device: str | torch.device = "cpu") -> Iterator[MemoryWatch]:
+    """Watch the memory of a block, at no cost to its time.
+
+    On a CPU it is that of the whole process as the system counts it (Linux: the high-water mark of
+    resident memory, set back at the start), so that what libraries allocate by themselves is seen
+    too. It is coarser than :func:`peak_memory`: pages count, the allocator keeps some of them, and
+    what the process does beside the block counts as well. On a GPU it is that of tensors.
+    """
+    watch = MemoryWatch()
+    if _is_gpu(device):
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        yield watch
+        torch.cuda.synchronize(device)
+        watch.peak = torch.cuda.max_memory_allocated(device) - before
+        return
+    before = _reset_resident_peak()
+    yield watch
+    if before is not None:
+        watch.peak = max(0, _resident("VmHWM") - before)
+
+
+def _reset_resident_peak() -> int | None:
+    """Set the high-water mark of resident memory back to what is resident now, and return it.
+
+    None where the system has no such mark.
+    """
+    try:
+        # Pages that were freed but not given back would be used again unseen.
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        pass  # only the GNU C library has it
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        return _resident("VmRSS")
+    except OSError:
+        return None
+
+
+def _resident(key: str) -> int:
+    """Bytes of a line of this process's status."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(f"{key}:")).split()[1])
+
+
+def _is_gpu(device: str | torch.device | None) -> bool:
+    if device is None:
+        return torch.cuda.is_available()
+    return torch.device(device).type == "cuda"
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Drop what native code writes to the standard error stream: the profiler's tracer."""
+    kept, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(sink)
 
 
 def bare_products(function: Callable[[], Any]) -> Callable[[], None]:

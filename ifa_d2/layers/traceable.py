@@ -14,9 +14,11 @@ import copy
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .alignment import ImplicitAlignment
+from .mlp import PointwiseLayer
 from .queries import Taps
 
 # An int, or what stands for one while a program is recorded: a symbol or a tensor without axes.
@@ -88,7 +90,10 @@ class TraceableDecoder(nn.Module):
         elif alignment.encodings[0].num_features:
             total = total + first._axis_term([ty for ty, _ in taps], 0).t()[:, :, None]
             total = total + first._axis_term([tx for _, tx in taps], 1).t()[:, None]
-        return alignment.predictor(alignment.mlp.forward_tail(total))
+        total = _activate(layer, total)
+        for layer in alignment.mlp.layers[1:]:
+            total = _activate(layer, F.conv2d(total, layer.weight, layer.bias))
+        return alignment.predictor(total)
 
 
 def span_taps(
@@ -134,6 +139,19 @@ def _take(level: Tensor, taps: Taps, dim: int) -> Tensor:
     weights = weights[:, :, None] if dim == 2 else weights
     lower = level.index_select(dim, taps.cells[0]) * weights[0]
     return lower + level.index_select(dim, taps.cells[1]) * weights[1]
+
+
+def _activate(layer: PointwiseLayer, x: Tensor) -> Tensor:
+    """As ``layer.activate``; torch's own GroupNorm asks how many queries there are."""
+    norm = layer.norm
+    if not isinstance(norm, nn.GroupNorm):
+        return layer.activate(x)
+    groups = x.unflatten(1, (norm.num_groups, -1))
+    var, mean = torch.var_mean(groups, dim=2, correction=0, keepdim=True)
+    x = ((groups - mean) * (var + norm.eps).rsqrt()).flatten(1, 2)
+    if norm.affine:
+        x = x * norm.weight[:, None, None] + norm.bias[:, None, None]
+    return F.relu_(x)
 
 
 def _frozen(value: Tensor) -> nn.Parameter:

@@ -1,7 +1,7 @@
 """Labels of a fine grid at about the cost of a coarse one: ask only where the answer can change.
 
 A coarse grid is decoded whole; then the grid is doubled, level by level, and a sample is asked
-only where its surroundings disagree or are unsure. In the spirit of PointRend's subdivision
+only where the samples around it disagree or are unsure. In the spirit of PointRend's subdivision
 (Kirillov et al. 2020, Sec. 3.1), but every answer that is given is the field's own.
 
 Shape legend: H x W the fine grid, h x w a coarser one, P samples asked, K classes.
@@ -22,16 +22,18 @@ _SURE = float("inf")
 class Refinement:
     """How much of a fine grid is asked.
 
+    A sample's support is the margin (of the best logit over the second) interpolated from the four
+    coarse samples around it, those of another label than the nearest one's counting against it.
+
     Attributes:
-        threshold: a sample is asked where, among the coarse samples around it, the labels differ or
-            the smallest margin (of the best logit over the second) is below this. 0 asks at
-            disagreements alone; infinity asks everywhere, and is exact.
+        threshold: samples of less support than this are asked. 0 asks where the label is more
+            likely to change than not; infinity asks everywhere, and is exact.
         budget: at each level at most this share of its samples is asked, the least sure first;
             with the threshold at infinity, exactly this share. None is no limit.
         levels: how often the grid is doubled; the first is 2**levels times coarser a side.
     """
 
-    threshold: float = 1.0
+    threshold: float = 0.3
     budget: float | None = None
     levels: int = 2
 
@@ -75,10 +77,10 @@ def refined_labels(
         factor //= 2
         grid = GridQuery(_coarser(query.rows, factor), _coarser(query.cols, factor))
         height, width = grid.size
-        doubt = _doubt(labels, margins)[:height, :width]
+        support = _support(labels, margins)[:height, :width]
         labels = _double(labels)[:height, :width].contiguous()
         margins = _double(margins)[:height, :width].contiguous()
-        index = _choose(doubt, refinement)
+        index = _choose(support, refinement)
         logits = alignment(levels, GridSubset(grid, index))[0]  # (K, P)
         rows, cols = index.unbind(1)
         labels[rows, cols], margins[rows, cols] = _labels_and_margins(logits)
@@ -108,25 +110,23 @@ def _double(values: Tensor) -> Tensor:
     return values.repeat_interleave(2, 0).repeat_interleave(2, 1)
 
 
-def _doubt(labels: Tensor, margins: Tensor) -> Tensor:
-    """How sure the samples of the doubled grid can be, (2h, 2w): the smallest margin among the
-    four coarse samples around each; -1 where their labels differ."""
+def _support(labels: Tensor, margins: Tensor) -> Tensor:
+    """How far each sample of the doubled grid is from losing its parent's label, (2h, 2w).
+
+    The margins of the four coarse samples around it, interpolated bilinearly; those of another
+    label count against the parent's.
+    """
     h, w = labels.shape
     label = _pad(labels.float())
     margin = _pad(margins.float())
-    out = margins.new_empty((2 * h, 2 * w), dtype=torch.float32)
-    for dy in (0, 1):
-        for dx in (0, 1):
-            # The four coarse samples nearest to the children at this corner of their parents.
-            corners = [
-                (slice(y, y + h), slice(x, x + w)) for y in (dy, dy + 1) for x in (dx, dx + 1)
-            ]
-            least = margin[corners[0]]
-            agree = torch.ones_like(labels, dtype=torch.bool)
-            for corner in corners[1:]:
-                least = torch.minimum(least, margin[corner])
-                agree &= label[corner] == label[corners[0]]
-            out[dy::2, dx::2] = least.masked_fill(~agree, -1)
+    out = margins.new_zeros((2 * h, 2 * w), dtype=torch.float32)
+    for dy in (-1, 1):
+        for dx in (-1, 1):
+            part = out[(dy + 1) // 2 :: 2, (dx + 1) // 2 :: 2]  # children at one corner
+            for y, x, weight in ((0, 0, 9), (dy, 0, 3), (0, dx, 3), (dy, dx, 1)):
+                place = (slice(1 + y, 1 + y + h), slice(1 + x, 1 + x + w))
+                sign = (label[place] == labels).float().mul_(2).sub_(1)
+                part.addcmul_(sign, margin[place], value=weight / 16)
     return out
 
 
@@ -134,13 +134,13 @@ def _pad(values: Tensor) -> Tensor:
     return F.pad(values[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
 
 
-def _choose(doubt: Tensor, refinement: Refinement) -> Tensor:
+def _choose(support: Tensor, refinement: Refinement) -> Tensor:
     """(P, 2) rows and columns of the samples to ask."""
-    flat = doubt.flatten()
+    flat = support.flatten()
     chosen = (flat < refinement.threshold).nonzero().flatten()
     if refinement.budget is not None:
         count = round(refinement.budget * flat.numel())
         if len(chosen) > count:
             least = flat[chosen].topk(count, largest=False).indices
             chosen = chosen[least].sort().values
-    return torch.stack([chosen // doubt.shape[1], chosen % doubt.shape[1]], dim=1)
+    return torch.stack([chosen // support.shape[1], chosen % support.shape[1]], dim=1)

@@ -56,8 +56,8 @@ def test_few_are_asked_and_almost_all_agree():
         labels, share = refine(field, (256, 256), threshold=threshold)
         shares.append(share)
         errors.append(float((labels != dense).float().mean()))
-    assert shares == sorted(shares) and shares[0] < 0.2
-    assert errors == sorted(errors, reverse=True) and errors[0] < 1e-3
+    assert shares == sorted(shares) and shares[1] < 0.2
+    assert errors == sorted(errors, reverse=True) and errors[1] < 1e-3 and errors[2] < 1e-4
     assert torch.equal(field.refined_labels((256, 256)), labels.byte())
 
 
