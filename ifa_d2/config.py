@@ -27,6 +27,7 @@ def add_ifa_config(cfg: CfgNode) -> None:
             "LOCAL_ENSEMBLE": False,
             "ASPP_DILATIONS": [],
             "ASPP_DROPOUT": 0.1,
+            "TARGETS": "grid",
             "OHEM_THRESHOLD": 0.7,
             "OHEM_MIN_KEPT": 100_000,
             "AUX_FEATURE": "",

@@ -27,6 +27,8 @@ _ALIGNMENTS: dict[str, dict[str, Any]] = {
     "nearest": {"encoding": "none", "local_ensemble": False},
 }
 
+TARGETS = ("grid", "jittered_grid")
+
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class IFASemSegHead(nn.Module):
@@ -49,6 +51,11 @@ class IFASemSegHead(nn.Module):
         aspp_dilations: three dilations put ASPP on the coarsest feature (the paper's ``IFA*``);
             None or () a 1x1 convolution as on the others.
         aspp_dropout: channel dropout after ASPP.
+        targets: what is learned from. ``"grid"``: logits on the finest feature's grid, upsampled to
+            the labels (the paper's). ``"jittered_grid"``: that grid moved by a random part of its
+            spacing in each iteration, and the labels at those places; the loss then sees
+            ``common_stride ** 2`` times fewer pixels, and the field learns every offset, not just
+            the few of one grid.
         ignore_value: label of pixels that do not count.
         loss_weight: factor of ``loss_sem_seg``.
         ohem_threshold, ohem_min_kept: of both losses, see :class:`OhemCrossEntropy`.
@@ -79,6 +86,7 @@ class IFASemSegHead(nn.Module):
         norm: str = "BN",
         aspp_dilations: Sequence[int] | None = None,
         aspp_dropout: float = 0.1,
+        targets: str = "grid",
         ignore_value: int = 255,
         loss_weight: float = 1.0,
         ohem_threshold: float = 0.7,
@@ -95,6 +103,9 @@ class IFASemSegHead(nn.Module):
             raise ValueError(f"in_features must name one or more of {sorted(input_shape)}")
         if alignment not in _ALIGNMENTS:
             raise ValueError(f"alignment must be one of {tuple(_ALIGNMENTS)}, got {alignment!r}")
+        if targets not in TARGETS:
+            raise ValueError(f"targets must be one of {TARGETS}, got {targets!r}")
+        self.targets = targets
         strides = {name: input_shape[name].stride for name in in_features}
         self.in_features = tuple(sorted(in_features, key=strides.__getitem__))  # finest first
         self.common_stride = strides[self.in_features[0]]
@@ -191,13 +202,32 @@ class IFASemSegHead(nn.Module):
     def losses(self, features: Mapping[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
         """``loss_sem_seg`` and, with an auxiliary head, ``loss_sem_seg_aux``."""
         size = targets.shape[-2:]
-        losses = {"loss_sem_seg": self.criterion(_resize(self.layers(features), size), targets)}
-        losses["loss_sem_seg"] = losses["loss_sem_seg"] * self.loss_weight
+        if self.targets == "grid":
+            loss = self.criterion(_resize(self.layers(features), size), targets)
+        else:
+            query = self._jittered_grid(features)
+            logits = self.decode(self.levels(features), query)
+            loss = self.criterion(logits, _labels_at(targets, query))
+        losses = {"loss_sem_seg": loss * self.loss_weight}
         if self.aux_head is not None:
             logits = self.aux_head(features[self.aux_feature])
             loss = self.criterion(_resize(logits, size), targets)
             losses["loss_sem_seg_aux"] = loss * self.aux_loss_weight
         return losses
+
+    def _jittered_grid(self, features: Mapping[str, Tensor]) -> GridQuery:
+        """The finest feature's grid, moved by up to half its spacing along each axis."""
+        size = features[self.in_features[0]].shape[-2:]
+        shift = [(float(torch.rand(())) - 0.5) / n for n in size]
+        return GridQuery.regular(*size).shifted(*shift)
+
+
+def _labels_at(labels: Tensor, query: GridQuery) -> Tensor:
+    """The labels (B, H, W) of the pixels that a grid's samples lie in."""
+    for dim, axis in ((1, query.rows), (2, query.cols)):
+        pixels = axis.taps(labels.shape[dim], ensemble=False).cells[0]
+        labels = labels.index_select(dim, pixels.to(labels.device))
+    return labels
 
 
 def _resize(logits: Tensor, size: Sequence[int]) -> Tensor:

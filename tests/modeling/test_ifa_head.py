@@ -83,8 +83,32 @@ def test_losses_are_of_the_upsampled_logits():
     assert list(losses) == ["loss_sem_seg"]
 
 
-def test_all_ignored_trains():
-    head = make()
+def test_jittered_grid_reads_labels_where_it_asks(monkeypatch):
+    """With logits that copy the label of the pixel asked, the loss vanishes at any jitter."""
+    head = make(targets="jittered_grid", aux_feature=None, ohem_threshold=1.0, norm="")
+    targets = torch.randint(0, 5, (2, 64, 96))
+    asked = []
+
+    def decode(levels, query):
+        asked.append(query)
+        rows = (query.rows.coordinates * 64).long().clamp(max=63)
+        cols = (query.cols.coordinates * 96).long().clamp(max=95)
+        labels = targets[:, rows][:, :, cols]
+        return 50.0 * nn.functional.one_hot(labels, 5).permute(0, 3, 1, 2).float()
+
+    monkeypatch.setattr(head, "decode", decode)
+    for _ in range(5):
+        _, losses = head(make_features(), targets)
+        assert losses["loss_sem_seg"] < 1e-6
+    shifts = [float(query.rows.coordinates[3] * 16 - 3.5) for query in asked]
+    assert len(set(shifts)) == 5
+    assert all(-0.5 <= shift <= 0.5 for shift in shifts)
+    assert all(query.size == (16, 24) for query in asked)
+
+
+@pytest.mark.parametrize("targets", ["grid", "jittered_grid"])
+def test_all_ignored_trains(targets):
+    head = make(targets=targets)
     _, losses = head(make_features(), torch.full((2, 64, 96), 255))
     assert all(loss == 0 for loss in losses.values())
     sum(losses.values()).backward()
@@ -113,6 +137,7 @@ def test_training_needs_targets():
         ({"aspp_dilations": (1, 2)}, "dilations"),
         ({"aspp_dilations": (1, 2, 3), "aspp_dropout": 1.0}, "dropout"),
         ({"ohem_threshold": 2}, "threshold"),
+        ({"targets": "dots"}, "targets.*'dots'"),
     ],
 )
 def test_bad_options(kwargs, words):
@@ -147,6 +172,7 @@ def test_yacs_keys_reach_the_constructor():
         OHEM_THRESHOLD=0.5,
         AUX_LOSS_WEIGHT=0.3,
         ENCODING="fixed",
+        TARGETS="jittered_grid",
     )
     head = build_sem_seg_head(cfg, SHAPES)
     assert isinstance(head, SEM_SEG_HEADS_REGISTRY.get("IFASemSegHead"))
@@ -155,7 +181,7 @@ def test_yacs_keys_reach_the_constructor():
     assert head.alignment.local_ensemble and head.alignment.unfold
     assert head.aux_head.conv.weight.shape == (9, 8, 3, 3)
     assert (head.criterion.min_kept, head.criterion.threshold) == (17, 0.5)
-    assert head.aux_loss_weight == 0.3
+    assert (head.aux_loss_weight, head.targets) == (0.3, "jittered_grid")
     assert head.alignment.mlp.layers[0].weight.shape[0] == 32
     assert isinstance(head.alignment.mlp.layers[0].norm, nn.BatchNorm2d)
 

@@ -11,7 +11,7 @@ Memory is given twice, each time beyond the levels and the answer itself:
   free to watch even for calls of minutes and sees what libraries allocate by themselves. It counts
   pages, so a few MiB more or less say nothing.
 - ``tensor_mib``: bytes of tensors alone, exact, from one more call under the profiler; None for
-  calls that take longer than a few seconds.
+  calls of more than 15 seconds.
 
 On a GPU both are bytes of tensors there. Where the system tells no resident memory, ``peak_mib`` is
 bytes of tensors as well.
@@ -39,7 +39,7 @@ _FINEST_STRIDE = 4
 _STRIDE_RATIO = 2  # of the head's levels
 # Calls beyond the first are not made once those before took this long.
 _LONG_SECONDS = 10.0
-_PROFILED_SECONDS = 4.0
+_PROFILED_SECONDS = 15.0
 
 
 def run_growth(
@@ -244,7 +244,7 @@ def _cost_cells(row: Mapping[str, Any], queries: float) -> dict[str, str]:
 
 
 def plot_growth(result: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Draw time and memory against megapixels, classes, cells and points, as a PNG."""
+    """Draw time and memory against megapixels, classes, stride ratio and points, as a PNG."""
     from matplotlib.figure import Figure
 
     rows = result["rows"]
@@ -256,8 +256,8 @@ def plot_growth(result: Mapping[str, Any], path: str | os.PathLike[str]) -> None
     panels = [
         ("megapixels", f"{classes} classes", [r for r in rows if r["classes"] == classes]),
         ("classes", f"{at:g} megapixels", [r for r in rows if r["megapixels"] == at]),
-        ("cells", "cells of all levels", result["stride_ratios"]),
-        ("points", "", result["points"]),
+        ("stride_ratio", "the picture's own size", result["stride_ratios"]),
+        ("points", "single points", result["points"]),
     ]
     panels = [panel for panel in panels if panel[2]]
     figure = Figure(figsize=(3.4 * len(panels), 5.6), layout="constrained")
@@ -265,13 +265,22 @@ def plot_growth(result: Mapping[str, Any], path: str | os.PathLike[str]) -> None
     for (time_axes, memory_axes), (key, note, group) in zip(grid.T, panels, strict=True):
         group = sorted(group, key=lambda row: row[key])
         x = [row[key] for row in group]
-        time_axes.loglog(x, [row["seconds"] for row in group], "o-")
+        for axes, cost, color in (
+            (time_axes, "seconds", "tab:blue"),
+            (memory_axes, "peak_mib", "tab:orange"),
+        ):
+            y = [row[cost] for row in group]
+            axes.plot(x, y, "o-", color=color)
+            axes.set_xscale("log")
+            axes.set_xticks(x, [f"{value:g}" for value in x])
+            axes.minorticks_off()
+            if cost == "seconds" and max(y) > 5 * min(y):
+                axes.set_yscale("log")
+            else:
+                axes.set_ylim(0, 1.15 * max(*y, 1e-3))
+            axes.grid(alpha=0.3)
         time_axes.set_title(note, fontsize="medium")
-        memory_axes.semilogx(x, [row["peak_mib"] for row in group], "o-", color="tab:orange")
-        memory_axes.set_ylim(bottom=0)
-        memory_axes.set_xlabel(key)
-        for axes in (time_axes, memory_axes):
-            axes.grid(alpha=0.3, which="both")
+        memory_axes.set_xlabel(key.replace("_", " "))
     grid[0, 0].set_ylabel("seconds")
     grid[1, 0].set_ylabel("peak MiB beyond the answer")
     with atomic_path(path) as temporary:

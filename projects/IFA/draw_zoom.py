@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""One field asked three times: the picture at its own size, at 4x, and a window at 16x.
+
+python projects/IFA/draw_zoom.py --config-file shapes/ifa_r18.py --input picture.png \
+    --window 0 100 32 148 --output zoom.png
+"""
+
+import argparse
+import sys
+
+import cv2
+import numpy as np
+from detectron2.data import Metadata, MetadataCatalog
+
+from ifa_d2 import Predictor
+from ifa_d2.engine.build import test_dataset_names
+from ifa_d2.engine.run import load_config
+from ifa_d2.modeling import SegmentationField
+from ifa_d2.visualization import contact_sheet, draw_segmentation, save_png
+
+
+def panel(
+    image: np.ndarray,
+    field: SegmentationField,
+    metadata: Metadata,
+    window: tuple[int, int, int, int],
+    zoom: int,
+    width: int,
+) -> np.ndarray:
+    """The labels of a window at ``zoom`` samples a pixel over the enlarged image."""
+    y0, x0, y1, x1 = window
+    size = ((y1 - y0) * zoom, (x1 - x0) * zoom)
+    labels = field.labels(size, window).numpy()
+    enlarged = cv2.resize(image[y0:y1, x0:x1], size[::-1], interpolation=cv2.INTER_CUBIC)
+    drawn = draw_segmentation(enlarged, labels, metadata, names=False)
+    return cv2.resize(
+        drawn, (width, round(width * size[0] / size[1])), interpolation=cv2.INTER_NEAREST
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True, metavar="FILE")
+    parser.add_argument("--weights", metavar="FILE", help="default: the last of the recipe's run")
+    parser.add_argument("--input", required=True, metavar="FILE", help="a picture")
+    parser.add_argument(
+        "--window",
+        type=int,
+        nargs=4,
+        required=True,
+        metavar=("Y0", "X0", "Y1", "X1"),
+        help="what to zoom into, in pixels",
+    )
+    parser.add_argument("--output", required=True, metavar="FILE.png")
+    args = parser.parse_args()
+    try:
+        predictor = Predictor.from_config(args.config_file, args.weights)
+        metadata = MetadataCatalog.get(test_dataset_names(load_config(args.config_file))[0])
+        image = cv2.imread(args.input)
+        if image is None:
+            raise ValueError(f"--input {args.input} is no picture")
+        field = predictor(image)
+        rgb = np.ascontiguousarray(image[:, :, ::-1])
+        whole, width = (0, 0, *image.shape[:2]), 4 * image.shape[1]
+        zooms = [(whole, 1), (whole, 4), (tuple(args.window), 1), (tuple(args.window), 16)]
+        panels = [panel(rgb, field, metadata, window, zoom, width) for window, zoom in zooms]
+        save_png(args.output, contact_sheet(panels, columns=2))
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"{sys.argv[0]}: {error}")
+    print(
+        f"{args.output}: top, the picture asked at 1 and 4 samples a pixel; below, "
+        f"the window {args.window} at 1 and 16"
+    )
+
+
+if __name__ == "__main__":
+    main()
