@@ -100,12 +100,12 @@ def draw(
         without_label = {key: record[key] for key in record if key != "sem_seg_file_name"}
         sample = mapper(without_label)
         with torch.no_grad():
-            logits = model([sample])[0]["sem_seg"]
-        if logits.shape[0] != num_classes:
+            answer = model([sample])[0]["sem_seg"]  # (K, H, W) logits or (H, W) labels
+        if answer.dim() == 3 and answer.shape[0] != num_classes:
             raise ValueError(
-                f"the model predicts {logits.shape[0]} classes, but the data set has {num_classes}"
+                f"the model predicts {answer.shape[0]} classes, but the data set has {num_classes}"
             )
-        prediction = logits.argmax(dim=0).cpu().numpy()
+        prediction = (answer.argmax(dim=0) if answer.dim() == 3 else answer).cpu().numpy()
         truth = None
         if label_file:
             truth = translate_label(
