@@ -4,7 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ifa_d2.engine.measure import alternate, bare_products, median_ratio, peak_memory
+from ifa_d2.engine.measure import (
+    alternate,
+    bare_products,
+    fit_exponent,
+    median_ratio,
+    peak_memory,
+    watch_memory,
+)
 
 
 def test_alternate_takes_turns():
@@ -18,6 +25,25 @@ def test_alternate_takes_turns():
 
 def test_median_ratio_is_of_turns():
     assert median_ratio([2.0, 40.0, 3.0], [1.0, 10.0, 1.0]) == 3.0
+
+
+@pytest.mark.parametrize("exponent", [1.0, 0.0, -0.5])
+def test_fit_exponent_of_a_power_law(exponent):
+    sizes = [1.0, 4.0, 16.0, 100.0]
+    costs = [3.0 * size**exponent for size in sizes]
+    assert fit_exponent(sizes, costs) == pytest.approx(exponent, abs=1e-12)
+
+
+def test_fit_exponent_is_the_least_squares_one():
+    # slopes 1 and 0 of two steps of the same length
+    assert fit_exponent([1, 10, 100], [1, 10, 10]) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "costs"), [([2.0], [1.0]), ([2.0, 2.0], [1.0, 3.0]), ([1.0, 2.0], [0.0, 1.0])]
+)
+def test_fit_exponent_of_nothing(sizes, costs):
+    assert fit_exponent(sizes, costs) is None
 
 
 def test_peak_memory_counts_what_is_held_at_once():
@@ -34,6 +60,31 @@ def test_peak_memory_counts_what_is_held_at_once():
     size = x.numel() * 4
     assert peak_memory(two_at_once) == pytest.approx(2 * size, rel=1e-3)
     assert peak_memory(one_after_the_other) == pytest.approx(size, rel=1e-3)
+
+
+def test_peak_memory_runs_as_often_as_asked_and_prints_nothing(capfd):
+    calls = []
+    peak_memory(lambda: calls.append(torch.ones(3)), warmup=0)
+    assert len(calls) == 1
+    peak_memory(lambda: calls.append(torch.ones(3)), warmup=2)
+    assert len(calls) == 4
+    assert capfd.readouterr().err == ""
+
+
+def test_watch_memory_sees_what_a_block_holds_at_its_worst():
+    size = 64 << 20
+    before = torch.ones(2 * size, dtype=torch.uint8)
+    del before
+    held = torch.ones(size, dtype=torch.uint8)
+    with watch_memory() as watch:
+        for _ in range(3):
+            torch.ones(size, dtype=torch.uint8)
+    if watch.peak is None:
+        pytest.skip("this system tells no resident memory")
+    assert watch.peak == pytest.approx(size, rel=0.1)
+    with watch_memory() as watch:
+        held += 1
+    assert watch.peak < 0.1 * size
 
 
 def test_bare_products_are_those_of_the_function():
