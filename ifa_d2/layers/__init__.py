@@ -16,6 +16,7 @@ from .queries import (
     coordinate_taps,
 )
 from .textbook import textbook_alignment
+from .traceable import TraceableDecoder
 
 __all__ = [
     "ENCODINGS",
@@ -30,6 +31,7 @@ __all__ = [
     "PositionEncoding",
     "Query",
     "Taps",
+    "TraceableDecoder",
     "check_coordinates",
     "coordinate_taps",
     "fold_norm",

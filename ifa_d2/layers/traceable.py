@@ -81,15 +81,15 @@ class TraceableDecoder(nn.Module):
                 for lengths in zip(size, inside, extent, level.shape[2:], strict=True)
             )
             term = _take(_take(first.project(level, i), ty, 2), tx, 3)  # (B, D, H, W)
-            total = term if total is None else total + term
+            total = term if total is None else total.add_(term)
             taps.append((ty, tx))
         assert total is not None
         if alignment.encodings[0].coupled:
             joint = first._joint_term([(ty.unsqueeze(-1), tx.unsqueeze(-2)) for ty, tx in taps])
-            total = total + joint.permute(2, 0, 1)
+            total.add_(joint.permute(2, 0, 1))
         elif alignment.encodings[0].num_features:
-            total = total + first._axis_term([ty for ty, _ in taps], 0).t()[:, :, None]
-            total = total + first._axis_term([tx for _, tx in taps], 1).t()[:, None]
+            total.add_(first._axis_term([ty for ty, _ in taps], 0).t()[:, :, None])
+            total.add_(first._axis_term([tx for _, tx in taps], 1).t()[:, None])
         total = _activate(layer, total)
         for layer in alignment.mlp.layers[1:]:
             total = _activate(layer, F.conv2d(total, layer.weight, layer.bias))

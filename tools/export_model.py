@@ -1,0 +1,125 @@
+#!/usr/bin/env python
+"""Write a model to one file that runs without this package: TorchScript, ONNX or torch.export.
+
+    python tools/export_model.py --config-file camvid/ifa_r18.py \
+        --weights output/camvid/ifa_r18/model_best.pth --format onnx --output ifa_r18.onnx
+
+The program in the file takes
+
+- image: (1, 3, H, W) uint8, channels in the order of the model's input, which the command prints
+  (RGB for all recipes here); any H and W, for torch.export more than 32;
+- size, with --output-size input: (2,) int64, the height and width of the answer;
+
+and gives logits, (1, classes, height, width) float32, at the size asked for or the picture's own.
+Normalisation and padding are part of it. Before the file gets its name it is loaded and compared
+with the model at three sizes, two of them odd; where it differs there is no file, and the command
+ends with status 1.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from omegaconf import DictConfig
+
+from ifa_d2.engine.build import build_test_mapper
+from ifa_d2.engine.export import DECODES, FORMATS, ExportMismatchError, export_model
+from ifa_d2.engine.predictor import load_model
+from ifa_d2.engine.run import load_config
+
+
+def parse_arguments(args: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--config-file",
+        required=True,
+        metavar="FILE",
+        help="a .py or .yaml file, or the name of a recipe such as camvid/ifa_r18.py",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="a checkpoint; without it the config's, or the last of its output directory",
+    )
+    parser.add_argument("--format", required=True, choices=FORMATS)
+    parser.add_argument("--output", required=True, type=Path, metavar="FILE")
+    parser.add_argument(
+        "--input-size",
+        type=int,
+        nargs=2,
+        default=(192, 256),
+        metavar=("H", "W"),
+        help="of the example that is recorded and checked; the file takes any (default: 192 256)",
+    )
+    parser.add_argument(
+        "--output-size",
+        choices=("picture", "input"),
+        default="picture",
+        help="the answer's: the picture's own (default), or an input named size",
+    )
+    parser.add_argument(
+        "--decode",
+        choices=DECODES,
+        default=DECODES[0],
+        help="ask the field at each sample of the answer (pixels, the default), or at the finest "
+        "feature's cells and interpolate, as SemanticSegmentor does, for about a sixteenth of the "
+        "decoder's time and memory (grid)",
+    )
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        help="that a TorchScript or torch.export file is bound to (default: cpu)",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=1e-4,
+        help="largest difference from the model, as a share of the largest logit (default: 1e-4)",
+    )
+    parser.add_argument(
+        "opts", nargs="*", metavar="key=value", help="change the config, after a lone --"
+    )
+    return parser.parse_args(args)
+
+
+def channel_order(cfg: CfgNode | DictConfig) -> str:
+    """Of the model's input, in words."""
+    if isinstance(cfg, DictConfig) and "dataloader" not in cfg:
+        return "the model's"  # a recipe of a model alone
+    return build_test_mapper(cfg).image_format
+
+
+def main(args: list[str] | None = None) -> None:
+    """Export, and say how far the file is from the model."""
+    options = parse_arguments(args)
+    cfg = load_config(options.config_file, options.opts)
+    order = channel_order(cfg)
+    model = load_model(cfg, options.weights).to(options.device)
+    checks = export_model(
+        model,
+        options.output,
+        options.format,
+        decode=options.decode,
+        output_size_input=options.output_size == "input",
+        example_size=tuple(options.input_size),
+        tolerance=options.tolerance,
+    )
+    for check in checks:
+        picture, answer = ("x".join(map(str, s)) for s in (check.image_size, check.output_size))
+        print(
+            f"picture {picture}, answer {answer}: differs from the model by {check.error:.1e} of "
+            f"the largest logit (tolerance {options.tolerance:.0e})"
+        )
+    mebibytes = options.output.stat().st_size / 2**20
+    print(f"{options.output}: {options.format}, {mebibytes:.1f} MiB, image in {order} order")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, OSError, ImportError, ExportMismatchError) as error:
+        sys.exit(f"{sys.argv[0]}: {error}")
