@@ -54,9 +54,12 @@ def main() -> None:
         help="what to zoom into, in pixels",
     )
     parser.add_argument("--output", required=True, metavar="FILE.png")
+    parser.add_argument(
+        "opts", nargs="*", metavar="key=value", help="change the config, after a lone --"
+    )
     args = parser.parse_args()
     try:
-        predictor = Predictor.from_config(args.config_file, args.weights)
+        predictor = Predictor.from_config(args.config_file, args.weights, args.opts)
         metadata = MetadataCatalog.get(test_dataset_names(load_config(args.config_file))[0])
         image = cv2.imread(args.input)
         if image is None:
