@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from detectron2.config import CfgNode, LazyConfig
+import torch
+from detectron2.config import CfgNode, LazyConfig, get_cfg
 from omegaconf import DictConfig
 
 
@@ -10,11 +11,11 @@ def add_ifa_config(cfg: CfgNode) -> None:
     """Add to a Detectron2 config what this project's models, data and trainer read.
 
     ``MODEL.IFA`` holds the keyword arguments of :class:`ifa_d2.modeling.IFASemSegHead` that
-    ``MODEL.SEM_SEG_HEAD`` has no key for, under the same names.
+    ``MODEL.SEM_SEG_HEAD`` has no key for, under the same names. No default of Detectron2 changes,
+    so that this fits any of its configs, but ``MODEL.DEVICE`` is the CPU where there is no GPU.
     """
-    # Detectron2 imports this package's configuration, not its trainer, where only a model is built.
-    from .engine.config import add_train_config
-
+    if not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.IFA = CfgNode(
         {
             "HIDDEN_DIMS": [512, 256, 256],
@@ -41,7 +42,31 @@ def add_ifa_config(cfg: CfgNode) -> None:
     cfg.MODEL.RESNETS.STEM_TYPE = "basic"
     cfg.MODEL.RESNETS.RES5_MULTI_GRID = [1, 1, 1]
     cfg.MODEL.RESNETS.ZERO_INIT_RESIDUAL = True
-    add_train_config(cfg)
+    _add_train_keys(cfg)
+
+
+def _add_train_keys(cfg: CfgNode) -> None:
+    # Random scale of the image in training, a range of factors; () is MIN_SIZE_TRAIN's choice.
+    cfg.INPUT.SCALE_RANGE = ()
+    cfg.INPUT.COLOR_JITTER = False
+    # "SGD" or "AdamW".
+    cfg.SOLVER.OPTIMIZER = "SGD"
+    # Of the schedule LR_SCHEDULER_NAME "WarmupPolyLR".
+    cfg.SOLVER.POLY_LR_POWER = 0.9
+    # Learning rate of everything but the backbone, times BASE_LR.
+    cfg.SOLVER.HEAD_LR_FACTOR = 1.0
+    # Checkpoints kept besides model_best and model_final; 0 keeps all.
+    cfg.SOLVER.CHECKPOINTS_TO_KEEP = 2
+    # "float16" (GPU) or "bfloat16" (GPU and CPU).
+    cfg.SOLVER.AMP.DTYPE = "float16"
+    cfg.SOLVER.DDP = CfgNode()
+    # For models that leave some parameters without a gradient.
+    cfg.SOLVER.DDP.FIND_UNUSED_PARAMETERS = False
+    cfg.SOLVER.DDP.FP16_COMPRESSION = False
+    # Two runs of one SEED on the same machine then agree bit for bit on the CPU.
+    cfg.SOLVER.DETERMINISTIC = False
+    # Iterations between two lines of the log.
+    cfg.SOLVER.LOG_PERIOD = 20
 
 
 def get_config_file(name: str) -> Path:
@@ -76,8 +101,6 @@ def get_config(name: str) -> DictConfig | CfgNode:
     path = get_config_file(name)
     if path.suffix == ".py":
         return LazyConfig.load(str(path))
-    from detectron2.config import get_cfg
-
     cfg = get_cfg()
     add_ifa_config(cfg)
     cfg.merge_from_file(str(path))

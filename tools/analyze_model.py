@@ -8,8 +8,9 @@ element are not; the auxiliary head counts although it only runs in training, as
 columns are
 
 - ours (``macs``): as this package evaluates the model;
-- textbook (``macs_textbook``): as the paper counts it. Levels are concatenated before the MLP, and
-  the max pool of its ResNet rounds sizes up (at 1024 pixels to maps of 257, 129, 65, 33 cells);
+- textbook (``macs_textbook``): as the paper counts it. The picture is not padded, levels are
+  concatenated before the MLP, and the max pool of its ResNet rounds sizes up (at 1024 pixels to maps
+  of 257, 129, 65, 33 cells);
 - same maps (``macs_textbook_same_maps``): levels are concatenated, but the maps are our model's.
 """
 
@@ -66,7 +67,9 @@ def analyze(cfg: CfgNode | DictConfig, input_size: tuple[int, int]) -> list[Cost
     with torch.no_grad():
         ours = count_model(model, size, round_up=False, textbook=False)
         same = count_model(model, size, round_up=False, textbook=True)
-        paper = count_model(model, size, round_up=True, textbook=True)
+        # The paper's network does not pad, where it can do without.
+        unpadded = input_size if isinstance(model.backbone, ResNet) else size
+        paper = count_model(model, unpadded, round_up=True, textbook=True)
     params = count_params(model)
     assert sum(params.values()) == sum(p.numel() for p in model.parameters())
     return [Cost(name, params[name], ours[name], paper[name], same[name]) for name in ours]

@@ -1,6 +1,5 @@
 """Training: one trainer for both kinds of config."""
 
-from .config import add_train_config
 from .loader import TrainingStream, build_train_loader
 from .predictor import Predictor
 from .solver import get_optimizer_params, poly_schedule
@@ -10,7 +9,6 @@ __all__ = [
     "Predictor",
     "Trainer",
     "TrainingStream",
-    "add_train_config",
     "build_train_loader",
     "get_optimizer_params",
     "poly_schedule",

@@ -37,7 +37,7 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode | Di
         overrides: "key=value" each; for yacs also Detectron2's "KEY", "value", in turn.
 
     Returns:
-        The config. An empty output directory is set to ./output/<name of the recipe>.
+        The config. An output directory that is not set becomes ./output/<name of the recipe>.
 
     Raises:
         ValueError: no such file, or an override of a key that does not exist.
@@ -60,7 +60,8 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode | Di
     output_dir = os.path.join(".", "output", _recipe_name(path))
     if is_yacs(cfg):
         cfg.merge_from_list(_split_pairs(overrides))
-        cfg.OUTPUT_DIR = cfg.OUTPUT_DIR or output_dir
+        if cfg.OUTPUT_DIR in ("", get_cfg().OUTPUT_DIR):
+            cfg.OUTPUT_DIR = output_dir
         cfg.freeze()
     else:
         for override in overrides:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .lookup import Lookup, sum_lookups
+from .lookup import Lookup, add_lookups_, sum_lookups
 from .position import PositionEncoding
 from .queries import GridQuery, GridSubset, PointQuery, Query, Taps, coordinate_taps
 
@@ -70,12 +70,13 @@ class FirstLayer:
         grid = isinstance(query, GridQuery)
         lookups, direct = (self._grid if grid else self._scattered)(levels, query, projected)
         size = query.size if grid else (1, len(query))
-        total = direct[0] if direct else None
-        if lookups:
-            base = None if total is None else _rows(total.to(lookups[0].table.dtype))
-            total = sum_lookups(lookups, base).view(len(levels[0]), *size, len(self.bias))
+        if direct and lookups:
+            total = add_lookups_(direct[0].to(lookups[0].table.dtype), lookups)
+        elif lookups:
+            total = sum_lookups(lookups).view(len(levels[0]), *size, len(self.bias))
             total = total.permute(0, 3, 1, 2)
-        assert total is not None
+        else:
+            total = direct[0]
         for term in direct[1:]:
             total = total + term.to(total.dtype)
         return total
@@ -97,7 +98,7 @@ class FirstLayer:
             source, cell_x = _restrict(source, tx.cells[needed], 3)
             table = self.project(source, i) if whole is None else source
             if identity:
-                direct.append(table)
+                direct.append(table if whole is None else table.clone())  # to be added to
                 continue
             ty = replace(ty, cells=cell_y).unsqueeze(1, -1)  # (T, 1, H, 1)
             tx = replace(tx, cells=cell_x).unsqueeze(1, 1)  # (T, 1, 1, W)

@@ -32,9 +32,19 @@ class Lookup:
     weights: Tensor | None = None
 
 
-def sum_lookups(lookups: Sequence[Lookup], base: Tensor | None = None) -> Tensor:
-    """The sum of all lookups and of ``base`` (Q, C): (Q, C), differentiable in tables and base."""
+def sum_lookups(lookups: Sequence[Lookup]) -> Tensor:
+    """The sum of all lookups: (Q, C), differentiable in the tables."""
     plan = [(lookup.index, lookup.weights) for lookup in lookups]
+    return _SumLookups.apply(plan, None, *(lookup.table for lookup in lookups))
+
+
+def add_lookups_(base: Tensor, lookups: Sequence[Lookup]) -> Tensor:
+    """Add all lookups to a map (B, C, H, W) of as many cells, in their order.
+
+    The map is overwritten where its channels are last in memory, and copied first where not.
+    """
+    plan = [(lookup.index, lookup.weights) for lookup in lookups]
+    base = base.contiguous(memory_format=torch.channels_last)
     return _SumLookups.apply(plan, base, *(lookup.table for lookup in lookups))
 
 
@@ -55,27 +65,31 @@ class _SumLookups(torch.autograd.Function):
         ctx.lengths = [len(table) for table in tables]
         tables = tuple(table.detach() for table in tables)  # for embedding_bag's faster variant
         length, channels = len(plan[0][0]), tables[0].shape[1]
-        chunks = _chunks(length, channels * tables[0].element_size(), tables[0].device)
-        out = None if len(chunks) == 1 else tables[0].new_empty((length, channels))
-        for chunk in chunks:
-            total = None if base is None else base[chunk]
-            for (index, weights), table in zip(plan, tables, strict=True):
+        if base is None:
+            out = tables[0].new_empty((length, channels))
+        else:
+            ctx.mark_dirty(base)
+            out = base.detach().permute(0, 2, 3, 1).view(length, channels)
+        for chunk in _chunks(length, channels * out.element_size(), out.device):
+            for i, ((index, weights), table) in enumerate(zip(plan, tables, strict=True)):
                 part = F.embedding_bag(
                     index[chunk],
                     table,
                     mode="sum",
                     per_sample_weights=None if weights is None else weights[chunk],
                 )
-                total = part if total is None else part.add_(total)
-            if out is None:
-                return total
-            out[chunk] = total
-        return out
+                if base is None and i == 0:
+                    out[chunk] = part
+                else:
+                    out[chunk] += part
+        return out if base is None else base
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor):
         grads = [None, grad if ctx.needs_input_grad[1] else None]
+        if grad.dim() == 4:
+            grad = grad.permute(0, 2, 3, 1).reshape(-1, grad.shape[1])
         grad = grad.contiguous()
         for i, (index, weights) in enumerate(ctx.plan):
             needed = ctx.needs_input_grad[2 + i]

@@ -116,6 +116,8 @@ def test_rates_follow_the_schedule(kind: str) -> None:
     else:
         cfg = yacs_config()
         cfg.SOLVER.BASE_LR, cfg.SOLVER.MAX_ITER = 0.1, 10
+        cfg.SOLVER.LR_SCHEDULER_NAME, cfg.SOLVER.WARMUP_ITERS = "WarmupPolyLR", 0
+        cfg.SOLVER.HEAD_LR_FACTOR = 10.0
     optimizer = build_optimizer(cfg, model)
     scheduler = build_scheduler(cfg, optimizer)
     for iteration in range(10):
@@ -131,7 +133,7 @@ def test_rates_follow_the_schedule(kind: str) -> None:
 
 def test_other_schedules_of_detectron2() -> None:
     cfg = yacs_config()
-    cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupMultiStepLR"
+    cfg.SOLVER.LR_SCHEDULER_NAME, cfg.SOLVER.WARMUP_ITERS = "WarmupMultiStepLR", 0
     cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS, cfg.SOLVER.BASE_LR = 10, (5,), 1.0
     optimizer = build_optimizer(cfg, Model())
     scheduler = build_scheduler(cfg, optimizer)
