@@ -9,8 +9,8 @@ columns are
 
 - ours (``macs``): as this package evaluates the model;
 - textbook (``macs_textbook``): as the paper counts it. The picture is not padded, levels are
-  concatenated before the MLP, and the max pool of its ResNet rounds sizes up (at 1024 pixels to maps
-  of 257, 129, 65, 33 cells);
+  concatenated before the MLP, and the max pool of its ResNet rounds sizes up (at 1024 pixels to
+  maps of 257, 129, 65, 33 cells);
 - same maps (``macs_textbook_same_maps``): levels are concatenated, but the maps are our model's.
 """
 
