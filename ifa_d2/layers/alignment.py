@@ -107,11 +107,12 @@ class ImplicitAlignment(nn.Module):
         if not torch.is_grad_enabled() and self.mlp.foldable:
             return self._forward_tiles(levels, query)
         layer = self.mlp.layers[0]
-        x = self._first_layer(layer.weight, layer.bias)(levels, query)
+        x = self.first_layer(layer.weight, layer.bias)(levels, query)
         x = self.predictor(self.mlp.forward_tail(x))
         return x if isinstance(query, GridQuery) else x.flatten(2)
 
-    def _first_layer(self, weight: Tensor, bias: Tensor) -> FirstLayer:
+    def first_layer(self, weight: Tensor, bias: Tensor) -> FirstLayer:
+        """The first layer taken apart, of given (or folded) weights (D, columns, 1, 1) and (D,)."""
         encodings, ensemble = list(self.encodings), self.local_ensemble
         return FirstLayer(weight, bias, encodings, self.in_channels, self.unfold, ensemble)
 
@@ -154,7 +155,7 @@ class ImplicitAlignment(nn.Module):
             raise ValueError("tiles are for inference: eval mode and no gradients")
         weights = [layer.folded() for layer in self.mlp.layers]
         tail = [*weights[1:], (self.predictor.weight, self.predictor.bias)]
-        first = self._first_layer(*weights[0])
+        first = self.first_layer(*weights[0])
         batch, grid = levels[0].shape[0], isinstance(query, GridQuery)
         size = query.size if grid else (len(query),)
         projected = self._project_small(first, levels, batch * torch.Size(size).numel())

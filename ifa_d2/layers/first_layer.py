@@ -104,7 +104,7 @@ class FirstLayer:
             tx = replace(tx, cells=cell_x).unsqueeze(1, 1)  # (T, 1, 1, W)
             lookups.append(_lookup(table, ty, tx))
         if self.encodings[0].coupled:
-            joint = self._joint_term([(ty.unsqueeze(-1), tx.unsqueeze(-2)) for ty, tx in taps])
+            joint = self.joint_term([(ty.unsqueeze(-1), tx.unsqueeze(-2)) for ty, tx in taps])
             direct.append(joint.permute(2, 0, 1).expand(len(levels[0]), -1, -1, -1))
         elif self.encodings[0].num_features:
             index = torch.cartesian_prod(*(torch.arange(n) for n in query.size))
@@ -140,12 +140,12 @@ class FirstLayer:
             rows = rows.view(batch, 1, points, level.shape[1]).permute(0, 3, 1, 2)
             direct.append(self.project(rows, i))
         if self.encodings[0].coupled:
-            direct.append(_as_map(self._joint_term(taps), batch))
+            direct.append(_as_map(self.joint_term(taps), batch))
         elif isinstance(query, GridSubset) and self.encodings[0].num_features:
             lookups.append(self._grid_position(axes, query.index, levels[0]))
         elif self.encodings[0].num_features:
-            term = self._axis_term([ty for ty, _ in taps], 0)
-            direct.append(_as_map(term + self._axis_term([tx for _, tx in taps], 1), batch))
+            term = self.axis_term([ty for ty, _ in taps], 0)
+            direct.append(_as_map(term + self.axis_term([tx for _, tx in taps], 1), batch))
         return lookups, direct
 
     def _grid_taps(self, query: GridQuery, levels: Sequence[Tensor]) -> list[tuple[Taps, Taps]]:
@@ -158,8 +158,8 @@ class FirstLayer:
         self, taps: Sequence[tuple[Taps, Taps]], index: Tensor, like: Tensor
     ) -> Lookup:
         """The position terms of samples (P, 2) of a grid, by a term a row and a term a column."""
-        rows = self._axis_term([ty for ty, _ in taps], 0)  # (H, D)
-        cols = self._axis_term([tx for _, tx in taps], 1)  # (W, D)
+        rows = self.axis_term([ty for ty, _ in taps], 0)  # (H, D)
+        cols = self.axis_term([tx for _, tx in taps], 1)  # (W, D)
         index = index.to(like.device) + torch.tensor([0, len(rows)], device=like.device)
         dtype = like.dtype
         if torch.is_autocast_enabled(like.device.type):
@@ -172,7 +172,7 @@ class FirstLayer:
     def _dtype(self) -> torch.dtype:
         return torch.promote_types(self.weight.dtype, torch.float32)
 
-    def _axis_term(self, taps: Sequence[Taps], axis: int) -> Tensor:
+    def axis_term(self, taps: Sequence[Taps], axis: int) -> Tensor:
         """What the offsets along one axis add, over all levels: (*S, D)."""
         with torch.autocast(self.weight.device.type, enabled=False):
             features, weights = [], []
@@ -183,7 +183,7 @@ class FirstLayer:
                 weights.append(self.columns(i)[0][:, encoding.axis_columns(axis)])
             return F.linear(torch.cat(features, -1), torch.cat(weights, 1).to(self._dtype))
 
-    def _joint_term(self, taps: Sequence[tuple[Taps, Taps]]) -> Tensor:
+    def joint_term(self, taps: Sequence[tuple[Taps, Taps]]) -> Tensor:
         """What the offsets add where frequencies are coupled: (*S, D)."""
         with torch.autocast(self.weight.device.type, enabled=False):
             features, weights = [], []

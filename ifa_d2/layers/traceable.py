@@ -71,7 +71,7 @@ class TraceableDecoder(nn.Module):
         """
         alignment = self.alignment
         layer, ensemble = alignment.mlp.layers[0], alignment.local_ensemble
-        first = alignment._first_layer(layer.weight, layer.bias)
+        first = alignment.first_layer(layer.weight, layer.bias)
         device = layer.weight.device
         taps: list[tuple[Taps, Taps]] = []
         total: Tensor | None = None
@@ -85,11 +85,11 @@ class TraceableDecoder(nn.Module):
             taps.append((ty, tx))
         assert total is not None
         if alignment.encodings[0].coupled:
-            joint = first._joint_term([(ty.unsqueeze(-1), tx.unsqueeze(-2)) for ty, tx in taps])
+            joint = first.joint_term([(ty.unsqueeze(-1), tx.unsqueeze(-2)) for ty, tx in taps])
             total.add_(joint.permute(2, 0, 1))
         elif alignment.encodings[0].num_features:
-            total.add_(first._axis_term([ty for ty, _ in taps], 0).t()[:, :, None])
-            total.add_(first._axis_term([tx for _, tx in taps], 1).t()[:, None])
+            total.add_(first.axis_term([ty for ty, _ in taps], 0).t()[:, :, None])
+            total.add_(first.axis_term([tx for _, tx in taps], 1).t()[:, None])
         total = _activate(layer, total)
         for layer in alignment.mlp.layers[1:]:
             total = _activate(layer, F.conv2d(total, layer.weight, layer.bias))
