@@ -226,7 +226,7 @@ def launch_run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespa
     """
     if "LOCAL_WORLD_SIZE" in os.environ:
         _join_torchrun()
-        main(args)
+        _run_together(main, args)
         return
     count = args.num_gpus if args.num_processes is None else args.num_processes
     if count < 1 or args.num_machines < 1:
@@ -243,13 +243,21 @@ def launch_run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespa
             "num_processes for processes on the CPU"
         )
     launch(
-        main,
+        _run_together,
         count,
         num_machines=args.num_machines,
         machine_rank=args.machine_rank,
         dist_url=args.dist_url,
-        args=(args,),
+        args=(main, args),
     )
+
+
+def _run_together(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
+    """Run one process's part; none leaves while another still talks to it."""
+    main(args)
+    if torch.distributed.is_initialized():
+        comm.synchronize()
+        torch.distributed.destroy_process_group()
 
 
 def _join_torchrun() -> None:

@@ -31,15 +31,16 @@ def run(
     data: Path, *arguments: object, check: bool = True, launcher: Sequence[object] = ()
 ) -> subprocess.CompletedProcess:
     command = [sys.executable, *launcher, ROOT / "tools" / "train_net.py", "--config-file", RECIPE]
-    return subprocess.run(
+    done = subprocess.run(
         [str(part) for part in (*command, *arguments)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         cwd=data,
         capture_output=True,
         text=True,
-        check=check,
         timeout=300,
     )
+    assert not check or done.returncode == 0, f"status {done.returncode}: {done.stderr[-3000:]}"
+    return done
 
 
 def metrics(output: Path, name: str) -> list[float]:
