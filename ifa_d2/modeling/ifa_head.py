@@ -96,32 +96,29 @@ class IFASemSegHead(nn.Module):
         aux_loss_weight: float = 0.4,
     ) -> None:
         super().__init__()
-        for name in [*in_features, *([aux_feature] if aux_feature else [])]:
-            if name not in input_shape:
-                raise ValueError(f"features must be of {sorted(input_shape)}, got {name!r}")
-        if not in_features:
-            raise ValueError(f"in_features must name one or more of {sorted(input_shape)}")
-        if alignment not in _ALIGNMENTS:
-            raise ValueError(f"alignment must be one of {tuple(_ALIGNMENTS)}, got {alignment!r}")
-        if targets not in TARGETS:
-            raise ValueError(f"targets must be one of {TARGETS}, got {targets!r}")
-        self.targets = targets
+        _check_options(input_shape, in_features, aux_feature, alignment, targets)
         strides = {name: input_shape[name].stride for name in in_features}
         self.in_features = tuple(sorted(in_features, key=strides.__getitem__))  # finest first
         self.common_stride = strides[self.in_features[0]]
         self.num_classes = num_classes
+        self.targets = targets
         self.ignore_value = ignore_value
         self.loss_weight = loss_weight
-
-        self.projections = nn.ModuleDict()
-        for name in self.in_features:
-            c = input_shape[name].channels
-            if aspp_dilations and name == self.in_features[-1]:
-                self.projections[name] = ASPPProjection(
-                    c, channels, dilations=aspp_dilations, norm=norm, dropout=aspp_dropout
-                )
-            else:
-                self.projections[name] = PointwiseProjection(c, channels, norm=norm)
+        self.projections = nn.ModuleDict(
+            {
+                name: PointwiseProjection(input_shape[name].channels, channels, norm=norm)
+                for name in self.in_features
+            }
+        )
+        if aspp_dilations:
+            coarsest = self.in_features[-1]
+            self.projections[coarsest] = ASPPProjection(
+                input_shape[coarsest].channels,
+                channels,
+                dilations=aspp_dilations,
+                norm=norm,
+                dropout=aspp_dropout,
+            )
         options = {
             "encoding": encoding,
             "num_frequencies": num_frequencies,
@@ -220,6 +217,24 @@ class IFASemSegHead(nn.Module):
         size = features[self.in_features[0]].shape[-2:]
         shift = [(float(torch.rand(())) - 0.5) / n for n in size]
         return GridQuery.regular(*size).shifted(*shift)
+
+
+def _check_options(
+    input_shape: Mapping[str, ShapeSpec],
+    in_features: Sequence[str],
+    aux_feature: str | None,
+    alignment: str,
+    targets: str,
+) -> None:
+    for name in [*in_features, *([aux_feature] if aux_feature else [])]:
+        if name not in input_shape:
+            raise ValueError(f"features must be of {sorted(input_shape)}, got {name!r}")
+    if not in_features:
+        raise ValueError(f"in_features must name one or more of {sorted(input_shape)}")
+    if alignment not in _ALIGNMENTS:
+        raise ValueError(f"alignment must be one of {tuple(_ALIGNMENTS)}, got {alignment!r}")
+    if targets not in TARGETS:
+        raise ValueError(f"targets must be one of {TARGETS}, got {targets!r}")
 
 
 def _labels_at(labels: Tensor, query: GridQuery) -> Tensor:
