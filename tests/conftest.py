@@ -1,9 +1,14 @@
 """What all tests share: fixed seeds, and hypothesis without time limits."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+
+from tests.engine.tiny import train_tiny, write_tiny_data
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
@@ -13,3 +18,14 @@ settings.load_profile("repeatable")
 def _seed() -> None:
     np.random.seed(0)  # noqa: NPY002 (Detectron2's augmentations draw from it)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of small pictures, and in its out/ a model trained on them for two iterations."""
+    root = write_tiny_data(tmp_path_factory.mktemp("tiny"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TINY_DATA", str(root))
+        train_tiny(root / "out", "train.max_iter=2")
+        yield root
+    torch.use_deterministic_algorithms(False)

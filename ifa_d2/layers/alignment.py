@@ -8,6 +8,7 @@ Shape legend: B batch, C channels of a level, h x w cells of a level, L levels, 
 points, K classes.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -157,19 +158,17 @@ class ImplicitAlignment(nn.Module):
         tail = [*weights[1:], (self.predictor.weight, self.predictor.bias)]
         first = self.first_layer(*weights[0])
         batch, grid = levels[0].shape[0], isinstance(query, GridQuery)
-        size = query.size if grid else (len(query),)
-        projected = self._project_small(first, levels, batch * torch.Size(size).numel())
+        projected = self._project_small(first, levels, batch * math.prod(query.size))
         for images, part, place in self._tiles(query, batch, weights[0][0]):
             kept = [None if p is None else p[images] for p in projected]
             x = apply_folded(first([level[images] for level in levels], part, kept), tail)
             yield (images, *place), x if grid else x.flatten(2)
 
     def _forward_tiles(self, levels: Sequence[Tensor], query: Query) -> Tensor:
-        size = query.size if isinstance(query, GridQuery) else (len(query),)
         out: Tensor | None = None
         for (images, *place), logits in self.iter_tiles(levels, query):
             if out is None:
-                out = logits.new_empty((levels[0].shape[0], logits.shape[1], *size))
+                out = logits.new_empty((levels[0].shape[0], logits.shape[1], *query.size))
             out[(images, slice(None), *place)] = logits
         assert out is not None
         return out

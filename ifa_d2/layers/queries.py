@@ -232,6 +232,11 @@ class PointQuery:
         if not torch.is_floating_point(self.coordinates):
             raise ValueError(f"coordinates must be floating point, got {self.coordinates.dtype}")
 
+    @property
+    def size(self) -> tuple[int]:
+        """(P,)."""
+        return (len(self),)
+
     def __getitem__(self, part: slice) -> "PointQuery":
         """A run of each image's points."""
         return PointQuery(self.coordinates[:, part])
@@ -259,6 +264,11 @@ class GridSubset:
         shape = tuple(self.index.shape)
         if len(shape) != 2 or shape[1] != 2 or self.index.dtype != torch.int64:
             raise ValueError(f"index must be int64 of shape (P, 2), got {self.index.dtype} {shape}")
+
+    @property
+    def size(self) -> tuple[int]:
+        """(P,)."""
+        return (len(self),)
 
     def __getitem__(self, part: slice) -> "GridSubset":
         """A run of the samples."""

@@ -118,9 +118,7 @@ class SegmentationField:
             out = torch.empty(query.size, dtype=self.label_dtype)
         if tuple(out.shape) != query.size:
             raise ValueError(f"out must have shape {query.size}, got {tuple(out.shape)}")
-        is_tensor = isinstance(out, Tensor)
-        for place, piece in self.iter_labels(query):
-            out[place] = piece if is_tensor else piece.numpy()
+        self._fill(out, query)
         return out
 
     def refined_labels(
@@ -170,9 +168,13 @@ class SegmentationField:
         for top in range(0, query.size[0], height):
             part = GridQuery(query.rows[top : top + height], query.cols)
             band = torch.empty(part.size, dtype=self.label_dtype)
-            for place, piece in self.iter_labels(part):
-                band[place] = piece
+            self._fill(band, part)
             yield top, band
+
+    def _fill(self, out: Any, query: GridQuery) -> None:
+        """Write the labels of a grid into an array or tensor of its size."""
+        for place, piece in self.iter_labels(query):
+            out[place] = piece if isinstance(out, Tensor) else piece.numpy()
 
     @torch.no_grad()
     def at(self, points: Tensor | np.ndarray | Sequence[Sequence[float]], *, clamp: bool = False):

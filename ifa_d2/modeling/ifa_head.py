@@ -107,7 +107,7 @@ class IFASemSegHead(nn.Module):
         self.projections = nn.ModuleDict(
             {
                 name: PointwiseProjection(input_shape[name].channels, channels, norm=norm)
-                for name in self.in_features
+                for name in self.in_features[: -1 if aspp_dilations else None]
             }
         )
         if aspp_dilations:

@@ -1,6 +1,5 @@
 """From config files and weights to fields, for both kinds of config."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +12,7 @@ from ifa_d2.engine import Predictor
 from ifa_d2.evaluation import SemSegEvaluator
 from ifa_d2.layers import GridQuery
 from ifa_d2.modeling import FieldSegmentor, build_resnet
-from tests.engine.tiny import RECIPE, tiny_config, train_tiny, write_tiny_data
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    root = write_tiny_data(tmp_path_factory.mktemp("tiny"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TINY_DATA", str(root))
-        train_tiny(root / "out", "train.max_iter=2")
-        yield root
-    torch.use_deterministic_algorithms(False)
+from tests.engine.tiny import RECIPE, tiny_config
 
 
 def make_predictor(root: Path) -> Predictor:

@@ -3,27 +3,15 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from tests.engine.tiny import RECIPE, train_tiny, write_tiny_data
+from tests.engine.tiny import RECIPE
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    root = write_tiny_data(tmp_path_factory.mktemp("tiny"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TINY_DATA", str(root))
-        train_tiny(root / "out", "train.max_iter=2")
-        yield root
-    torch.use_deterministic_algorithms(False)
 
 
 def run(root: Path, *arguments: object, check: bool = True) -> subprocess.CompletedProcess:
