@@ -1,7 +1,8 @@
 """Tensor code of implicit feature alignment; nothing here knows Detectron2."""
 
 from .alignment import ImplicitAlignment
-from .mlp import fold_norm, is_foldable
+from .levels import Level, PointwiseLevel, Projected
+from .mlp import CachingModule, fold_norm, is_foldable
 from .position import ENCODINGS, FREQUENCY_LAWS, PositionEncoding
 from .queries import (
     Axis,
@@ -15,24 +16,29 @@ from .queries import (
     check_coordinates,
     coordinate_taps,
 )
-from .textbook import textbook_alignment
+from .textbook import concatenate_levels, textbook_alignment
 from .traceable import TraceableDecoder
 
 __all__ = [
     "ENCODINGS",
     "FREQUENCY_LAWS",
     "Axis",
+    "CachingModule",
     "FreeAxis",
     "GridAxis",
     "GridQuery",
     "GridSubset",
     "ImplicitAlignment",
+    "Level",
     "PointQuery",
+    "PointwiseLevel",
     "PositionEncoding",
+    "Projected",
     "Query",
     "Taps",
     "TraceableDecoder",
     "check_coordinates",
+    "concatenate_levels",
     "coordinate_taps",
     "fold_norm",
     "is_foldable",

@@ -9,30 +9,23 @@ points, K classes.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .compiled import compile_finish
 from .first_layer import FirstLayer
-from .mlp import NormFactory, PointwiseMLP, apply_folded
+from .levels import Level, PointwiseLevel, Projected, materialize
+from .lookup import Terms
+from .mlp import CachingModule, NormFactory, PointwiseMLP, Weights, apply_folded
 from .position import PositionEncoding
 from .queries import GridQuery, GridSubset, PointQuery, Query
-
-# What the widest layer of one tile may take. On a CPU a tile should stay in the last-level cache,
-# and below the 32 MiB from which the C library asks the system for fresh pages each time.
-_TILE_BYTES_CPU = 16 << 20
-_TILE_BYTES = 256 << 20
-# Wider tiles would have few rows, and a tile's column terms are worth their cost only over several
-# rows.
-_MAX_TILE_COLS = 2048
-# A level whose projection is at most this large is projected once, a larger one tile by tile.
-_KEPT_BYTES = 48 << 20
-
-Tile = tuple[slice, Query, tuple[slice, ...]]
+from .tiling import cut_subset, keeps_whole, plan_grid, plan_points, runs, tile_queries
 
 
-class ImplicitAlignment(nn.Module):
+class ImplicitAlignment(CachingModule):
     """Logits at any coordinates from features at several resolutions.
 
     Args:
@@ -88,13 +81,21 @@ class ImplicitAlignment(nn.Module):
         self.predictor = nn.Conv2d(hidden_dims[-1], num_classes, kernel_size=1)
         nn.init.normal_(self.predictor.weight, std=0.01)
         nn.init.zeros_(self.predictor.bias)
+        self._program: Callable[[Terms, Weights], Tensor] | None = None
 
-    def forward(self, levels: Sequence[Tensor], query: Query) -> Tensor:
+    def forward(
+        self,
+        levels: Sequence[Level],
+        query: Query,
+        projected: Sequence[Projected] | None = None,
+    ) -> Tensor:
         """Logits at the query.
 
         Args:
-            levels: L tensors (B, C, h, w), all of the same image extent.
+            levels: L tensors (B, C, h, w), or what is projected to them
+                (:class:`PointwiseLevel`), all of the same image extent.
             query: where to evaluate.
+            projected: at inference, see :meth:`iter_tiles`.
 
         Returns:
             (B, K, H, W) for a grid, (B, K, P) for points and samples of a grid.
@@ -104,20 +105,32 @@ class ImplicitAlignment(nn.Module):
         """
         self._check(levels, query)
         if not isinstance(query, GridQuery) and len(query) == 0:
-            return levels[0].new_empty((len(levels[0]), self.predictor.out_channels, 0))
+            return self.predictor.weight.new_empty((len(levels[0]), self.predictor.out_channels, 0))
         if not torch.is_grad_enabled() and self.mlp.foldable:
-            return self._forward_tiles(levels, query)
+            return self._forward_tiles(levels, query, projected)
         layer = self.mlp.layers[0]
+        levels = [materialize(x) if isinstance(x, PointwiseLevel) else x for x in levels]
         x = self.first_layer(layer.weight, layer.bias)(levels, query)
         x = self.predictor(self.mlp.forward_tail(x))
         return x if isinstance(query, GridQuery) else x.flatten(2)
+
+    def compile(self, **options: Any) -> None:
+        """Compile what each tile passes through at inference, in place.
+
+        Sizes are symbols to the compiled program: it is made once for grids, once for the features'
+        own grid and once for points, not for each size. Which cells a query asks stays in Python.
+
+        Args:
+            options: of ``torch.compile``, such as ``mode`` or ``backend``.
+        """
+        self._program = compile_finish(**options)
 
     def first_layer(self, weight: Tensor, bias: Tensor) -> FirstLayer:
         """The first layer taken apart, of given (or folded) weights (D, columns, 1, 1) and (D,)."""
         encodings, ensemble = list(self.encodings), self.local_ensemble
         return FirstLayer(weight, bias, encodings, self.in_channels, self.unfold, ensemble)
 
-    def _check(self, levels: Sequence[Tensor], query: Query) -> None:
+    def _check(self, levels: Sequence[Level], query: Query) -> None:
         shapes = [tuple(level.shape) for level in levels]
         if len(levels) != len(self.in_channels) or any(len(s) != 4 for s in shapes):
             raise ValueError(
@@ -136,13 +149,32 @@ class ImplicitAlignment(nn.Module):
 
     # -- inference: norms folded, and the same steps tile by tile, so that memory is bounded
 
+    def project(self, levels: Sequence[Level], grid: GridQuery) -> list[Projected]:
+        """What :meth:`iter_tiles` needs of the levels for a grid, and for any part or coarser grid
+        of it: to be held where many of them are asked.
+
+        Args:
+            levels: as of :meth:`forward`.
+            grid: of GridAxis rows and columns.
+
+        Raises:
+            ValueError: as :meth:`iter_tiles`.
+        """
+        self._check_inference(levels, grid)
+        first = self._folded()[0]
+        return first.project_touched(levels, first.positions(levels, grid))
+
     def iter_tiles(
-        self, levels: Sequence[Tensor], query: Query
+        self,
+        levels: Sequence[Level],
+        query: Query,
+        projected: Sequence[Projected] | None = None,
     ) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
         """Logits piece by piece, for results that are larger than what may be held at once.
 
         Args:
             levels, query: as of :meth:`forward`.
+            projected: from :meth:`project`, of a grid that covers the query.
 
         Yields:
             Where a piece belongs (images, then rows and columns, or points), and its logits
@@ -151,67 +183,82 @@ class ImplicitAlignment(nn.Module):
         Raises:
             ValueError: as :meth:`forward`; or gradients are on, or a norm does not fold.
         """
+        self._check_inference(levels, query)
+        first, tail = self._folded()
+        finish = self._program or _finish
+        batch, width = levels[0].shape[0], len(first.bias)
+        asked = batch * math.prod(query.size)
+        kept = projected or [
+            Projected(first.project(level, i))
+            if self.unfold or keeps_whole(level, width, asked)
+            else None
+            for i, level in enumerate(levels)
+        ]
+        widest = max(m.out_channels for m in (*self.mlp.layers, self.predictor))
+        budget = tile_queries(widest, first.weight)
+        if isinstance(query, PointQuery):
+            for images, part in plan_points(len(query), batch, budget):
+                points = PointQuery(query.coordinates[images, part])
+                terms = first.points(_of(images, levels), points, _of(images, kept))
+                yield (images, part), finish(terms, tail).flatten(2)
+            return
+        if isinstance(query, GridSubset):
+            query = cut_subset(query)
+            few = sum(query.grid.size) <= budget  # so that their position terms may be held
+            positions = first.positions(levels, query.grid) if few else None
+            for images, part in plan_points(len(query), batch, budget):
+                some, where = query[part], positions
+                if where is None:
+                    some = cut_subset(some)
+                    where = first.positions(levels, some.grid)
+                terms = first.subset(_of(images, levels), where, some.index, _of(images, kept))
+                yield (images, part), finish(terms, tail).flatten(2)
+            return
+        sizes = [level.shape[2:] for level, k in zip(levels, kept, strict=True) if k is None]
+        for strip in plan_grid(query, batch, budget, sizes, self.local_ensemble):
+            positions = first.positions(levels, strip.query)
+            for images in runs(batch, strip.images):
+                some, some_kept = _of(images, levels), _of(images, kept)
+                for band in strip.bands():
+                    sums = first.grid(some, positions.part(band), some_kept)
+                    for rows, place in strip.tiles(band):
+                        yield (images, *place), finish(sums.terms(rows), tail)
+
+    def _check_inference(self, levels: Sequence[Level], query: Query) -> None:
         self._check(levels, query)
         if torch.is_grad_enabled() or not self.mlp.foldable:
             raise ValueError("tiles are for inference: eval mode and no gradients")
-        weights = [layer.folded() for layer in self.mlp.layers]
-        tail = [*weights[1:], (self.predictor.weight, self.predictor.bias)]
-        first = self.first_layer(*weights[0])
-        batch, grid = levels[0].shape[0], isinstance(query, GridQuery)
-        projected = self._project_small(first, levels, batch * math.prod(query.size))
-        for images, part, place in self._tiles(query, batch, weights[0][0]):
-            kept = [None if p is None else p[images] for p in projected]
-            x = apply_folded(first([level[images] for level in levels], part, kept), tail)
-            yield (images, *place), x if grid else x.flatten(2)
 
-    def _forward_tiles(self, levels: Sequence[Tensor], query: Query) -> Tensor:
+    def _folded(self) -> tuple[FirstLayer, Weights]:
+        """The first layer and the others, norms folded: once, until a weight changes."""
+
+        def fold() -> tuple[FirstLayer, Weights]:
+            weights = [layer.folded() for layer in self.mlp.layers]
+            tail = [*weights[1:], (self.predictor.weight, self.predictor.bias)]
+            return self.first_layer(*weights[0]), tail
+
+        return self._derived.get([*self.parameters(), *self.buffers()], fold)
+
+    def _forward_tiles(
+        self,
+        levels: Sequence[Level],
+        query: Query,
+        projected: Sequence[Projected] | None = None,
+    ) -> Tensor:
         out: Tensor | None = None
-        for (images, *place), logits in self.iter_tiles(levels, query):
+        for (images, *place), logits in self.iter_tiles(levels, query, projected):
             if out is None:
                 out = logits.new_empty((levels[0].shape[0], logits.shape[1], *query.size))
             out[(images, slice(None), *place)] = logits
         assert out is not None
         return out
 
-    def _project_small(
-        self, first: FirstLayer, levels: Sequence[Tensor], num_queries: int
-    ) -> list[Tensor | None]:
-        """Projections of the levels that are worth keeping whole, None for the others."""
-        out: list[Tensor | None] = []
-        for i, level in enumerate(levels):
-            cells = level[:, 0].numel()
-            small = cells * len(first.bias) * level.element_size() <= _KEPT_BYTES
-            keep = self.unfold or (small and cells <= num_queries)
-            out.append(first.project(level, i) if keep else None)
-        return out
 
-    def _tiles(self, query: Query, batch: int, weight: Tensor) -> Iterator[Tile]:
-        """Runs of images, parts of the query, and where in the output they belong."""
-        tile_bytes = _TILE_BYTES_CPU if weight.device.type == "cpu" else _TILE_BYTES
-        widest = max(m.out_channels for m in (*self.mlp.layers, self.predictor))
-        budget = max(1, tile_bytes // (widest * weight.element_size()))
-        if isinstance(query, GridQuery):
-            height, width = query.size
-            cols = min(width, budget, _MAX_TILE_COLS)
-            rows = min(height, max(1, budget // cols))
-            if 8 < rows < height:
-                rows -= rows % 8  # tiles then end where coarser cells do, at the usual strides
-            per_image = rows * cols
-            places = [
-                (slice(r, r + rows), slice(c, c + cols))
-                for c in range(0, width, cols)
-                for r in range(0, height, rows)
-            ]
-        else:
-            per_image = max(1, min(len(query), budget))
-            places = [(slice(i, i + per_image),) for i in range(0, len(query) or 1, per_image)]
-        images = max(1, budget // per_image)
-        for b in range(0, batch, images):
-            run = slice(b, b + images)
-            for place in places:
-                if isinstance(query, GridQuery):
-                    yield run, GridQuery(query.rows[place[0]], query.cols[place[1]]), place
-                elif isinstance(query, GridSubset):
-                    yield run, query[place[0]], place
-                else:
-                    yield run, PointQuery(query.coordinates[run, place[0]]), place
+def _finish(terms: Terms, tail: Weights) -> Tensor:
+    """From the first layer's terms to logits (B, K, H, W)."""
+    return apply_folded(terms.sum(), tail)
+
+
+def _of(images: slice, levels: Sequence[Any]) -> list[Any]:
+    """Levels of some images of the batch, None as it is."""
+    return [None if level is None else level[images] for level in levels]

@@ -48,6 +48,60 @@ def add_lookups_(base: Tensor, lookups: Sequence[Lookup]) -> Tensor:
     return _SumLookups.apply(plan, base, *(lookup.table for lookup in lookups))
 
 
+def merge_lookups(lookups: Sequence[Lookup]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Table, index and weights of one lookup that sums all rows of several, of the same queries.
+
+    It does not carry gradients to the tables.
+    """
+    if len(lookups) == 1:
+        return lookups[0].table, lookups[0].index, lookups[0].weights
+    table = torch.cat([lookup.table.detach() for lookup in lookups])
+    length, taps = len(lookups[0].index), sum(lookup.index.shape[1] for lookup in lookups)
+    index = torch.empty((length, taps), dtype=torch.int64, device=table.device)
+    weights = None
+    if any(lookup.weights is not None for lookup in lookups):
+        weights = torch.ones((length, taps), dtype=table.dtype, device=table.device)
+    row = tap = 0
+    for lookup in lookups:
+        columns = slice(tap, tap + lookup.index.shape[1])
+        torch.add(lookup.index, row, out=index[:, columns])
+        if weights is not None and lookup.weights is not None:
+            weights[:, columns] = lookup.weights
+        row, tap = row + len(lookup.table), columns.stop
+    return table, index, weights
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the pre-activations of some queries are sums of.
+
+    Attributes:
+        lookups: of all queries, image by image and row by row.
+        direct: maps (B, C, H, W), the first of which may be overwritten.
+        batch, size: B and (H, W).
+    """
+
+    lookups: list[Lookup]
+    direct: list[Tensor]
+    batch: int
+    size: tuple[int, int]
+
+    def sum(self) -> Tensor:
+        """(B, C, H, W)."""
+        lookups, direct = self.lookups, self.direct
+        if direct and lookups:
+            total = add_lookups_(direct[0].to(lookups[0].table.dtype), lookups)
+        elif lookups:
+            channels = lookups[0].table.shape[1]
+            total = sum_lookups(lookups).view(self.batch, *self.size, channels)
+            total = total.permute(0, 3, 1, 2)
+        else:
+            total = direct[0]
+        for term in direct[1:]:
+            total = total + term.to(total.dtype)
+        return total
+
+
 def _chunks(length: int, row_bytes: int, device: torch.device) -> list[slice]:
     step = max(1, _CPU_CHUNK_BYTES // row_bytes if device.type == "cpu" else length)
     return [slice(i, i + step) for i in range(0, length, step)]
@@ -70,14 +124,13 @@ class _SumLookups(torch.autograd.Function):
         else:
             ctx.mark_dirty(base)
             out = base.detach().permute(0, 2, 3, 1).view(length, channels)
+        terms = [(table, *part) for table, part in zip(tables, plan, strict=True)]
+        if sum(map(len, tables)) <= length:
+            terms = [merge_lookups([Lookup(*term) for term in terms])]
         for chunk in _chunks(length, channels * out.element_size(), out.device):
-            for i, ((index, weights), table) in enumerate(zip(plan, tables, strict=True)):
-                part = F.embedding_bag(
-                    index[chunk],
-                    table,
-                    mode="sum",
-                    per_sample_weights=None if weights is None else weights[chunk],
-                )
+            for i, (table, index, weights) in enumerate(terms):
+                weights = None if weights is None else weights[chunk]
+                part = F.embedding_bag(index[chunk], table, mode="sum", per_sample_weights=weights)
                 if base is None and i == 0:
                     out[chunk] = part
                 else:

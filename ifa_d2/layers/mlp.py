@@ -2,12 +2,15 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 NormFactory = Callable[[int], nn.Module | None]
+# Weight (out, in, 1, 1) and bias (out,) of layers.
+Weights = Sequence[tuple[Tensor, Tensor]]
 
 
 class PointwiseLayer(nn.Conv2d):
@@ -73,6 +76,60 @@ def fold_norm(
     return weight * scale[:, None, None, None], shift
 
 
+class DerivedCache:
+    """A value made from tensors, kept until one of them changes.
+
+    A change is seen where autograd sees it: an optimizer's step, ``load_state_dict``, ``copy_``.
+    What is written through ``tensor.data`` is not; modules clear their cache in ``train()`` and
+    ``eval()``, and where they are moved or cast. Copies and pickles of a cache are empty.
+    """
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the value."""
+        self._key: list[tuple[Any, ...]] = []
+        self._value: Any = None
+
+    def get(self, tensors: Sequence[Tensor], make: Callable[[], Any]) -> Any:
+        """The value that ``make`` gives, which depends on ``tensors`` alone."""
+        if torch.compiler.is_compiling() or any(
+            t.is_inference() or (t.requires_grad and torch.is_grad_enabled()) for t in tensors
+        ):
+            return make()  # no address or version to compare, or a value with a history
+        same = len(tensors) == len(self._key) and all(
+            t is old and t._version == version and t.data_ptr() == pointer
+            for t, (old, version, pointer) in zip(tensors, self._key, strict=True)
+        )
+        if not same:
+            self._value = make()
+            self._key = [(t, t._version, t.data_ptr()) for t in tensors]
+        return self._value
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "DerivedCache":
+        return DerivedCache()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DerivedCache, ()
+
+
+class CachingModule(nn.Module):
+    """A module with a :class:`DerivedCache` of what its weights are folded into."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._derived = DerivedCache()
+
+    def train(self, mode: bool = True) -> "CachingModule":
+        self._derived.clear()
+        return super().train(mode)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> "CachingModule":
+        self._derived.clear()
+        return super()._apply(*args, **kwargs)
+
+
 class PointwiseMLP(nn.Module):
     """Hidden layers, one after the other.
 
@@ -117,7 +174,7 @@ class PointwiseMLP(nn.Module):
         return x
 
 
-def apply_folded(x: Tensor, weights: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+def apply_folded(x: Tensor, weights: Weights) -> Tensor:
     """ReLU, then folded layers with ReLU between them; ``x`` (B, C, H, W) is overwritten."""
     for weight, bias in weights:
         x = F.conv2d(torch.relu_(x), weight, bias)

@@ -43,6 +43,9 @@ class PositionEncoding(nn.Module):
     - ``sine``, ``cosine``: the offset and one of the two functions, at fixed frequencies
     - ``fixed``, ``learned``: the offset and both, at fixed or learned frequencies
 
+    The paper's dimension of an encoding (Fig. 3: 12 to 72, by default 24) counts the sines and
+    cosines of both axes: it is 4 F, or 2 F of one function alone.
+
     Args:
         encoding: one of the above.
         num_frequencies: F, an axis.

@@ -10,7 +10,7 @@ T taps (cells that answer one query along one axis: 1, or 2 with the local ensem
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -42,6 +42,15 @@ class Taps:
         index = index.to(self.cells.device)
         weights = None if self.weights is None else self.weights[:, index]
         return Taps(self.cells[:, index], self.offsets[:, index], weights)
+
+    def part(self, part: slice) -> "Taps":
+        """The taps of a run of the queries, (T, n) to (T, n')."""
+        weights = None if self.weights is None else self.weights[:, part]
+        return Taps(self.cells[:, part], self.offsets[:, part], weights, self.identity)
+
+    def counted_from(self, cell: int) -> "Taps":
+        """The same cells, counted from one of them."""
+        return replace(self, cells=self.cells - cell) if cell else self
 
     def unsqueeze(self, *dims: int) -> "Taps":
         """With axes of length 1 put in, one after the other."""

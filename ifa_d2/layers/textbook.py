@@ -6,13 +6,14 @@ The baseline of the cost tables and benchmarks, over the parameters of an
 Shape legend: B batch, C channels of a level, H x W query grid, p position features, K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .alignment import ImplicitAlignment
+from .position import PositionEncoding
 from .queries import GridQuery
 
 
@@ -20,21 +21,49 @@ def textbook_alignment(
     alignment: ImplicitAlignment, levels: Sequence[Tensor], query: GridQuery
 ) -> Tensor:
     """Logits (B, K, H, W) of ``alignment`` at a grid; arguments as of its ``forward``."""
+    inputs = concatenate_levels(
+        levels,
+        query,
+        alignment.encodings,
+        unfold=alignment.unfold,
+        local_ensemble=alignment.local_ensemble,
+    )
+    return alignment.predictor(alignment.mlp(inputs))
+
+
+def concatenate_levels(
+    levels: Sequence[Tensor],
+    query: GridQuery,
+    encodings: Iterable[PositionEncoding],
+    *,
+    unfold: bool,
+    local_ensemble: bool,
+) -> Tensor:
+    """The MLP's input (B, columns, H, W): for each level its positions, then its features.
+
+    Args:
+        levels: (B, C, h, w) each, of one extent.
+        query: where to evaluate.
+        encodings: one for each level.
+        unfold, local_ensemble: see :class:`ImplicitAlignment`.
+    """
     inputs = []
-    for level, encoding in zip(levels, alignment.encodings, strict=True):
-        if alignment.unfold:
+    for level, encoding in zip(levels, encodings, strict=True):
+        if unfold:
             level = F.unfold(level, 3, padding=1).unflatten(2, level.shape[2:])
-        ty = query.rows.taps(level.shape[2], alignment.local_ensemble).to(level.device, level.dtype)
-        tx = query.cols.taps(level.shape[3], alignment.local_ensemble).to(level.device, level.dtype)
+        dtype = torch.promote_types(level.dtype, torch.float32)
+        ty = query.rows.taps(level.shape[2], local_ensemble).to(level.device, dtype)
+        tx = query.cols.taps(level.shape[3], local_ensemble).to(level.device, dtype)
         inputs.append(0)
         for i in range(len(ty.cells)):
             for j in range(len(tx.cells)):
-                feature = level[:, :, ty.cells[i][:, None], tx.cells[j]]  # (B, C, H, W)
+                # (B, C, H, W)
+                feature = level.index_select(2, ty.cells[i]).index_select(3, tx.cells[j])
                 offset = torch.broadcast_tensors(ty.offsets[i][:, None], tx.offsets[j])
                 position = encoding(*offset).permute(2, 0, 1)  # (p, H, W)
-                position = position.expand(len(level), *position.shape)
+                position = position.to(level.dtype).expand(len(level), *position.shape)
                 value = torch.cat([position, feature], dim=1)  # (B, p + C, H, W)
                 if ty.weights is not None:
-                    value = value * (ty.weights[i][:, None] * tx.weights[j])
+                    value = value * (ty.weights[i][:, None] * tx.weights[j]).to(value.dtype)
                 inputs[-1] = value if i == j == 0 else inputs[-1] + value
-    return alignment.predictor(alignment.mlp(torch.cat(inputs, dim=1)))
+    return torch.cat(inputs, dim=1)

@@ -18,7 +18,7 @@ from ifa_d2.layers import (
     PointQuery,
     textbook_alignment,
 )
-from ifa_d2.layers import alignment as alignment_module
+from ifa_d2.layers import tiling as tiling_module
 
 from .oracle import grid_coordinates, oracle
 
@@ -195,14 +195,14 @@ def test_tiles_change_nothing(monkeypatch, ensemble, coupled):
         with torch.no_grad():
             whole = module(levels, query)
             for tile_bytes, kept in ((8 * 6 * 5, 0), (8 * 6 * 170, 1 << 20), (8 * 6 * 500, 1000)):
-                monkeypatch.setattr(alignment_module, "_TILE_BYTES_CPU", tile_bytes)
-                monkeypatch.setattr(alignment_module, "_KEPT_BYTES", kept)
+                monkeypatch.setattr(tiling_module, "_TILE_BYTES_CPU", tile_bytes)
+                monkeypatch.setattr(tiling_module, "_KEPT_BYTES", kept)
                 assert relative_error(module(levels, query), whole) < 1e-12
             monkeypatch.undo()
 
 
 def test_iter_tiles_covers_the_query_once(monkeypatch):
-    monkeypatch.setattr(alignment_module, "_TILE_BYTES_CPU", 8 * 6 * 30)
+    monkeypatch.setattr(tiling_module, "_TILE_BYTES_CPU", 8 * 6 * 30)
     module = make().eval()
     levels = [torch.randn(2, c, s, s).double() for c, s in zip(CHANNELS, (16, 8, 3), strict=True)]
     query = GridQuery.regular(21, 13)
