@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Speed and memory, ours against others in turn: medians and ratios, never a lone time.
 
-    tools/benchmark.py head   [--input-size H W] [--json FILE]
-    tools/benchmark.py growth [--full] [--plot FILE] [--json FILE]
-    tools/benchmark.py peers  [--full] [--json FILE]
+    tools/benchmark.py head      [--input-size H W] [--compile] [--json FILE]
+    tools/benchmark.py growth    [--full] [--plot FILE] [--json FILE]
+    tools/benchmark.py peers     [--full] [--json FILE]
+    tools/benchmark.py evaluator [--input-size H W] [--classes K] [--json FILE]
+    tools/benchmark.py panoptic  [--input-size H W] [--json FILE]
 
 head    times `layers` of the segmentation head (projections, alignment, MLP) against the textbook
         evaluation of the same parameters: concatenate, then MLP. `gemm_ratio` is the time of ours
@@ -12,6 +14,11 @@ growth  times labels asked of a field, and watches the memory beyond them, again
         megapixels, classes, the levels' stride ratio and points, and fits the exponents.
 peers   times whole models, in inference and training: IFA, and SemSegFPNHead, PointRend and
         DeepLabV3+ as Detectron2 has them, as ratios to IFA.
+evaluator
+        times the evaluator on one picture against Detectron2's, from logits and label file on.
+panoptic
+        times Panoptic FPN with IFA and with its own semantic head: whole models and that branch
+        alone, in inference and training.
 
 Nothing else should run on the machine meanwhile.
 """
@@ -30,12 +37,16 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler's chatter
 import torch
 
 from ifa_d2.engine.benchmarks import (
+    evaluator_tables,
     growth_tables,
     head_tables,
+    panoptic_tables,
     peers_tables,
     plot_growth,
+    run_evaluator,
     run_growth,
     run_head,
+    run_panoptic,
     run_peers,
 )
 from ifa_d2.files import atomic_path
@@ -48,7 +59,9 @@ _LARGE = (1024, 2048)
 def benchmark_head(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """What the ``head`` command measures, as it goes into JSON and as tables."""
     sizes = [tuple(args.input_size)] if args.input_size else [(512, 512), (1024, 1024)]
-    result = run_head(input_sizes=sizes, repeats=args.repeats, device=args.device)
+    result = run_head(
+        input_sizes=sizes, repeats=args.repeats, device=args.device, compiled=args.compile
+    )
     return result, head_tables(result)
 
 
@@ -85,6 +98,25 @@ def benchmark_peers(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return result, peers_tables(result)
 
 
+def benchmark_evaluator(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """What the ``evaluator`` command measures."""
+    result = run_evaluator(
+        input_size=tuple(args.input_size),
+        num_classes=args.classes,
+        repeats=args.repeats,
+        device=args.device,
+    )
+    return result, evaluator_tables(result)
+
+
+def benchmark_panoptic(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """What the ``panoptic`` command measures."""
+    result = run_panoptic(
+        input_size=tuple(args.input_size), repeats=args.repeats, device=args.device
+    )
+    return result, panoptic_tables(result)
+
+
 def machine(device: str) -> dict[str, Any]:
     """What the figures depend on."""
     name = platform.processor() or platform.machine()
@@ -105,6 +137,8 @@ def parse_args() -> argparse.Namespace:
     _add_head(commands)
     _add_growth(commands)
     _add_peers(commands)
+    _add_evaluator(commands)
+    _add_panoptic(commands)
     for command in commands.choices.values():
         command.add_argument("--device", default="cpu", help="cpu (default) or cuda")
         command.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
@@ -119,6 +153,9 @@ def parse_args() -> argparse.Namespace:
 def _add_head(commands: Any) -> None:
     head = commands.add_parser("head", help="the head against its textbook evaluation")
     _add_size(head, "of the picture, in pixels (default: 512 512 and 1024 1024)")
+    head.add_argument(
+        "--compile", action="store_true", help="also time the decode under torch.compile"
+    )
     _add_repeats(head, 7)
     head.set_defaults(run=benchmark_head)
 
@@ -197,6 +234,23 @@ def _add_peers(commands: Any) -> None:
     peers.set_defaults(run=benchmark_peers)
 
 
+def _add_evaluator(commands: Any) -> None:
+    evaluator = commands.add_parser("evaluator", help="the evaluator against Detectron2's")
+    _add_size(evaluator, "of the picture, in pixels", _LARGE)
+    evaluator.add_argument(
+        "--classes", type=int, default=19, metavar="K", help="of the data set (default: 19)"
+    )
+    _add_repeats(evaluator, 7)
+    evaluator.set_defaults(run=benchmark_evaluator)
+
+
+def _add_panoptic(commands: Any) -> None:
+    panoptic = commands.add_parser("panoptic", help="Panoptic FPN with IFA and without")
+    _add_size(panoptic, "of the picture, in pixels", (800, 1216))
+    _add_repeats(panoptic, 5)
+    panoptic.set_defaults(run=benchmark_panoptic)
+
+
 def _add_size(
     command: argparse.ArgumentParser, text: str, default: tuple[int, int] | None = None
 ) -> None:
@@ -218,6 +272,8 @@ def _check(command: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         value = getattr(args, name, None)
         if value is not None and min(value if isinstance(value, list | tuple) else [value]) < 1:
             command.error(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if args.command == "evaluator" and not 2 <= args.classes <= 254:
+        command.error(f"--classes must be from 2 to 254, got {args.classes}")
     for name in ("megapixels", "class_megapixels"):
         value = getattr(args, name, None)
         values = value if isinstance(value, list) else [value]

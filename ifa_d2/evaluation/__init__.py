@@ -1,5 +1,8 @@
-"""Evaluators."""
+"""Evaluators: figures of a data set, and its predictions as files."""
 
-from .sem_seg import SemSegEvaluator, per_class_table
+from .export import FORMATS, PredictionWriter
+from .label_tiff import write_label_tiff
+from .report import per_class_table
+from .sem_seg import SemSegEvaluator
 
-__all__ = ["SemSegEvaluator", "per_class_table"]
+__all__ = ["FORMATS", "PredictionWriter", "SemSegEvaluator", "per_class_table", "write_label_tiff"]

@@ -1,115 +1,257 @@
-"""Mean IoU by Detectron2's evaluator, with its input checked."""
+"""Figures of semantic segmentation over a data set."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detectron2.evaluation import SemSegEvaluator as Detectron2SemSegEvaluator
-from tabulate import tabulate
-from torch import Tensor
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
 
 from ..data import read_label
+from ..data.labels import translate_label
+from .boundary import BoundaryCounter, Width
+from .confusion import Figures, confusion_figures, count_pairs, mean_of_known, union_figures
+from .predictions import label_dtype, predicted_labels
+from .report import write_confusion, write_json
+
+_logger = logging.getLogger(__name__)
 
 
-class SemSegEvaluator(Detectron2SemSegEvaluator):
-    """Detectron2's ``SemSegEvaluator`` that reads label files as the mapper does and checks them.
+class SemSegEvaluator(DatasetEvaluator):
+    """Counts which label is predicted as which, and gives the figures that follow.
 
-    Detectron2's takes a label that is neither a class nor to be ignored for a wrong prediction of
-    some other class, without a word, and its boundary IoU is wrong where pixels are ignored; that
-    figure is left out here.
+    ``evaluate()["sem_seg"]`` holds, in percent and under Detectron2's names, ``mIoU``, ``fwIoU``,
+    ``mACC``, ``pACC``, ``IoU-<class>`` and ``ACC-<class>``, which is the class's recall, and
+    besides them
+
+    - ``Precision-<class>`` and ``mPrecision``;
+    - ``BoundaryIoU_<width>-<class>`` and ``mBoundaryIoU_<width>``, each class's own mask compared
+      near its contours (Cheng et al. 2021, https://arxiv.org/abs/2103.16562);
+    - ``trimap_mIoU_<width>`` and ``trimap_pACC_<width>``, over the pixels near another label;
+    - ``absent_classes``, how many classes neither labels nor predictions have, and
+      ``predicted_only_classes``, how many are predicted but in no label. Means leave out the former
+      always, and the latter as ``count_predicted_only`` says.
+
+    A <width> is as "3px", or "0.5pct" of the diagonal. A class that is left out has NaN. A label
+    file or a prediction that holds something else than a class is an error.
     """
 
     def __init__(
-        self, dataset_name: str, distributed: bool = True, output_dir: str | None = None
+        self,
+        dataset_name: str,
+        distributed: bool = True,
+        output_dir: str | None = None,
+        *,
+        boundary_widths: Sequence[int | float] = (0.005, 0.02),
+        trimap_widths: Sequence[int | float] = (1, 3, 9),
+        count_predicted_only: bool | None = None,
     ) -> None:
         """
         Args:
             dataset_name: a registered data set with ``stuff_classes`` and ``ignore_label``.
             distributed: add up the counts of all processes.
-            output_dir: where to write the predictions, as run lengths, and the figures; None
-                writes nothing.
-        """
-        super().__init__(dataset_name, distributed, output_dir, sem_seg_loading_fn=self._load_label)
-        self._compute_boundary_iou = False
-        # It logs all figures in one line, which per_class_table shows better.
-        self._logger = logging.getLogger(f"{__name__}.all_figures")
-        self._logger.setLevel(logging.WARNING)
-        self._expected_size: tuple[int, int] = (0, 0)
+            output_dir: where to write ``sem_seg_evaluation.json`` and
+                ``confusion_matrix.{json,csv,png}``; None or empty writes nothing.
+            boundary_widths: distances from a contour up to which boundary IoU looks: whole pixels,
+                or below 1 shares of the picture's diagonal. Without any, nothing is spent on it.
+            trimap_widths: same, of the bands around boundaries that trimap figures are over.
+            count_predicted_only: a class that is predicted but in no label counts as 0 in mIoU, as
+                the Cityscapes benchmark has it. False leaves it out, as Detectron2's
+                ``SemSegEvaluator`` does. None is True for data sets of Cityscapes' evaluator type.
 
-    def process(self, inputs: Sequence[Mapping], outputs: Sequence[Mapping]) -> None:
+        Raises:
+            ValueError: a data set without classes, or a width that is none.
+        """
+        metadata = MetadataCatalog.get(dataset_name)
+        if not (hasattr(metadata, "stuff_classes") and hasattr(metadata, "ignore_label")):
+            raise ValueError(
+                "dataset_name must be a registered data set with stuff_classes and ignore_label, "
+                f"got {dataset_name!r}"
+            )
+        self._dataset_name = dataset_name
+        self._distributed = distributed
+        self._output_dir = output_dir
+        self._class_names: list[str] = list(metadata.stuff_classes)
+        self._num_classes = len(self._class_names)
+        self._ignore_label: int = metadata.ignore_label
+        self._boundary_widths = Width.parse("boundary_widths", boundary_widths)
+        self._trimap_widths = Width.parse("trimap_widths", trimap_widths)
+        if count_predicted_only is None:
+            count_predicted_only = metadata.get("evaluator_type") == "cityscapes_sem_seg"
+        self._count_predicted_only = count_predicted_only
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was counted."""
+        measures = 1 + len(self._boundary_widths) + len(self._trimap_widths)
+        side = self._num_classes + 1
+        # The whole picture's, then one for each boundary width, then one for each trimap width.
+        self._counts = np.zeros((measures, side, side), np.int64)
+        self._num_images = 0
+
+    def process(
+        self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
+    ) -> None:
         """Count the pixels of some images.
 
         Args:
-            inputs: with ``file_name``.
+            inputs: with ``file_name``, and ``sem_seg_file_name`` unless the data set knows it.
             outputs: with ``sem_seg``, logits (K, H, W) or labels (H, W) at the label's size.
 
         Raises:
-            ValueError: another number of classes than the data set's, a label of another size
-                than the prediction, or one that holds a value that is no class.
+            FileNotFoundError: there is no label file.
+            ValueError: another number of classes than the data set's, a label of another size than
+                the prediction, or a label or a prediction that holds what is no class. It names the
+                file.
         """
         for one, output in zip(inputs, outputs, strict=True):
-            prediction = self._to_labels(output["sem_seg"])
-            self._expected_size = prediction.shape
-            file_name = one["file_name"]
-            truth = self._load_label(self.input_file_to_gt_file[file_name])
-            truth[truth == self._ignore_label] = self._num_classes
-            side = self._num_classes + 1
-            pairs = np.bincount((side * prediction + truth).flatten(), minlength=side * side)
-            self._conf_matrix += pairs.reshape(side, side).astype(self._conf_matrix.dtype)
-            self._predictions.extend(self.encode_json_sem_seg(prediction, file_name))
+            prediction = predicted_labels(output["sem_seg"], self._num_classes, one["file_name"])
+            label = self._read_label(self._label_file(one), prediction.shape)
+            for counts, found in zip(self._counts, self._count(label, prediction), strict=True):
+                counts += found
+            self._num_images += 1
 
-    def _to_labels(self, sem_seg: Tensor) -> np.ndarray:
-        """(H, W) int64 classes of a prediction."""
-        if sem_seg.dim() == 3:
-            count, sem_seg = len(sem_seg), sem_seg.argmax(dim=0)
-            if count != self._num_classes:
-                raise ValueError(
-                    f"the model predicts {count} classes, but {self._dataset_name} has "
-                    f"{self._num_classes}"
-                )
-        labels = sem_seg.cpu().numpy().astype(np.int64)
-        if labels.size and not 0 <= labels.min() <= labels.max() < self._num_classes:
+    def _count(self, label: np.ndarray, prediction: np.ndarray) -> Iterator[np.ndarray]:
+        """The confusion matrix of each measure."""
+        yield count_pairs(label, prediction, self._num_classes)
+        if self._boundary_widths or self._trimap_widths:
+            counter = BoundaryCounter(label, prediction, self._num_classes)
+            yield from map(counter.boundary, self._boundary_widths)
+            yield from map(counter.trimap, self._trimap_widths)
+
+    @cached_property
+    def _label_files(self) -> dict[str, str]:
+        records = DatasetCatalog.get(self._dataset_name)
+        return {record["file_name"]: record["sem_seg_file_name"] for record in records}
+
+    def _label_file(self, one: Mapping[str, Any]) -> str:
+        file_name = one.get("sem_seg_file_name") or self._label_files.get(one["file_name"])
+        if file_name is None:
+            raise ValueError(f"{self._dataset_name} has no label for {one['file_name']!r}")
+        return file_name
+
+    def _read_label(self, path: str, size: tuple[int, ...]) -> np.ndarray:
+        """(H, W) classes, and the number of classes where nothing is labelled."""
+        label = read_label(path)
+        if label.shape != size:
             raise ValueError(
-                f"the model predicts labels from {labels.min()} to {labels.max()}, but "
-                f"{self._dataset_name} has {self._num_classes} classes"
+                f"label {path!r} has (height, width) {label.shape}, but the prediction {size}"
             )
-        return labels
+        label = translate_label(
+            label,
+            path,
+            num_classes=self._num_classes,
+            ignore_label=self._ignore_label,
+            ignore_value=self._num_classes,
+        )
+        return label.astype(label_dtype(self._num_classes), copy=False)
 
-    def _load_label(self, file_name: str, dtype: type = int) -> np.ndarray:
-        label = read_label(file_name).astype(dtype)
-        if label.shape != self._expected_size:
-            raise ValueError(
-                f"label {file_name!r} has (height, width) {label.shape}, but the prediction "
-                f"{self._expected_size}"
+    def evaluate(self) -> dict[str, dict[str, float]] | None:
+        """The figures over all images; None but on the main process.
+
+        Called by all processes together.
+        """
+        counts, num_images = self._counts, self._num_images
+        if self._distributed:
+            parts = comm.gather((counts, num_images))
+            if not comm.is_main_process():
+                return None
+            counts, num_images = (sum(part) for part in zip(*parts, strict=True))
+        whole = confusion_figures(counts[0], count_predicted_only=self._count_predicted_only)
+        self._log_left_out(whole)
+        figures = self._percent(whole) | self._boundary_percent(counts[1:], whole)
+        if self._output_dir:
+            self._write(counts[0], num_images, whole, figures)
+        return OrderedDict(sem_seg=figures)
+
+    def _percent(self, whole: Figures) -> dict[str, float]:
+        """Figures of the whole pictures, in Detectron2's order and by its names."""
+
+        def by_class(prefix: str, values: np.ndarray) -> dict[str, float]:
+            return self._by_class(prefix, values)
+
+        return {
+            "mIoU": 100 * whole.miou,
+            "fwIoU": 100 * whole.fwiou,
+            **by_class("IoU", whole.iou),
+            "mACC": 100 * whole.macc,
+            "pACC": 100 * whole.pacc,
+            **by_class("ACC", whole.recall),
+            "mPrecision": 100 * mean_of_known(whole.precision),
+            **by_class("Precision", whole.precision),
+            "absent_classes": float(whole.absent.sum()),
+            "predicted_only_classes": float(whole.predicted_only.sum()),
+        }
+
+    def _by_class(self, prefix: str, values: np.ndarray) -> dict[str, float]:
+        pairs = zip(self._class_names, values, strict=True)
+        return {f"{prefix}-{name}": 100 * float(value) for name, value in pairs}
+
+    def _boundary_percent(self, counts: np.ndarray, whole: Figures) -> dict[str, float]:
+        """Figures near boundaries, of the matrices in the order of the widths."""
+        figures: dict[str, float] = {}
+        counted = ~np.isnan(whole.iou)
+        for width, matrix in zip(self._boundary_widths, counts, strict=False):
+            iou = union_figures(matrix, counted)
+            figures[f"mBoundaryIoU_{width.name}"] = 100 * mean_of_known(iou)
+            figures |= self._by_class(f"BoundaryIoU_{width.name}", iou)
+        trimaps = counts[len(self._boundary_widths) :]
+        for width, matrix in zip(self._trimap_widths, trimaps, strict=True):
+            near = confusion_figures(matrix, count_predicted_only=self._count_predicted_only)
+            figures[f"trimap_mIoU_{width.name}"] = 100 * near.miou
+            figures[f"trimap_pACC_{width.name}"] = 100 * near.pacc
+        return figures
+
+    def _names(self, chosen: np.ndarray) -> list[str]:
+        return [name for name, is_one in zip(self._class_names, chosen, strict=True) if is_one]
+
+    def _log_left_out(self, whole: Figures) -> None:
+        absent, predicted_only = self._names(whole.absent), self._names(whole.predicted_only)
+        if not whole.labelled.any():
+            _logger.warning(f"{self._dataset_name}: no pixel has a label, so there are no figures")
+        elif absent:
+            _logger.info(
+                f"{self._dataset_name}: left out of the means, in no label and no prediction: "
+                f"{', '.join(absent)}"
             )
-        wrong = np.unique(label[(label >= self._num_classes) & (label != self._ignore_label)])
-        if wrong.size:
-            raise ValueError(
-                f"label {file_name!r} holds {wrong[:8].tolist()}: allowed are the "
-                f"{self._num_classes} classes from 0 on and {self._ignore_label} (ignore)"
+        if whole.labelled.any() and predicted_only:
+            done = "counted as IoU 0" if self._count_predicted_only else "left out of mIoU"
+            _logger.info(
+                f"{self._dataset_name}: {done}, predicted but in no label: "
+                f"{', '.join(predicted_only)}"
             )
-        return label
 
-    def encode_json_sem_seg(self, sem_seg: np.ndarray, input_file_name: str) -> list[dict]:
-        """Run lengths of a prediction; none where they are not going to be written."""
-        if not self._output_dir:
-            return []
-        return super().encode_json_sem_seg(sem_seg, input_file_name)
-
-
-def per_class_table(figures: Mapping[str, Any], class_names: Sequence[str]) -> str:
-    """A table of IoU and accuracy by class, and their means.
-
-    Args:
-        figures: of one data set, as ``SemSegEvaluator`` names them, in percent.
-        class_names: in the order of the rows. A class that no image has shows as "-".
-    """
-
-    def text(key: str) -> str:
-        value = figures.get(key, float("nan"))
-        return "-" if np.isnan(value) else f"{value:.2f}"
-
-    rows = [[name, text(f"IoU-{name}"), text(f"ACC-{name}")] for name in class_names]
-    rows.append(["mean", text("mIoU"), text("mACC")])
-    return tabulate(rows, headers=["class", "IoU", "accuracy"], tablefmt="github", floatfmt=".2f")
+    def _write(
+        self, counts: np.ndarray, num_images: int, whole: Figures, figures: Mapping[str, float]
+    ) -> None:
+        classes = [
+            {
+                "class": name,
+                "iou": figures[f"IoU-{name}"],
+                "precision": figures[f"Precision-{name}"],
+                "recall": figures[f"ACC-{name}"],
+                "boundary_iou": {
+                    width.name: figures[f"BoundaryIoU_{width.name}-{name}"]
+                    for width in self._boundary_widths
+                },
+                "labelled_pixels": int(whole.labelled[index]),
+                "predicted_pixels": int(whole.predicted[index]),
+            }
+            for index, name in enumerate(self._class_names)
+        ]
+        content = {
+            "dataset": self._dataset_name,
+            "images": num_images,
+            "figures": {key: value for key, value in figures.items() if "-" not in key},
+            "classes": classes,
+            "absent_classes": self._names(whole.absent),
+            "predicted_only_classes": self._names(whole.predicted_only),
+            "predicted_only_classes_count_in_miou": self._count_predicted_only,
+        }
+        write_json(Path(self._output_dir) / "sem_seg_evaluation.json", content)
+        write_confusion(self._output_dir, counts[:-1, :-1], self._class_names, self._dataset_name)

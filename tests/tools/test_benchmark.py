@@ -82,9 +82,23 @@ def test_peers(tmp_path: Path) -> None:
     assert result["memory_format"] == "channels_last"
 
 
+def test_evaluator(tmp_path: Path) -> None:
+    result, printed = _run(tmp_path, "evaluator", "--input-size", "64", "96", "--classes", "5")
+    rows = {row["evaluator"]: row for row in result["rows"]}
+    names = ["Detectron2", "ours", "ours, no boundaries", "ours, of labels"]
+    assert list(rows) == names and all(name in printed for name in names)
+    assert (result["input"], result["classes"]) == ([64, 96], 5)
+    theirs = rows["Detectron2"]
+    assert theirs["time_ratio"] == 1 and 20 < theirs["miou"] < 100
+    for row in rows.values():
+        assert row["miou"] == pytest.approx(theirs["miou"])
+        assert row["time_ratio"] == pytest.approx(theirs["seconds"] / row["seconds"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["evaluator", "--classes", "255"], "--classes must be from 2 to 254, got 255"),
         (["head", "--input-size", "0", "64"], r"--input-size must be at least 1, got \[0, 64\]"),
         (["peers", "--repeats", "0"], "--repeats must be at least 1, got 0"),
         (["growth", "--classes", "19", "-2"], r"--classes must be at least 1, got \[19, -2\]"),

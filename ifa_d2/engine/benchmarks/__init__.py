@@ -2,16 +2,22 @@
 returns what goes into its JSON file, and a ``*_tables`` function that writes it as tables.
 """
 
+from .evaluator import evaluator_tables, run_evaluator
 from .growth import growth_tables, plot_growth, run_growth
 from .head import head_tables, run_head
+from .panoptic import panoptic_tables, run_panoptic
 from .peers import peers_tables, run_peers
 
 __all__ = [
+    "evaluator_tables",
     "growth_tables",
     "head_tables",
+    "panoptic_tables",
     "peers_tables",
     "plot_growth",
+    "run_evaluator",
     "run_growth",
     "run_head",
+    "run_panoptic",
     "run_peers",
 ]

@@ -1,0 +1,121 @@
+"""Confusion matrices of label maps, and the figures that follow from them.
+
+Shape legend: K classes, H x W pixels. A confusion matrix is (K + 1, K + 1) int64: ``[i, j]`` counts
+the pixels of label i that are predicted as j, and index K stands for "no class": in a label, what
+is to be ignored.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+# OpenCV counts in float32, which holds every whole number up to here.
+_COUNTED_AT_ONCE = 2**24
+
+
+def count_pairs(label: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
+    """The confusion matrix of one picture.
+
+    Args:
+        label: (H, W) of uint8 or uint16, classes and ``num_classes``.
+        prediction: same.
+        num_classes: K.
+    """
+    side = num_classes + 1
+    counts = np.zeros((side, side), np.int64)
+    rows = max(1, _COUNTED_AT_ONCE // label.shape[1])
+    for top in range(0, len(label), rows):
+        pair = [np.ascontiguousarray(each[top : top + rows]) for each in (label, prediction)]
+        found = cv2.calcHist(pair, [0, 1], None, [side, side], [0, side, 0, side])
+        counts += found.astype(np.int64)
+    return counts
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Figures of a confusion matrix, as shares of 1; NaN where there is nothing to divide by.
+
+    Attributes:
+        iou: (K,) intersection over union of each class; NaN for those left out of the mean.
+        precision: (K,) share of a class's predicted pixels that are of the class.
+        recall: (K,) share of a class's labelled pixels that are predicted so: its accuracy.
+        labelled, predicted: (K,) a class's pixels in labels and, where there is a label, in
+            predictions.
+        miou: mean of ``iou``.
+        fwiou: mean of ``iou`` weighted by ``labelled``.
+        macc: mean of ``recall``.
+        pacc: share of labelled pixels that are predicted right.
+    """
+
+    iou: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    labelled: np.ndarray
+    predicted: np.ndarray
+    miou: float
+    fwiou: float
+    macc: float
+    pacc: float
+
+    @property
+    def absent(self) -> np.ndarray:
+        """(K,) bool: the class is in no label and in no prediction."""
+        return (self.labelled == 0) & (self.predicted == 0)
+
+    @property
+    def predicted_only(self) -> np.ndarray:
+        """(K,) bool: the class is predicted, but is in no label."""
+        return (self.labelled == 0) & (self.predicted > 0)
+
+
+def confusion_figures(counts: np.ndarray, *, count_predicted_only: bool) -> Figures:
+    """Figures of a confusion matrix; ignored pixels do not count.
+
+    Args:
+        counts: the matrix.
+        count_predicted_only: a class that is predicted but in no label counts in the mean IoU with
+            its IoU, 0. False leaves it out, as it does a class that is in neither.
+    """
+    counts = counts[:-1, :-1]
+    hits, labelled, predicted = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
+    union = labelled + predicted - hits
+    iou = _ratio(hits, union if count_predicted_only else np.where(labelled > 0, union, 0))
+    recall = _ratio(hits, labelled)
+    total = labelled.sum()
+    return Figures(
+        iou=iou,
+        precision=_ratio(hits, predicted),
+        recall=recall,
+        labelled=labelled,
+        predicted=predicted,
+        miou=mean_of_known(iou),
+        fwiou=float(np.nansum(iou * labelled) / total) if total else float("nan"),
+        macc=mean_of_known(recall),
+        pacc=float(hits.sum() / total) if total else float("nan"),
+    )
+
+
+def union_figures(counts: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """(K,) IoU of each class between two maps in which most pixels may be of no class.
+
+    Unlike :func:`confusion_figures`, a pixel that has a class in only one of the maps counts
+    against that class.
+
+    Args:
+        counts: the confusion matrix of the maps.
+        counted: (K,) bool; the other classes come out as NaN.
+    """
+    hits = np.diagonal(counts)[:-1]
+    union = counts.sum(axis=1)[:-1] + counts.sum(axis=0)[:-1] - hits
+    return _ratio(hits, np.where(counted, union, 0))
+
+
+def mean_of_known(values: np.ndarray) -> float:
+    """Mean of what is not NaN; NaN if all is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)

@@ -1,0 +1,83 @@
+"""Labels straight from a field into a tiled TIFF, for pictures larger than memory."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from ..files import atomic_path
+from ..modeling import SegmentationField
+
+
+def write_label_tiff(
+    field: SegmentationField,
+    path: str | Path,
+    size: Sequence[int] | None = None,
+    window: Sequence[float] | None = None,
+    *,
+    tile: int = 256,
+    colors: Sequence[Sequence[int]] | None = None,
+) -> None:
+    """Write the labels of a field, a row of tiles at a time.
+
+    The file is deflated, and a BigTIFF where it may pass 4 GB. It appears whole or not at all.
+
+    Args:
+        field: what is asked.
+        path: of the file.
+        size, window: as of :meth:`SegmentationField.query`.
+        tile: side of a tile in pixels, a multiple of 16.
+        colors: (R, G, B) of each class, 0 to 255, for viewers; the values stay class ids. Not for
+            more than 256 classes.
+
+    Raises:
+        ValueError: as :meth:`SegmentationField.query`; a tile that TIFF does not have; a number of
+            colours that is not that of the classes.
+    """
+    if tile < 16 or tile % 16:
+        raise ValueError(f"tile must be a positive multiple of 16, got {tile}")
+    height, width = field.query(size, window).size
+    dtype = np.dtype(str(field.label_dtype).removeprefix("torch."))
+    options = {"photometric": "minisblack"}
+    if colors is not None:
+        options = {"photometric": "palette", "colormap": _colormap(colors, field.num_classes)}
+    with atomic_path(path) as partial:
+        tifffile.imwrite(
+            partial,
+            _tiles(field, size, window, tile),
+            shape=(height, width),
+            dtype=dtype,
+            tile=(tile, tile),
+            compression="zlib",
+            bigtiff=height * width * dtype.itemsize >= 1 << 31,
+            metadata=None,
+            **options,
+        )
+
+
+def _tiles(
+    field: SegmentationField,
+    size: Sequence[int] | None,
+    window: Sequence[float] | None,
+    tile: int,
+) -> Iterator[np.ndarray]:
+    """Whole tiles from left to right, then downwards; what lies beyond the labels is 0."""
+    for _, band in field.iter_bands(size, window, height=tile):
+        rows, columns = band.shape
+        padded = np.pad(band.numpy(), ((0, tile - rows), (0, -columns % tile)))
+        for left in range(0, columns, tile):
+            yield padded[:, left : left + tile]
+
+
+def _colormap(colors: Sequence[Sequence[int]], num_classes: int) -> np.ndarray:
+    """(3, 256) uint16, as TIFF has it."""
+    values = np.asarray(colors)
+    if values.shape != (num_classes, 3) or num_classes > 256:
+        raise ValueError(
+            f"colors must be (R, G, B) of each of {num_classes} classes, at most 256, "
+            f"got shape {values.shape}"
+        )
+    colormap = np.zeros((3, 256), np.uint16)
+    colormap[:, :num_classes] = values.T * 257
+    return colormap

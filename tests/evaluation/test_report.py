@@ -1,0 +1,53 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ifa_d2.evaluation import per_class_table
+from ifa_d2.evaluation.report import write_confusion, write_json
+
+
+def test_table() -> None:
+    figures = {
+        **{"IoU-grass": 50.0, "ACC-grass": 75.126, "Precision-grass": 60.0},
+        **{"IoU-rock": float("nan"), "ACC-rock": float("nan")},
+        **{"mIoU": 50.0, "mACC": 75.126, "mPrecision": 60.0},
+        **{"mBoundaryIoU_3px": 30.0, "BoundaryIoU_3px-grass": 30.0},
+    }
+    lines = per_class_table(figures, ("grass", "rock")).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["class", "IoU", "precision", "recall", "boundary IoU 3px"]
+    assert cells[2:] == [
+        ["grass", "50.00", "60.00", "75.13", "30.00"],
+        ["rock", "-", "-", "-", "-"],
+        ["mean", "50.00", "60.00", "75.13", "30.00"],
+    ]
+
+
+@pytest.mark.parametrize("count", [2, 40])
+def test_confusion_matrix_is_written_three_ways(count: int, tmp_path: Path) -> None:
+    names = ['a "class", with a comma', *(f"class {index}" for index in range(1, count))]
+    counts = np.random.default_rng(0).integers(0, 2**40, (count, count))
+    counts[1] = 0
+    write_confusion(tmp_path / "new", counts, names, "some data")
+    found = sorted(path.name for path in (tmp_path / "new").iterdir())
+    assert found == [f"confusion_matrix.{suffix}" for suffix in ("csv", "json", "png")]
+    content = json.loads((tmp_path / "new/confusion_matrix.json").read_text())
+    assert (content["rows"], content["columns"]) == ("labels", "predictions")
+    assert content["classes"] == names
+    assert content["pixels"] == counts.tolist()
+    with open(tmp_path / "new/confusion_matrix.csv", newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head[1:] == names == [row[0] for row in rows]
+    assert [[int(cell) for cell in row[1:]] for row in rows] == counts.tolist()
+    with Image.open(tmp_path / "new/confusion_matrix.png") as picture:
+        assert min(picture.size) > 300
+        assert len(picture.convert("RGB").getcolors(10**6)) > 10
+
+
+def test_json_has_no_nan(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"x": float("nan"), "y": [1.5, float("inf"), (2, "z")]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": None, "y": [1.5, None, [2, "z"]]}
