@@ -1,13 +1,17 @@
 """Data sets, and the mapper that feeds them to a model. Importing registers the built-in ones."""
 
-from . import builtin
+from . import builtin, panoptic_sets
 from .augmentation import build_sem_seg_augmentations
 from .labels import read_label
 from .mapper import SemSegMapper
+from .panoptic_mapper import PanopticInstanceMapper
+from .points import PointSampler
 from .registration import SemSegFolder, expand_path, register_sem_seg_folder
 from .shapes import Scene, make_scene, prepare_shapes
 
 __all__ = [
+    "PanopticInstanceMapper",
+    "PointSampler",
     "Scene",
     "SemSegFolder",
     "SemSegMapper",
@@ -15,6 +19,7 @@ __all__ = [
     "builtin",
     "expand_path",
     "make_scene",
+    "panoptic_sets",
     "prepare_shapes",
     "read_label",
     "register_sem_seg_folder",

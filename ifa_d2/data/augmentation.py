@@ -3,16 +3,19 @@
 import sys
 from collections.abc import Sequence
 
+import numpy as np
 from detectron2.data import transforms as T
 
 _JITTER = 0.4  # brightness, contrast and saturation vary by this share
 FLIPS = ("horizontal", "vertical", "none")
+SCALE_LAWS = ("uniform", "balanced")
 
 
 def build_sem_seg_augmentations(
     *,
-    short_edge: int | Sequence[int],
+    short_edge: int | Sequence[int] | None,
     scale_range: Sequence[float] | None = (0.5, 2.0),
+    scale_law: str = "uniform",
     crop_size: Sequence[float] | None = None,
     crop_type: str = "absolute",
     single_category_max_area: float = 1.0,
@@ -27,9 +30,12 @@ def build_sem_seg_augmentations(
     All draw from numpy's random state, which Detectron2 seeds in each worker.
 
     Args:
-        short_edge: the length in pixels of the image's shorter edge at scale 1
-        scale_range: smallest and largest scale, drawn uniformly; None takes `short_edge` as it is,
-            or one of several at random
+        short_edge: the length in pixels of the image's shorter edge at scale 1; None leaves the
+            image its own size there
+        scale_range: smallest and largest scale; None takes `short_edge` as it is, or one of several
+            at random
+        scale_law: how a scale is drawn from its range. "uniform"; or "balanced", below 1 as often
+            as above and uniformly on either side, as the paper's authors do.
         crop_size: (height, width) of the crop, in pixels for `crop_type` "absolute"; None for
             no crop
         crop_type: as Detectron2's RandomCrop. Only "absolute" pads smaller images to the crop.
@@ -45,7 +51,9 @@ def build_sem_seg_augmentations(
     """
     if flip not in FLIPS:
         raise ValueError(f"flip must be one of {FLIPS}, got {flip!r}")
-    augmentations = [_build_resize(short_edge, scale_range, max_size)]
+    if scale_law not in SCALE_LAWS:
+        raise ValueError(f"scale_law must be one of {SCALE_LAWS}, got {scale_law!r}")
+    augmentations = _build_resize(short_edge, scale_range, scale_law, max_size)
     if crop_size is not None:
         crop_size = tuple(crop_size)
         if len(crop_size) != 2 or min(crop_size) <= 0:
@@ -70,21 +78,59 @@ def build_sem_seg_augmentations(
     return augmentations
 
 
+class RandomScale(T.Augmentation):
+    """Resizes to a random scale of the length that the shorter edge has at scale 1.
+
+    Args:
+        short_edge: that length in pixels; None is the image's own.
+        low, high: smallest and largest scale.
+        law: one of :data:`SCALE_LAWS`.
+        max_size: bound of the longer edge in pixels.
+    """
+
+    def __init__(
+        self, short_edge: int | None, low: float, high: float, law: str, max_size: int
+    ) -> None:
+        super().__init__()
+        self._init(locals())
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        """The resize of a (H, W, C) image."""
+        height, width = image.shape[:2]
+        low, high = self.low, self.high
+        if self.law == "balanced":
+            low, high = (low, 1.0) if self._rand_range() < 0.5 else (1.0, high)
+        scale = self._rand_range(low, high)
+        if self.short_edge is not None:
+            scale *= self.short_edge / min(height, width)
+        scale = min(scale, self.max_size / max(height, width))
+        size = (max(1, round(length * scale)) for length in (height, width))
+        return T.ResizeTransform(height, width, *size)
+
+
 def _build_resize(
-    short_edge: int | Sequence[int], scale_range: Sequence[float] | None, max_size: int | None
-) -> T.ResizeShortestEdge:
-    edges = (short_edge,) if isinstance(short_edge, int) else tuple(short_edge)
-    if not edges or min(edges) < 1:
+    short_edge: int | Sequence[int] | None,
+    scale_range: Sequence[float] | None,
+    scale_law: str,
+    max_size: int | None,
+) -> list[T.Augmentation]:
+    edges = (short_edge,) if short_edge is None or isinstance(short_edge, int) else short_edge
+    edges = tuple(edges)
+    if not edges or any(edge is not None and edge < 1 for edge in edges):
         raise ValueError(f"short_edge must be at least 1, got {short_edge}")
     bound = sys.maxsize if max_size is None else max_size
     if scale_range is None:
-        return T.ResizeShortestEdge(edges, bound, "choice")
+        return [] if short_edge is None else [T.ResizeShortestEdge(edges, bound, "choice")]
     if len(scale_range) != 2 or not 0 < scale_range[0] <= scale_range[1]:
         raise ValueError(f"scale_range must be 0 < low <= high, got {tuple(scale_range)}")
+    if scale_law == "balanced" and not scale_range[0] <= 1 <= scale_range[1]:
+        raise ValueError(f"scale_range must hold 1 for a balanced law, got {tuple(scale_range)}")
     if len(edges) != 1:
         raise ValueError(
             f"short_edge must be one length when scale_range is given, got {edges}: "
             "set scale_range to None to choose among several"
         )
+    if short_edge is None or scale_law != "uniform":
+        return [RandomScale(edges[0], *scale_range, scale_law, bound)]
     low, high = (max(1, round(scale * edges[0])) for scale in scale_range)
-    return T.ResizeShortestEdge((low, high), bound, "range")
+    return [T.ResizeShortestEdge((low, high), bound, "range")]

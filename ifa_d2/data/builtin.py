@@ -1,9 +1,12 @@
-"""The data sets that the recipes name: `shapes_{train,val}` and `camvid_{train,val}`.
+"""The data sets that the recipes name, as `NAME_train` and `NAME_val`.
 
-They lie in `$DETECTRON2_DATASETS`, or in `datasets` where that is not set.
+`shapes`, `camvid`, `pascal_context_59`, `pascal_context_60`, and Detectron2's
+`cityscapes_fine_sem_seg` and `ade20k_sem_seg`. They lie in `$DETECTRON2_DATASETS`, or in `datasets`
+where that is not set.
 """
 
-from .registration import expand_path, register_sem_seg_folder
+from .detectron2_sets import how_to_prepare, register_detectron2_sets
+from .registration import default_colors, expand_path, register_sem_seg_folder
 from .shapes import CLASSES, prepare_shapes
 
 SPLITS = ("train", "val")
@@ -52,6 +55,20 @@ CAMVID_COLORS = (
 )
 CAMVID_VOID = 11
 
+# The 59 classes of PASCAL Context by their names in its labels.txt, in the order of their ids
+# there, which is the usual one of published models (and not that of 59_labels.txt).
+CONTEXT_CLASSES = (
+    *("aeroplane", "bag", "bed", "bedclothes", "bench", "bicycle", "bird", "boat", "book"),
+    *("bottle", "building", "bus", "cabinet", "car", "cat", "ceiling", "chair", "cloth"),
+    *("computer", "cow", "cup", "curtain", "dog", "door", "fence", "floor", "flower", "food"),
+    *("grass", "ground", "horse", "keyboard", "light", "motorbike", "mountain", "mouse"),
+    *("person", "plate", "platform", "pottedplant", "road", "rock", "sheep", "shelves"),
+    *("sidewalk", "sign", "sky", "snow", "sofa", "table", "track", "train", "tree", "truck"),
+    *("tvmonitor", "wall", "water", "window", "wood"),
+)
+CONTEXT_COLORS = default_colors(len(CONTEXT_CLASSES))
+CONTEXT_IGNORE = 255
+
 
 def prepare_builtin_shapes() -> None:
     """Draw the shapes where the catalog looks for them, unless they are there."""
@@ -76,12 +93,29 @@ def register_all() -> None:
             CAMVID_CLASSES,
             CAMVID_COLORS,
             ignore_label=CAMVID_VOID,
-            how_to_get=(
-                "Get CamVid's 11-class form (367 training and 101 validation images), put it there "
-                "as camvid/{images,annotations}/{train,val}, and set DETECTRON2_DATASETS to the "
-                "folder that holds camvid."
-            ),
+            how_to_get=how_to_prepare("camvid"),
         )
+        _register_pascal_context("59", split, CONTEXT_CLASSES, CONTEXT_COLORS)
+        _register_pascal_context(
+            "60", split, ("background", *CONTEXT_CLASSES), ((0, 0, 0), *CONTEXT_COLORS)
+        )
+        register_detectron2_sets(split)
+
+
+def _register_pascal_context(
+    form: str, split: str, classes: tuple[str, ...], colors: tuple[tuple[int, int, int], ...]
+) -> None:
+    register_sem_seg_folder(
+        f"pascal_context_{form}_{split}",
+        "$DETECTRON2_DATASETS/VOCdevkit/VOC2010/JPEGImages",
+        f"$DETECTRON2_DATASETS/pascal_context/annotations_{form}/{split}",
+        classes,
+        colors,
+        ignore_label=CONTEXT_IGNORE,
+        image_suffixes=".jpg",
+        extra_images=True,  # the folder holds both splits
+        how_to_get=how_to_prepare("pascal_context"),
+    )
 
 
 register_all()

@@ -11,6 +11,7 @@ from detectron2.data import transforms as T
 
 from .augmentation import build_sem_seg_augmentations
 from .labels import LabelAugInput, read_label, translate_label
+from .points import PointSampler, labels_at, trace_back
 
 
 class SemSegMapper:
@@ -20,6 +21,9 @@ class SemSegMapper:
 
     - `image`: (3, H, W) uint8, channels in the order of `image_format`
     - `sem_seg`: (H, W) int64, class ids and `ignore_value`; absent for a record without label
+    - with `num_points`, `sem_seg_points`: (P, 2) float32 (y, x) in [0, 1] of the image;
+      `sem_seg_point_labels`: (P,) int64, read from the annotation before it was resized;
+      `sem_seg_num_uniform_points`: that many of them, the first, are uniform
 
     The record may hold `sem_seg_file_name`, `ignore_label` and `num_classes`; those of
     `register_sem_seg_folder` do.
@@ -35,6 +39,10 @@ class SemSegMapper:
         ignore_value: int = 255,
         ignore_label: int | None = None,
         num_classes: int | None = None,
+        num_points: int = 0,
+        point_sampling: str = "uniform",
+        importance_ratio: float = 0.75,
+        boundary_width: int = 4,
     ) -> None:
         """
         Args:
@@ -44,9 +52,13 @@ class SemSegMapper:
             ignore_value: the label that the model skips
             ignore_label: its value in the files of records that do not say; default `ignore_value`
             num_classes: of records that do not say; None leaves their ids unchecked
+            num_points: P, labelled points of each image (for a `FieldSegmentor` whose head's
+                targets are points); 0 gives none
+            point_sampling, importance_ratio, boundary_width: see `PointSampler`
 
         Raises:
-            ValueError: bad `image_format`, or `augmentations` that pad with another label.
+            ValueError: bad `image_format`, `augmentations` that pad with another label, or an
+                argument of the points out of its range.
         """
         if image_format not in ("RGB", "BGR"):
             raise ValueError(f"image_format must be 'RGB' or 'BGR', got {image_format!r}")
@@ -57,6 +69,17 @@ class SemSegMapper:
                         f"augmentations pad labels with {augmentation.seg_pad_value}, but "
                         f"ignore_value is {ignore_value}: they must be the same"
                     )
+        if num_points < 0:
+            raise ValueError(f"num_points must be 0 or a number above, got {num_points}")
+        self.points: PointSampler | None = None
+        if num_points:
+            self.points = PointSampler(
+                num_points=num_points,
+                sampling=point_sampling,
+                importance_ratio=importance_ratio,
+                boundary_width=boundary_width,
+                ignore_value=ignore_value,
+            )
         self.is_train = is_train
         self.augmentations = T.AugmentationList(list(augmentations))
         self.image_format = image_format
@@ -67,6 +90,8 @@ class SemSegMapper:
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
         """Arguments from yacs keys: INPUT.* and MODEL.SEM_SEG_HEAD.IGNORE_VALUE.
+
+        INPUT.POINTS is of training alone.
 
         INPUT.SCALE_RANGE () leaves scales to MIN_SIZE_TRAIN, as in Detectron2. INPUT.CROP.TYPE
         "absolute" crops to CROP.SIZE pixels and pads smaller images.
@@ -82,6 +107,10 @@ class SemSegMapper:
             "augmentations": augmentations,
             "image_format": inputs.FORMAT,
             "ignore_value": ignore_value,
+            "num_points": inputs.POINTS.NUM_POINTS if is_train else 0,
+            "point_sampling": inputs.POINTS.SAMPLING,
+            "importance_ratio": inputs.POINTS.IMPORTANCE_RATIO,
+            "boundary_width": inputs.POINTS.BOUNDARY_WIDTH,
         }
 
     def __call__(self, record: dict) -> dict:
@@ -96,12 +125,31 @@ class SemSegMapper:
         record = copy.deepcopy(record)
         image = _read_image(record["file_name"], self.image_format)
         utils.check_image_size(record, image)
-        inputs = LabelAugInput(image, sem_seg=self._read_label(record, image.shape[:2]))
-        self.augmentations(inputs)
+        annotation = self._read_label(record, image.shape[:2])
+        inputs = LabelAugInput(image, sem_seg=annotation)
+        transform = self.augmentations(inputs)
         record["image"] = torch.from_numpy(np.array(inputs.image.transpose(2, 0, 1), order="C"))
         if inputs.sem_seg is not None:
             record["sem_seg"] = torch.from_numpy(np.array(inputs.sem_seg, np.int64, order="C"))
+            if self.points is not None:
+                record.update(self._draw_points(record["sem_seg"], annotation, transform))
         return record
+
+    def _draw_points(
+        self, sem_seg: torch.Tensor, annotation: np.ndarray, transform: T.Transform
+    ) -> dict[str, torch.Tensor | int]:
+        """Points of what the augmentations made, labelled by what they were given."""
+        points = self.points(sem_seg[None])
+        source = trace_back(points[0], transform, annotation.shape, tuple(sem_seg.shape))
+        labels = labels_at(torch.from_numpy(annotation)[None], source[None]).long()
+        # Padding may hide a part of the picture that lies there.
+        shown = labels_at(sem_seg[None], points) != self.ignore_value
+        inside = ((source >= 0) & (source < 1)).all(dim=-1)
+        return {
+            "sem_seg_points": points[0],
+            "sem_seg_point_labels": labels.where(shown & inside, self.ignore_value)[0],
+            "sem_seg_num_uniform_points": self.points.num_uniform,
+        }
 
     def _read_label(self, record: dict, size: tuple[int, int]) -> np.ndarray | None:
         path = record.get("sem_seg_file_name")
@@ -141,8 +189,9 @@ def _train_augmentations(inputs: CfgNode, ignore_value: int) -> list[T.Augmentat
             f"{inputs.MIN_SIZE_TRAIN_SAMPLING!r}: use INPUT.SCALE_RANGE for a range"
         )
     return build_sem_seg_augmentations(
-        short_edge=edges,
+        short_edge=edges or None,
         scale_range=inputs.SCALE_RANGE or None,
+        scale_law=inputs.SCALE_LAW,
         crop_size=inputs.CROP.SIZE if inputs.CROP.ENABLED else None,
         crop_type=inputs.CROP.TYPE,
         max_size=inputs.MAX_SIZE_TRAIN,

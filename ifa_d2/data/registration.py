@@ -45,6 +45,7 @@ class SemSegFolder:
     image_suffixes: tuple[str, ...]
     label_suffix: str
     evaluator_type: str
+    extra_images: bool
     # Not compared: a config file that is loaded twice makes another function of the same text.
     prepare: Callable[[], object] | None = field(compare=False)
     how_to_get: str
@@ -62,20 +63,15 @@ class SemSegFolder:
             ValueError: an image without a label, a label without an image, two images of one name,
                 or an image that cannot be opened; the message names files.
         """
-        if self.prepare is not None:
-            self.prepare()
-        image_root, label_root = expand_path(self.image_root), expand_path(self.label_root)
-        self.write_roots()
-        images = self._list("image", image_root, self.image_suffixes)
-        labels = self._list("label", label_root, (self.label_suffix,))
-        _check_pairs(self.name, images, labels)
+        pairs = self.pairs()
+        _check_pairs(self.name, pairs)
         records = []
-        for stem in sorted(images):
-            height, width = _image_size(images[stem])
+        for stem, (image, label) in pairs.items():
+            height, width = image_size(image)
             records.append(
                 {
-                    "file_name": images[stem],
-                    "sem_seg_file_name": labels[stem],
+                    "file_name": image,
+                    "sem_seg_file_name": label,
                     "height": height,
                     "width": width,
                     "image_id": stem,
@@ -85,6 +81,31 @@ class SemSegFolder:
             )
         logger.info("Loaded %d images with labels of %s", len(records), self.name)
         return records
+
+    def pairs(self) -> dict[str, tuple[str | None, str | None]]:
+        """(image, label) by their common name, sorted; None where one is missing.
+
+        Raises:
+            FileNotFoundError: a root is missing or holds nothing.
+            ValueError: two images of one name.
+        """
+        if self.prepare is not None:
+            self.prepare()
+        image_root, label_root = expand_path(self.image_root), expand_path(self.label_root)
+        self.write_roots()
+        images = self._list("image", image_root, self.image_suffixes)
+        labels = self._list("label", label_root, (self.label_suffix,))
+        stems = labels.keys() if self.extra_images else images.keys() | labels.keys()
+        return {stem: (images.get(stem), labels.get(stem)) for stem in sorted(stems)}
+
+    def check_pairs(self) -> None:
+        """Raise, as the listing does, unless every image has its label and every label its image.
+
+        Raises:
+            FileNotFoundError: a root is missing or holds nothing.
+            ValueError: files without partner; the message names some.
+        """
+        _check_pairs(self.name, self.pairs())
 
     def write_roots(self) -> None:
         """Tell the metadata where the files are now.
@@ -125,12 +146,9 @@ class SemSegFolder:
         return found
 
 
-def _check_pairs(name: str, images: dict[str, str], labels: dict[str, str]) -> None:
-    for kind, other, ours, theirs in (
-        ("image", "label", images, labels),
-        ("label", "image", labels, images),
-    ):
-        alone = [ours[stem] for stem in sorted(ours.keys() - theirs.keys())]
+def _check_pairs(name: str, pairs: dict[str, tuple[str | None, str | None]]) -> None:
+    for kind, other, place in (("image", "label", 0), ("label", "image", 1)):
+        alone = [files[place] for files in pairs.values() if files[1 - place] is None]
         if alone:
             more = f" and {len(alone) - _NAMED} more" if len(alone) > _NAMED else ""
             raise ValueError(
@@ -139,7 +157,7 @@ def _check_pairs(name: str, images: dict[str, str], labels: dict[str, str]) -> N
             )
 
 
-def _image_size(path: str) -> tuple[int, int]:
+def image_size(path: str) -> tuple[int, int]:
     """(height, width) as `read_image` will return it: with the EXIF orientation applied."""
     try:
         with Image.open(path) as image:
@@ -170,6 +188,7 @@ def register_sem_seg_folder(
     image_suffixes: str | Sequence[str] = IMAGE_SUFFIXES,
     label_suffix: str = ".png",
     evaluator_type: str = "sem_seg",
+    extra_images: bool = False,
     prepare: Callable[[], object] | None = None,
     how_to_get: str = "",
 ) -> None:
@@ -190,6 +209,7 @@ def register_sem_seg_folder(
         image_suffixes: what an image's file name ends in, e.g. ".jpg" or "_leftImg8bit.png"
         label_suffix: what a label's file name ends in, e.g. "_gtFine_labelTrainIds.png"
         evaluator_type: metadata for whoever chooses the evaluator
+        extra_images: images without a label are left out; otherwise they are an error
         prepare: called before listing, for data that can make itself
         how_to_get: a sentence for the error when a folder is missing
 
@@ -215,6 +235,7 @@ def register_sem_seg_folder(
         image_suffixes=suffixes,
         label_suffix=label_suffix,
         evaluator_type=evaluator_type,
+        extra_images=extra_images,
         prepare=prepare,
         how_to_get=how_to_get,
     )

@@ -170,3 +170,63 @@ def test_a_recipe_builds_and_saves_it(tmp_path):
 def test_bad_arguments_are_named(changes, named):
     with pytest.raises(ValueError, match=named):
         build_sem_seg_augmentations(**({"short_edge": 32} | changes))
+
+
+@given(
+    size=st.tuples(st.integers(5, 60), st.integers(5, 60)),
+    law=st.sampled_from(("uniform", "balanced")),
+    seed=st.integers(0, 1000),
+)
+def test_scales_of_the_pictures_own_size(size, law, seed):
+    np.random.seed(seed)  # noqa: NPY002
+    image = np.zeros((*size, 3), np.uint8)
+    out, _ = _apply(image, None, short_edge=None, scale_law=law, flip="none", color_jitter=False)
+    scales = [after / before for after, before in zip(out.shape[:2], size, strict=True)]
+    assert all(0.5 - 0.5 / min(size) <= scale <= 2 + 0.5 / min(size) for scale in scales)
+    # both sides by one scale, but for whole pixels
+    assert abs(scales[0] - scales[1]) <= 0.5 / size[0] + 0.5 / size[1]
+
+
+def test_balanced_scales_shrink_as_often_as_they_enlarge():
+    image = np.zeros((100, 150, 3), np.uint8)
+    arguments = {"scale_range": (0.5, 2.0), "flip": "none", "color_jitter": False}
+    means = {}
+    for law in ("uniform", "balanced"):
+        for short_edge in (None, 100):
+            heights = np.array(
+                [
+                    _apply(image, None, short_edge=short_edge, scale_law=law, **arguments)[0].shape[
+                        0
+                    ]
+                    for _ in range(400)
+                ]
+            )
+            means[law, short_edge] = (heights < 100).mean()
+            assert 50 <= heights.min() < 55
+            assert 190 < heights.max() <= 200
+    # standard deviation of a share of 400: 0.025
+    assert abs(means["balanced", None] - 1 / 2) < 0.1
+    assert abs(means["balanced", 100] - 1 / 2) < 0.1
+    assert abs(means["uniform", None] - 1 / 3) < 0.1
+    assert abs(means["uniform", 100] - 1 / 3) < 0.1
+
+
+def test_longer_edge_of_a_scaled_picture_is_bounded():
+    image = np.zeros((40, 60, 3), np.uint8)
+    arguments = {"short_edge": None, "flip": "none", "color_jitter": False}
+    out, _ = _apply(image, None, scale_range=(2.0, 2.0), max_size=90, **arguments)
+    assert out.shape == (60, 90, 3)
+    out, _ = _apply(image, None, scale_range=None, **arguments)
+    assert out.shape == (40, 60, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"scale_law": "normal"}, "scale_law must be one of .*, got 'normal'"),
+        ({"scale_law": "balanced", "scale_range": (1.5, 2.0)}, r"hold 1 .*, got \(1.5, 2.0\)"),
+    ],
+)
+def test_bad_laws_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        build_sem_seg_augmentations(short_edge=None, **arguments)

@@ -1,0 +1,207 @@
+"""Every file of a registered data set, opened and compared with what it must be."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.detection_utils import read_image
+from tabulate import tabulate
+
+from .labels import read_label
+from .parallel import run_parallel
+
+_NAMED = 8  # how many ids a fault lists
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a file."""
+
+    file: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """How often a class occurs.
+
+    Fields:
+        id: as the model has it
+        name: as the metadata has it
+        pixels: of the class
+        share: of all pixels that have a class, 0 to 1
+        images: that show the class
+    """
+
+    id: int
+    name: str
+    pixels: int
+    share: float
+    images: int
+
+
+@dataclass(frozen=True)
+class DatasetReport:
+    """What a data set holds.
+
+    Fields:
+        name: as registered
+        images: pictures, those with faults included
+        faults: files that cannot be used
+        only_ignored: label files in which no pixel has a class; they teach nothing
+        classes: in the order of their ids; of files without fault
+        ignored_share: of all pixels, 0 to 1
+    """
+
+    name: str
+    images: int
+    faults: tuple[Fault, ...]
+    only_ignored: tuple[str, ...]
+    classes: tuple[ClassCount, ...]
+    ignored_share: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether every file can be used."""
+        return self.images > 0 and not self.faults
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as it goes into JSON."""
+        return {"ok": self.ok, **asdict(self)}
+
+    def to_text(self) -> str:
+        """The report for a person: classes, then every file that is not as it should be."""
+        rows = [[c.id, c.name, c.pixels, 100 * c.share, c.images] for c in self.classes]
+        headers = ["id", "class", "pixels", "%", "images"]
+        lines = [tabulate(rows, headers=headers, floatfmt=".3f"), ""]
+        absent = [c.name for c in self.classes if not c.pixels]
+        if absent:
+            lines.append(f"in no image: {', '.join(absent)}")
+        lines += [f"nothing but ignore: {path}" for path in self.only_ignored]
+        lines += [f"bad: {fault.file}: {fault.problem}" for fault in self.faults]
+        lines.append(
+            f"{self.name}: {self.images} images, {100 * self.ignored_share:.2f} % of the pixels "
+            f"ignored, {len(self.only_ignored)} images with nothing but ignore, "
+            f"{len(self.faults)} bad files"
+        )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A picture to check; what is None is not known, or not there."""
+
+    image: str | None
+    label: str | None
+    size: tuple[int, int] | None
+    num_classes: int
+    ignore_label: int
+
+
+@dataclass(frozen=True)
+class _Result:
+    faults: tuple[Fault, ...]
+    pixels: np.ndarray  # (num_classes,)
+    ignored: int
+
+
+def check_dataset(name: str, *, workers: int = 1) -> DatasetReport:
+    """Open every image and every label of a data set.
+
+    Images and labels must open and have one size, which is also the record's, and ids must be
+    classes or the label to ignore. Files without partner are faults too.
+
+    Args:
+        name: a registered data set for semantic segmentation
+        workers: processes
+
+    Raises:
+        FileNotFoundError: the data set is not there at all.
+        ValueError: no such name, or it has no labels or no classes to check.
+    """
+    if name not in DatasetCatalog:
+        raise ValueError(f"name must be one of {', '.join(sorted(DatasetCatalog))}, got {name!r}")
+    classes = MetadataCatalog.get(name).get("stuff_classes")
+    if not classes:
+        raise ValueError(f"name {name!r} has no stuff_classes: it is not for segmentation")
+    items = list(_list_items(name, len(classes)))
+    results = list(run_parallel(partial(_check, num_classes=len(classes)), items,
+                                workers=workers, description=name))  # fmt: skip
+    pixels = np.array([result.pixels for result in results], np.int64).reshape(-1, len(classes))
+    ignored = sum(result.ignored for result in results)
+    total = int(pixels.sum())
+    counts = zip(classes, pixels.sum(axis=0), (pixels > 0).sum(axis=0), strict=True)
+    return DatasetReport(
+        name=name,
+        images=len(items),
+        faults=tuple(fault for result in results for fault in result.faults),
+        only_ignored=tuple(
+            item.label
+            for item, result in zip(items, results, strict=True)
+            if not result.faults and not result.pixels.any()
+        ),
+        classes=tuple(
+            ClassCount(index, label, int(area), float(area / max(total, 1)), int(images))
+            for index, (label, area, images) in enumerate(counts)
+        ),
+        ignored_share=ignored / max(total + ignored, 1),
+    )
+
+
+def _list_items(name: str, num_classes: int) -> Iterator[_Item]:
+    dataset, metadata = dict(DatasetCatalog)[name], MetadataCatalog.get(name)
+    ignore_label = metadata.get("ignore_label", 255)
+    if hasattr(dataset, "pairs"):  # ours, which lists what is not right too
+        for image, label in dataset.pairs().values():
+            yield _Item(image, label, None, num_classes, ignore_label)
+        return
+    for record in DatasetCatalog.get(name):
+        if "sem_seg_file_name" not in record:
+            raise ValueError(f"name {name!r} lists {record['file_name']!r} without a label")
+        size = (record["height"], record["width"]) if "height" in record else None
+        yield _Item(
+            record["file_name"],
+            record["sem_seg_file_name"],
+            size,
+            record.get("num_classes", num_classes),
+            record.get("ignore_label", ignore_label),
+        )
+
+
+def _check(item: _Item, num_classes: int) -> _Result:
+    """What is wrong with one picture, and its pixels of each class if nothing is."""
+    nothing = np.zeros(num_classes, np.int64)
+    if item.image is None or item.label is None:
+        kind, path = ("image", item.label) if item.image is None else ("label", item.image)
+        return _Result((Fault(path, f"has no {kind}"),), nothing, 0)
+    faults = []
+    try:
+        size = read_image(item.image, format="RGB").shape[:2]
+        if item.size not in (None, size):
+            faults.append(Fault(item.image, f"is {size}, but its record says {item.size}"))
+    except Exception as error:  # Pillow raises anything from SyntaxError to zlib.error
+        size = None
+        faults.append(Fault(item.image, f"cannot be read: {error}"))
+    try:
+        label = read_label(item.label)
+    except (OSError, ValueError) as error:
+        return _Result((*faults, Fault(item.label, str(error))), nothing, 0)
+    if size is not None and label.shape != size:
+        problem = f"has (height, width) {label.shape}, but its image {item.image} has {size}"
+        faults.append(Fault(item.label, problem))
+    values, counts = np.unique(label, return_counts=True)
+    is_ignored = values == item.ignore_label
+    is_class = (values >= 0) & (values < min(item.num_classes, num_classes)) & ~is_ignored
+    wrong = values[~is_class & ~is_ignored]
+    if wrong.size:
+        shown = ", ".join(map(str, wrong[:_NAMED])) + ", ..." * (wrong.size > _NAMED)
+        problem = f"holds {shown}: neither one of {item.num_classes} classes nor ignore"
+        faults.append(Fault(item.label, problem))
+    if faults:
+        return _Result(tuple(faults), nothing, 0)
+    pixels = nothing.copy()
+    pixels[values[is_class]] = counts[is_class]
+    return _Result((), pixels, int(counts[is_ignored].sum()))

@@ -1,0 +1,128 @@
+"""Cityscapes and ADE20K under Detectron2's names, listed by Detectron2's own functions.
+
+To its listing this adds what it lacks: `ignore_label` and `num_classes` of each record, by which
+the mapper checks ids; a check that every image has its label (Detectron2 leaves out what has no
+partner in ADE20K, and looks at Cityscapes' first picture only); an order that is the same on every
+machine; colours to draw with; and the folder that `$DETECTRON2_DATASETS` names now, not at import.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_sem_seg
+from detectron2.data.datasets.builtin_meta import CITYSCAPES_CATEGORIES
+from detectron2.data.datasets.cityscapes import load_cityscapes_semantic
+
+from .registration import SemSegFolder, default_colors, expand_path
+
+CITYSCAPES_CLASSES = tuple(category["name"] for category in CITYSCAPES_CATEGORIES)
+CITYSCAPES_COLORS = tuple(category["color"] for category in CITYSCAPES_CATEGORIES)
+ADE20K_CLASSES = tuple(MetadataCatalog.get("ade20k_sem_seg_train").stuff_classes)
+_IGNORE_LABEL = 255
+_ADE20K_FOLDERS = {"train": "training", "val": "validation"}
+
+
+@dataclass(frozen=True)
+class Detectron2SemSeg:
+    """A data set that Detectron2 lists and a `SemSegFolder` checks; what the catalog holds.
+
+    Fields:
+        folder: where the files are, and how images and labels are paired
+        list_records: Detectron2's function of (image root, label root)
+        metadata_roots: the metadata's names of the two roots
+    """
+
+    folder: SemSegFolder
+    list_records: Callable[[str, str], list[dict]]
+    metadata_roots: tuple[str, str]
+
+    def __call__(self) -> list[dict]:
+        """List the pictures: Detectron2's records with `ignore_label` and `num_classes`, sorted.
+
+        Raises:
+            FileNotFoundError: the data set is not there or not prepared.
+            ValueError: files without partner, or what else Detectron2's function rejects.
+        """
+        self.folder.check_pairs()
+        roots = [expand_path(root) for root in (self.folder.image_root, self.folder.label_root)]
+        vars(MetadataCatalog.get(self.folder.name)).update(
+            zip(self.metadata_roots, roots, strict=True)
+        )
+        try:
+            records = self.list_records(*roots)
+        except (AssertionError, ValueError, KeyError) as error:  # also of a damaged JSON file
+            raise ValueError(
+                f"data set {self.folder.name!r} is not whole: {error}. {self.folder.how_to_get}"
+            ) from error
+        for record in records:
+            record["ignore_label"] = self.folder.ignore_label
+            record["num_classes"] = len(self.folder.classes)
+        return sorted(records, key=lambda record: record["file_name"])
+
+    def pairs(self) -> dict[str, tuple[str | None, str | None]]:
+        """As `SemSegFolder.pairs`."""
+        return self.folder.pairs()
+
+
+def _list_ade20k(image_root: str, label_root: str) -> list[dict]:
+    return load_sem_seg(label_root, image_root, gt_ext="png", image_ext="jpg")
+
+
+def register_detectron2_sets(split: str) -> None:
+    """Register one split of both, in the place of Detectron2's own; again changes nothing."""
+    base = "$DETECTRON2_DATASETS/cityscapes"
+    cityscapes = SemSegFolder(
+        name=f"cityscapes_fine_sem_seg_{split}",
+        image_root=f"{base}/leftImg8bit/{split}",
+        label_root=f"{base}/gtFine/{split}",
+        classes=CITYSCAPES_CLASSES,
+        colors=CITYSCAPES_COLORS,
+        ignore_label=_IGNORE_LABEL,
+        image_suffixes=("_leftImg8bit.png",),
+        label_suffix="_gtFine_labelTrainIds.png",
+        evaluator_type="cityscapes_sem_seg",
+        extra_images=False,
+        prepare=None,
+        how_to_get=how_to_prepare("cityscapes"),
+    )
+    _register(Detectron2SemSeg(cityscapes, load_cityscapes_semantic, ("image_dir", "gt_dir")))
+    base = "$DETECTRON2_DATASETS/ADEChallengeData2016"
+    ade20k = SemSegFolder(
+        name=f"ade20k_sem_seg_{split}",
+        image_root=f"{base}/images/{_ADE20K_FOLDERS[split]}",
+        label_root=f"{base}/annotations_detectron2/{_ADE20K_FOLDERS[split]}",
+        classes=ADE20K_CLASSES,
+        colors=default_colors(len(ADE20K_CLASSES)),
+        ignore_label=_IGNORE_LABEL,
+        image_suffixes=(".jpg",),
+        label_suffix=".png",
+        evaluator_type="sem_seg",
+        extra_images=False,
+        prepare=None,
+        how_to_get=how_to_prepare("ade20k"),
+    )
+    _register(Detectron2SemSeg(ade20k, _list_ade20k, ("image_root", "sem_seg_root")))
+
+
+def how_to_prepare(dataset: str) -> str:
+    """The end of an error about a data set that is not there."""
+    return (
+        f"Run `python tools/prepare_datasets.py {dataset} ROOT`, which also says what to download, "
+        "and set DETECTRON2_DATASETS to ROOT."
+    )
+
+
+def _register(dataset: Detectron2SemSeg) -> None:
+    name = dataset.folder.name
+    present = dict(DatasetCatalog).get(name)
+    if present == dataset:
+        return
+    if present is not None:
+        if getattr(present, "__module__", "") != "detectron2.data.datasets.builtin":
+            return  # someone's own under this name
+        DatasetCatalog.pop(name)
+    metadata = MetadataCatalog.get(name)
+    if not hasattr(metadata, "stuff_colors"):
+        metadata.stuff_colors = [list(color) for color in dataset.folder.colors]
+    DatasetCatalog.register(name, dataset)

@@ -1,0 +1,70 @@
+"""Instances out of panoptic label pictures, for Detectron2's mapper."""
+
+from typing import Any
+
+import numpy as np
+from detectron2.data import DatasetMapper
+from detectron2.data.detection_utils import read_image
+from detectron2.structures import BoxMode
+from panopticapi.utils import rgb2id
+from pycocotools import mask as rle
+
+
+class PanopticInstanceMapper(DatasetMapper):
+    """Detectron2's ``DatasetMapper`` for data sets whose instances are in panoptic pictures alone.
+
+    In training a record with ``pan_seg_file_name`` and ``segments_info`` (``isthing`` and
+    ``category_id`` of the things' classes) gets ``annotations``: boxes and bit masks of its things.
+    A record that has annotations keeps them.
+
+    Args:
+        args, kwargs: those of ``DatasetMapper``; ``instance_mask_format`` must be "bitmask" where
+            ``use_instance_mask`` is set.
+
+    Raises:
+        ValueError: another mask format.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.use_instance_mask and self.instance_mask_format != "bitmask":
+            raise ValueError(
+                f"instance_mask_format must be 'bitmask', got {self.instance_mask_format!r}"
+            )
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        """What ``DatasetMapper`` makes of a record."""
+        if self.is_train and "annotations" not in dataset_dict:
+            dataset_dict = {**dataset_dict, "annotations": read_instances(dataset_dict)}
+        return super().__call__(dataset_dict)
+
+
+def read_instances(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The things of a panoptic record as annotations in Detectron2's format.
+
+    Args:
+        record: with ``pan_seg_file_name`` and ``segments_info``.
+
+    Raises:
+        ValueError: a thing that the picture does not show.
+    """
+    ids = rgb2id(read_image(record["pan_seg_file_name"], format="RGB").astype(np.uint32))
+    annotations = []
+    for segment in record["segments_info"]:
+        if not segment["isthing"]:
+            continue
+        mask = ids == segment["id"]
+        if not mask.any():
+            raise ValueError(f"{record['pan_seg_file_name']} has no segment {segment['id']}")
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+        annotations.append(
+            {
+                "bbox": [float(side) for side in box],
+                "bbox_mode": BoxMode.XYXY_ABS,
+                "category_id": segment["category_id"],
+                "iscrowd": int(segment.get("iscrowd", 0)),
+                "segmentation": rle.encode(np.asfortranarray(mask, dtype=np.uint8)),
+            }
+        )
+    return annotations

@@ -1,0 +1,20 @@
+"""From data sets as they are published to the label files that are read here."""
+
+from .ade20k import ADE20K
+from .base import Job, Preparation, Source
+from .camvid import CAMVID
+from .cityscapes import CITYSCAPES
+from .panoptic import CITYSCAPES_PANOPTIC, COCO_PANOPTIC
+from .pascal_context import PASCAL_CONTEXT_59, PASCAL_CONTEXT_60
+from .run import prepare
+
+PREPARATIONS: dict[str, tuple[Preparation, ...]] = {
+    "cityscapes": (CITYSCAPES,),
+    "ade20k": (ADE20K,),
+    "pascal_context": (PASCAL_CONTEXT_60, PASCAL_CONTEXT_59),
+    "camvid": (CAMVID,),
+    "cityscapes_panoptic": (CITYSCAPES, CITYSCAPES_PANOPTIC),
+    "coco_panoptic": (COCO_PANOPTIC,),
+}
+
+__all__ = ["PREPARATIONS", "Job", "Preparation", "Source", "prepare"]

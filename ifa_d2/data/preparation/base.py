@@ -1,0 +1,120 @@
+"""What a published data set consists of, and how its label files are made."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+_NAMED = 10  # how many files an error lists
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder or file that must be there.
+
+    Fields:
+        path: below the root of all data sets
+        origin: where it is downloaded from
+    """
+
+    path: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One label file to make.
+
+    Fields:
+        split: "train" or "val"
+        image: the picture that the model reads
+        source: the annotation as published
+        label: the file to make
+        image_source: the picture as published, if `image` is a copy of it
+        others: further files that must be there in the end
+    """
+
+    split: str
+    image: Path
+    source: Path
+    label: Path
+    image_source: Path | None = None
+    others: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How the label files of one data set are made.
+
+    Fields:
+        name: of the data set, in messages
+        counts: images of each split as published
+        num_classes: ids of the labels are below it, or are `ignore_label`
+        ignore_label: the id that means "no class here"
+        sources: what must be there
+        label_root: the folder of all label files, below the root, which appears under its name
+            when it is complete; None if labels lie among the published files
+        list_jobs: of (root, label folder), sorted; raises ValueError for files without partner
+        read: the contents of the files to write for a job: pixels, or the path of a file to copy
+    """
+
+    name: str
+    counts: Mapping[str, int]
+    num_classes: int
+    ignore_label: int
+    sources: tuple[Source, ...]
+    label_root: str | None
+    list_jobs: Callable[[Path, Path], list[Job]]
+    read: Callable[[Job], dict[Path, np.ndarray | Path]]
+
+
+def check_sources(preparation: Preparation, root: Path) -> None:
+    """Raise unless everything published is there.
+
+    Raises:
+        ValueError: with what is missing and where it is downloaded from.
+    """
+    missing = [source for source in preparation.sources if not (root / source.path).exists()]
+    if missing:
+        width = max(len(source.path) for source in missing)
+        lines = [f"  {source.path:{width}}  from {source.origin}" for source in missing]
+        raise ValueError(
+            "\n".join([f"{preparation.name} is not complete, missing in {root} are", *lines])
+        )
+
+
+def check_partners(name: str, images: Mapping[str, Path], annotations: Mapping[str, Path]) -> None:
+    """Raise unless images and annotations, by their common name, go in pairs.
+
+    Raises:
+        ValueError: with the files that have no partner.
+    """
+    lines = []
+    for kind, other, ours, theirs in (
+        ("image", "annotation", images, annotations),
+        ("annotation", "image", annotations, images),
+    ):
+        alone = [str(ours[stem]) for stem in sorted(ours.keys() - theirs.keys())]
+        if alone:
+            lines += [f"{len(alone)} {kind}(s) without {other}:", *name_some(alone)]
+    if lines:
+        raise ValueError("\n".join([f"{name} is not complete; unpack it again:", *lines]))
+
+
+def check_files(name: str, files: list[Path]) -> None:
+    """Raise unless all files that a published list names are there.
+
+    Raises:
+        ValueError: with those that are not.
+    """
+    missing = [str(path) for path in files if not path.exists()]
+    if missing:
+        header = f"{name} is not complete; {len(missing)} file(s) of its lists are missing:"
+        raise ValueError("\n".join([header, *name_some(missing)]))
+
+
+def name_some(lines: list[str]) -> list[str]:
+    """The first lines, indented, and how many more there are."""
+    shown = [f"  {line}" for line in lines[:_NAMED]]
+    return shown + [f"  and {len(lines) - _NAMED} more"] * (len(lines) > _NAMED)

@@ -1,0 +1,82 @@
+"""Cityscapes: the 19 training ids, next to the label pictures of gtFine.
+
+Training ids are looked up in labelIds, which the benchmark's own evaluation reads; where those are
+not there, cityscapesscripts draws them from the polygons, and the instance ids that Detectron2's
+listing asks for too.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from cityscapesscripts.helpers.annotation import Annotation
+from cityscapesscripts.helpers.labels import id2label
+from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
+from cityscapesscripts.preparation.json2labelImg import createLabelImage
+
+from ..labels import read_label
+from .base import Job, Preparation, Source, check_partners
+
+_SPLITS = ("train", "val")
+_IMAGE, _POLYGONS = "_leftImg8bit.png", "_gtFine_polygons.json"
+_PAGE = "https://www.cityscapes-dataset.com/downloads/ (free account)"
+
+
+def _list_jobs(root: Path, label_root: Path) -> list[Job]:
+    base, jobs = root / "cityscapes", []
+    for split in _SPLITS:
+        images = _by_name(base / "leftImg8bit" / split, _IMAGE)
+        polygons = _by_name(base / "gtFine" / split, _POLYGONS)
+        check_partners("cityscapes", images, polygons)
+        for stem in sorted(polygons):
+            label, *others = (
+                polygons[stem].with_name(f"{stem}_gtFine_{kind}.png")
+                for kind in ("labelTrainIds", "labelIds", "instanceIds")
+            )
+            jobs.append(Job(split, images[stem], polygons[stem], label, others=tuple(others)))
+    return jobs
+
+
+def _by_name(folder: Path, suffix: str) -> dict[str, Path]:
+    return {path.name.removesuffix(suffix): path for path in folder.glob(f"*/*{suffix}")}
+
+
+def _read(job: Job) -> dict[Path, np.ndarray | Path]:
+    annotation = Annotation()
+    annotation.fromJsonFile(str(job.source))
+    ids_file, instances_file = job.others
+    files: dict[Path, np.ndarray | Path] = {}
+    if ids_file.is_file():
+        ids = read_label(str(ids_file))
+    else:
+        ids = files[ids_file] = np.array(createLabelImage(annotation, "ids"))
+    if ids.shape != (annotation.imgHeight, annotation.imgWidth):
+        raise ValueError(f"its size is not that of {ids_file}")
+    if not instances_file.is_file():
+        files[instances_file] = np.array(createInstanceImage(annotation, "ids"))
+    files[job.label] = _train_ids()[ids]
+    return files
+
+
+def _train_ids() -> np.ndarray:
+    """Training ids by label ids, (256,) uint8; the licence plate, whose id is -1, has none."""
+    table = np.full(256, 255, np.uint8)
+    for label in id2label.values():
+        if label.id >= 0:
+            table[label.id] = label.trainId
+    return table
+
+
+CITYSCAPES = Preparation(
+    name="cityscapes",
+    counts={"train": 2975, "val": 500},
+    num_classes=19,
+    ignore_label=255,
+    sources=tuple(
+        Source(f"cityscapes/{folder}/{split}", f"{folder}_trainvaltest.zip, {_PAGE}")
+        for folder in ("leftImg8bit", "gtFine")
+        for split in _SPLITS
+    ),
+    label_root=None,
+    list_jobs=_list_jobs,
+    read=_read,
+)

@@ -1,0 +1,88 @@
+"""What a check says of a data set."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+
+from ifa_d2.data import register_sem_seg_folder
+from ifa_d2.data.check import check_dataset
+
+CLASSES = ("ground", "thing", "other")
+
+
+def register(root: Path) -> None:
+    register_sem_seg_folder("mine", root / "images", root / "labels", CLASSES, ignore_label=9)
+
+
+def test_frequencies(write, tmp_path: Path) -> None:
+    first = np.array([[0, 0, 0, 9], [1, 1, 0, 9]], np.uint8)
+    write("a", (2, 4), label=first)
+    write("b", (2, 4), label=np.full((2, 4), 9, np.uint8))
+    write("c", (1, 2), label=np.array([[0, 0]], np.uint8))
+    register(tmp_path)
+    report = check_dataset("mine")
+    assert report.ok and report.images == 3
+    assert [c.name for c in report.classes] == list(CLASSES)
+    assert [c.pixels for c in report.classes] == [6, 2, 0]
+    assert [c.share for c in report.classes] == [0.75, 0.25, 0]
+    assert [c.images for c in report.classes] == [2, 1, 0]
+    assert report.ignored_share == pytest.approx(10 / 18)
+    assert report.only_ignored == (str(tmp_path / "labels" / "b.png"),)
+    text = report.to_text()
+    assert "in no image: other" in text
+    assert f"nothing but ignore: {tmp_path / 'labels' / 'b.png'}" in text
+    assert json.loads(json.dumps(report.to_dict()))["classes"][1]["pixels"] == 2
+    assert check_dataset("mine", workers=2) == report
+
+
+def test_every_bad_file_is_named(write, tmp_path: Path) -> None:
+    for index in range(9):
+        write(str(index), (20, 30))
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    (images / "0.png").write_bytes((images / "0.png").read_bytes()[:900])
+    (labels / "1.png").write_bytes(b"")
+    Image.new("L", (20, 30)).save(labels / "2.png")
+    Image.fromarray(np.full((20, 30), 7, np.uint8)).save(labels / "3.png")
+    Image.new("RGB", (30, 20)).save(labels / "4.png")
+    (images / "5.png").unlink()
+    (labels / "6.png").unlink()
+    register(tmp_path)
+    report = check_dataset("mine")
+    assert not report.ok and report.images == 9
+    problems = {Path(fault.file): fault.problem for fault in report.faults}
+    expected = {
+        images / "0.png": "cannot be read",
+        labels / "1.png": "cannot read the label",
+        labels / "2.png": "has (height, width) (30, 20), but its image",
+        labels / "3.png": "holds 7: neither one of 3 classes nor ignore",
+        labels / "4.png": "holds colours",
+        labels / "5.png": "has no image",
+        images / "6.png": "has no label",
+    }
+    assert problems.keys() == expected.keys()
+    for path, problem in expected.items():
+        assert problem in problems[path]
+        assert f"bad: {path}: " in report.to_text()
+    assert sum(c.pixels for c in report.classes) == 2 * 20 * 30  # of the two good ones
+
+
+def test_data_sets_of_others(write, tmp_path: Path) -> None:
+    image, label = write("a", (4, 6), num_classes=2)
+    records = [{"file_name": str(image), "sem_seg_file_name": str(label)}]
+    DatasetCatalog.register("theirs", lambda: records)
+    with pytest.raises(ValueError, match="'theirs' has no stuff_classes"):
+        check_dataset("theirs")
+    MetadataCatalog.get("theirs").stuff_classes = list(CLASSES)
+    assert check_dataset("theirs").ok
+    records[0].update(height=4, width=5)
+    (fault,) = check_dataset("theirs").faults
+    assert fault.file == str(image) and "its record says (4, 5)" in fault.problem
+    records.append({"file_name": str(image)})
+    with pytest.raises(ValueError, match=rf"lists '{image}' without a label"):
+        check_dataset("theirs")
+    with pytest.raises(ValueError, match=r"name must be one of .*, got 'nowhere'"):
+        check_dataset("nowhere")

@@ -1,0 +1,80 @@
+"""The command on prepared miniatures, whole and damaged."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ifa_d2.data.preparation import PREPARATIONS, prepare
+from tests.data import miniatures
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    miniatures.make_pascal_context(tmp_path)
+    for preparation in PREPARATIONS["pascal_context"]:
+        prepare(preparation, tmp_path, allow_partial=True)
+    return tmp_path
+
+
+def run(root: Path, *arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, ROOT / "tools" / "check_dataset.py", *arguments, "--workers", 1]
+    return subprocess.run(
+        [str(part) for part in command],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "DETECTRON2_DATASETS": str(root),
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_damage_is_named_and_the_status_says_so(root: Path, tmp_path: Path) -> None:
+    labels = root / "pascal_context" / "annotations_60" / "train"
+    image = root / "VOCdevkit" / "VOC2010" / "JPEGImages" / "2008_000001.jpg"
+    image.write_bytes(image.read_bytes()[:300])
+    (labels / "2008_000002.png").write_bytes(b"")
+    Image.fromarray(np.full(miniatures.SIZE, 60, np.uint8)).save(labels / "2008_000003.png")
+    names = [f"pascal_context_{part}" for part in ("60_train", "60_val", "59_train")]
+    done = run(root, "--dataset", *names, "--json", tmp_path / "report.json")
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    train, val, other = json.loads((tmp_path / "report.json").read_text())
+    bad = {str(image), str(labels / "2008_000002.png"), str(labels / "2008_000003.png")}
+    assert {fault["file"] for fault in train["faults"]} == bad
+    assert (train["images"], val["images"]) == (4, 2)
+    assert (train["ok"], val["ok"], other["ok"]) == (False, True, False)
+    assert [fault["file"] for fault in other["faults"]] == [str(image)]
+    for file in bad:
+        assert f"bad: {file}: " in done.stdout
+    pixels = {row["name"]: row["pixels"] for row in val["classes"] if row["pixels"]}
+    assert set(pixels) == {"background", "table", "cloth", "sky", "wood"}
+    assert sum(pixels.values()) == 2 * 60 * 80
+    assert "pascal_context_60_val: 2 images, 0.00 % of the pixels ignored" in done.stdout
+
+
+def test_the_data_sets_of_a_config(root: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.py"
+    config.write_text(
+        "dataloader = dict(\n"
+        "    train=dict(dataset=dict(names='pascal_context_59_train')),\n"
+        "    test=dict(dataset=dict(names='pascal_context_59_val')),\n"
+        ")\n"
+        "train = dict(output_dir='')\n"
+    )
+    done = run(root, "--config-file", config)
+    assert done.returncode == 0, done.stderr
+    for name in ("train: 4 images", "val: 2 images"):
+        assert f"pascal_context_59_{name}" in done.stdout
+    assert "0 bad files" in done.stdout

@@ -1,0 +1,130 @@
+#!/usr/bin/env python
+"""Draw what a config's mapper feeds its model: images and labels after augmentation, and points.
+
+    python tools/browse_dataset.py --config-file configs/camvid/ifa_r18.py --output browse.png
+    python tools/browse_dataset.py --config-file camvid/ifa_r18.py --repeats 4 --output draws.png
+
+What is ignored, padding too, is striped; sampled points have the colours of their labels.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.utils.env import seed_all_rng
+from tqdm import tqdm
+
+from ifa_d2.engine.inputs import build_mapper, dataset_names
+from ifa_d2.engine.run import load_config
+from ifa_d2.visualization import contact_sheet, sample_row, save_png
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--config-file",
+        required=True,
+        metavar="FILE",
+        help="a .py or .yaml file, or the name of a recipe such as shapes/ifa_r18.py",
+    )
+    parser.add_argument(
+        "--dataset", metavar="NAME", help="a data set; without it the first that the config names"
+    )
+    parser.add_argument(
+        "--test", action="store_true", help="the mapper and the data set of testing, not training"
+    )
+    parser.add_argument(
+        "--num", type=int, default=4, metavar="N", help="images, evenly spread (default: 4)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=1, metavar="N", help="draws of each image (default: 1)"
+    )
+    parser.add_argument("--columns", type=int, default=1, metavar="N", help="of the sheet")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the augmentations (default: 0)"
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="a PNG")
+    parser.add_argument(
+        "opts", nargs="*", metavar="key=value", help="change the config, after a lone --"
+    )
+    return parser.parse_args()
+
+
+def choose_records(name: str, num: int) -> list[dict]:
+    """Some of a data set's records, evenly spread.
+
+    Raises:
+        ValueError: no such data set, or `num` is below 1.
+    """
+    if name not in DatasetCatalog:
+        raise ValueError(f"dataset must be one of {sorted(DatasetCatalog)}, got {name!r}")
+    if num < 1:
+        raise ValueError(f"num must be at least 1, got {num}")
+    records = DatasetCatalog.get(name)
+    count = min(num, len(records))
+    return [records[index * len(records) // count] for index in range(count)]
+
+
+def draw_sample(sample: dict, metadata: Metadata, image_format: str) -> np.ndarray:
+    """A row of what the mapper gave, an RGB image."""
+    image = sample["image"].permute(1, 2, 0).numpy()
+    if image_format == "BGR":
+        image = image[:, :, ::-1]
+    points = sample.get("sem_seg_points")
+    labels = sample.get("sem_seg_point_labels")
+    return sample_row(
+        np.ascontiguousarray(image),
+        sample["sem_seg"].numpy(),
+        metadata,
+        None if points is None else points.numpy(),
+        None if labels is None else labels.numpy(),
+    )
+
+
+def draw_all(
+    mapper: Callable[[dict], dict], records: list[dict], repeats: int, metadata: Metadata
+) -> list[np.ndarray]:
+    """One row for each draw of each record.
+
+    Raises:
+        ValueError: `repeats` is below 1, or a record has no label.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    image_format = getattr(mapper, "image_format", "RGB")
+    rows = []
+    for record in tqdm(records, desc="drawing", unit="image"):
+        for _ in range(repeats):
+            sample = mapper(record)
+            if "sem_seg" not in sample:
+                raise ValueError(f"{record['file_name']!r} comes without a label")
+            rows.append(draw_sample(sample, metadata, image_format))
+    return rows
+
+
+def main() -> None:
+    """Draw what the command line asks for, and say where it is."""
+    args = parse_arguments()
+    cfg = load_config(args.config_file, args.opts)
+    names = [args.dataset] if args.dataset else dataset_names(cfg, is_train=not args.test)
+    if not names:
+        raise ValueError(f"{args.config_file} names no data set; give --dataset")
+    mapper = build_mapper(cfg, is_train=not args.test)
+    records = choose_records(names[0], args.num)
+    seed_all_rng(args.seed)
+    rows = draw_all(mapper, records, args.repeats, MetadataCatalog.get(names[0]))
+    save_png(args.output, contact_sheet(rows, columns=args.columns))
+    print(f"{len(rows)} draws of {len(records)} images of {names[0]} in {args.output}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"{sys.argv[0]}: {error}")

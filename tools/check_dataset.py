@@ -1,0 +1,73 @@
+#!/usr/bin/env python
+"""Open every file of a data set and say what is in it; status 1 if any file is bad.
+
+    python tools/check_dataset.py --dataset camvid_train camvid_val --json camvid.json
+    python tools/check_dataset.py --config-file configs/camvid/ifa_r18.py
+
+Images and labels must open and have one size, and ids must be classes or the label to ignore.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import ifa_d2.data  # noqa: F401 (registers the built-in data sets)
+from ifa_d2.data.check import check_dataset
+from ifa_d2.data.parallel import default_workers
+from ifa_d2.engine.inputs import dataset_names
+from ifa_d2.engine.run import load_config
+from ifa_d2.files import atomic_path
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dataset", nargs="+", metavar="NAME", help="registered data sets")
+    parser.add_argument(
+        "--config-file",
+        metavar="FILE",
+        help="a .py or .yaml file, or the name of a recipe: the data sets that it names, or that "
+        "it registers",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the reports there")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=default_workers(),
+        metavar="N",
+        help="processes (default: one for each processor)",
+    )
+    args = parser.parse_args()
+    if not args.dataset and not args.config_file:
+        parser.error("one of --dataset and --config-file is needed")
+    return args
+
+
+def main() -> int:
+    """Check what the command line names; returns the exit status."""
+    args = parse_arguments()
+    names = args.dataset
+    if args.config_file:
+        cfg = load_config(args.config_file)  # it may register the data sets
+        both = [name for part in (True, False) for name in dataset_names(cfg, is_train=part)]
+        names = names or list(dict.fromkeys(both))
+    if not names:
+        raise ValueError(f"{args.config_file} names no data set")
+    reports = []
+    for name in names:
+        reports.append(check_dataset(name, workers=args.workers))
+        print(f"\n{reports[-1].to_text()}")
+    if args.json is not None:
+        with atomic_path(args.json) as temporary:
+            temporary.write_text(json.dumps([r.to_dict() for r in reports], indent=1) + "\n")
+    return 0 if all(report.ok for report in reports) else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"{sys.argv[0]}: {error}")
