@@ -15,10 +15,19 @@ setup(
     # The recipes lie in configs/ of the repository, and in ifa_d2/configs of an installation.
     packages=[*find_packages(include=["ifa_d2", "ifa_d2.*"]), "ifa_d2.configs"],
     package_dir={"ifa_d2.configs": "configs"},
-    package_data={"ifa_d2.configs": ["**/*.py", "**/*.yaml"]},
+    package_data={"ifa_d2.configs": ["**/*.py", "**/*.yaml"], "ifa_d2.serving": ["static/*"]},
     # What Detectron2 does not bring itself. Detectron2 and torch are not named: they come in builds
     # for one another that their user has chosen, and pip finds no Detectron2 under its own name.
-    install_requires=["numpy", "opencv-python"],
+    install_requires=[
+        "cityscapesScripts",
+        "numpy",
+        "opencv-python",
+        "scipy",
+        "tifffile",
+        "timm",
+        "tqdm",
+    ],
+    extras_require={"page": ["anyio", "starlette", "uvicorn"]},  # of tools/serve_demo.py
     classifiers=[
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",

@@ -3,8 +3,12 @@
 from pathlib import Path
 
 import torch
+import yaml
+from detectron2 import model_zoo
 from detectron2.config import CfgNode, LazyConfig, get_cfg
 from omegaconf import DictConfig
+
+_MODEL_ZOO = "model_zoo://"
 
 
 def add_ifa_config(cfg: CfgNode) -> None:
@@ -26,9 +30,21 @@ def add_ifa_config(cfg: CfgNode) -> None:
             "COUPLED_FREQUENCIES": False,
             "UNFOLD": False,
             "LOCAL_ENSEMBLE": False,
+            "PROJECTIONS": ["pointwise"],
+            # Channels of each level; empty: MODEL.SEM_SEG_HEAD.CONVS_DIM for all.
+            "LEVEL_CHANNELS": [],
+            "POOL_SIZES": [1, 2, 3, 6],
+            "DECODER": "pointwise",
             "ASPP_DILATIONS": [],
             "ASPP_DROPOUT": 0.1,
+            "ASPP_FUSE_CHANNELS": 0,
             "TARGETS": "grid",
+            "TARGET_SPACINGS": [1.0],
+            "NUM_POINTS": 2048,
+            "POINT_SAMPLING": "uniform",
+            "IMPORTANCE_RATIO": 0.75,
+            "BOUNDARY_WIDTH": 4,
+            "OVERSAMPLE_RATIO": 3.0,
             "OHEM_THRESHOLD": 0.7,
             "OHEM_MIN_KEPT": 100_000,
             "AUX_FEATURE": "",
@@ -36,19 +52,52 @@ def add_ifa_config(cfg: CfgNode) -> None:
             "AUX_LOSS_WEIGHT": 0.4,
         }
     )
+    # A node within a dict would forget that a file may add to it.
+    cfg.MODEL.IFA.ALIGNMENT_OPTIONS = CfgNode(new_allowed=True)
     # Of the meta-architecture FieldSegmentor.
     cfg.MODEL.FIELD_SEGMENTOR = CfgNode({"RETURN_LOGITS": False})
+    # The arguments of Refinement; a BUDGET of 0 is none.
+    cfg.MODEL.FIELD_SEGMENTOR.REFINEMENT = CfgNode(
+        {"ENABLED": False, "THRESHOLD": 0.25, "BUDGET": 0.0, "LEVELS": 2}
+    )
     # Of build_ifa_resnet_backbone; the first two are named and valued as Detectron2's DeepLab has.
     cfg.MODEL.RESNETS.STEM_TYPE = "basic"
     cfg.MODEL.RESNETS.RES5_MULTI_GRID = [1, 1, 1]
     cfg.MODEL.RESNETS.ZERO_INIT_RESIDUAL = True
+    cfg.MODEL.RESNETS.AVG_DOWN = False
+    cfg.MODEL.RESNETS.RES4_DILATION = 1
+    cfg.MODEL.RESNETS.RES2_POOL = 1
+    # Of TimmBackbone, under the names of its arguments; a file may add any MODEL_OPTIONS.
+    cfg.MODEL.TIMM = CfgNode(
+        {
+            "MODEL_NAME": "",
+            "OUT_FEATURES": ["res2", "res3", "res4", "res5"],
+            "OUT_INDICES": [],
+            "NORM": "BN",
+            "FREEZE": [],
+            "PRETRAINED": False,
+            "WEIGHTS_FILE": "",
+        }
+    )
+    cfg.MODEL.TIMM.MODEL_OPTIONS = CfgNode(new_allowed=True)
+    # Factors of a picture's size that TEST.AUG takes instead of MIN_SIZES; () leaves those.
+    cfg.TEST.AUG.SCALES = ()
+    # Windows that a picture is shown in, as of MultiViewSegmentor; SIZE () is none.
+    cfg.TEST.SLIDING_WINDOW = CfgNode({"SIZE": (), "STRIDE": (2 / 3, 2 / 3), "BATCH_SIZE": 1})
     _add_train_keys(cfg)
 
 
 def _add_train_keys(cfg: CfgNode) -> None:
     # Random scale of the image in training, a range of factors; () is MIN_SIZE_TRAIN's choice.
+    # MIN_SIZE_TRAIN () then leaves the image its own size at scale 1.
     cfg.INPUT.SCALE_RANGE = ()
+    # "uniform", or "balanced": scales below 1 as often as above.
+    cfg.INPUT.SCALE_LAW = "uniform"
     cfg.INPUT.COLOR_JITTER = False
+    # Labelled points of each training image, for the FieldSegmentor; NUM_POINTS 0 is none.
+    cfg.INPUT.POINTS = CfgNode(
+        {"NUM_POINTS": 0, "SAMPLING": "uniform", "IMPORTANCE_RATIO": 0.75, "BOUNDARY_WIDTH": 4}
+    )
     # "SGD" or "AdamW".
     cfg.SOLVER.OPTIMIZER = "SGD"
     # Of the schedule LR_SCHEDULER_NAME "WarmupPolyLR".
@@ -70,7 +119,8 @@ def _add_train_keys(cfg: CfgNode) -> None:
 
 
 def get_config_file(name: str) -> Path:
-    """The path of a recipe such as ``"camvid/ifa_r18.py"``.
+    """The path of a recipe such as ``"camvid/ifa_r18.py"``, or of a ``.yaml`` file of Detectron2's
+    model zoo, such as ``"COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"``.
 
     Raises:
         ValueError: no such recipe; the message lists those there are.
@@ -79,6 +129,8 @@ def get_config_file(name: str) -> Path:
     roots = [package.parent / "configs", package / "configs"]  # a checkout, an installed package
     root = next((r for r in roots if (r / "common").is_dir()), roots[-1])
     path = root / name
+    if (zoo := _model_zoo_file(name)) and not path.is_file():
+        return zoo
     if not path.is_file() or root not in path.resolve().parents:
         known = sorted(
             p.relative_to(root).as_posix()
@@ -103,5 +155,36 @@ def get_config(name: str) -> DictConfig | CfgNode:
         return LazyConfig.load(str(path))
     cfg = get_cfg()
     add_ifa_config(cfg)
-    cfg.merge_from_file(str(path))
+    merge_yaml(cfg, path)
     return cfg
+
+
+def merge_yaml(cfg: CfgNode, path: Path) -> None:
+    """Merge a ``.yaml`` file into a config, as ``cfg.merge_from_file``.
+
+    Its ``_BASE_`` may also be a file of Detectron2's model zoo, wherever that is installed:
+    "model_zoo://COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml".
+
+    Raises:
+        ValueError: no such file in the model zoo.
+    """
+    content = yaml.safe_load(path.read_text())
+    base = content.pop("_BASE_", None) if isinstance(content, dict) else None
+    if not (isinstance(base, str) and base.startswith(_MODEL_ZOO)):
+        cfg.merge_from_file(str(path), allow_unsafe=False)
+        return
+    zoo = _model_zoo_file(base.removeprefix(_MODEL_ZOO))
+    if zoo is None:
+        raise ValueError(f"_BASE_ must be a .yaml file of Detectron2's model zoo, got {base!r}")
+    cfg.merge_from_file(str(zoo), allow_unsafe=False)
+    cfg.merge_from_other_cfg(CfgNode(content))
+
+
+def _model_zoo_file(name: str) -> Path | None:
+    """A .yaml file of Detectron2's model zoo, or None."""
+    if not name.endswith(".yaml"):
+        return None
+    try:
+        return Path(model_zoo.get_config_file(name))
+    except RuntimeError:
+        return None

@@ -47,7 +47,8 @@ def _relative(folder: Path, pattern: str) -> set[str]:
 def test_wheel_holds_the_package_and_its_recipes(installed: Path) -> None:
     recipes = _relative(ROOT / "configs", "*.py") | _relative(ROOT / "configs", "*.yaml")
     assert "cityscapes/ifa_r50.py" in recipes
-    modules = _relative(ROOT / "ifa_d2", "*.py")
+    modules = _relative(ROOT / "ifa_d2", "*.py") | _relative(ROOT / "ifa_d2", "static/*")
+    assert "serving/static/index.html" in modules
     assert _relative(installed / "ifa_d2", "*.*") == modules | {f"configs/{r}" for r in recipes}
     top = {path.name for path in installed.iterdir()}
     assert {name for name in top if not name.endswith(".dist-info")} == {"ifa_d2"}

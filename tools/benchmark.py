@@ -5,7 +5,7 @@
     tools/benchmark.py growth    [--full] [--plot FILE] [--json FILE]
     tools/benchmark.py peers     [--full] [--json FILE]
     tools/benchmark.py evaluator [--input-size H W] [--classes K] [--json FILE]
-    tools/benchmark.py panoptic  [--input-size H W] [--json FILE]
+    tools/benchmark.py panoptic  [--input-size H W] [--parts model branch] [--json FILE]
 
 head    times `layers` of the segmentation head (projections, alignment, MLP) against the textbook
         evaluation of the same parameters: concatenate, then MLP. `gemm_ratio` is the time of ours
@@ -37,6 +37,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler's chatter
 import torch
 
 from ifa_d2.engine.benchmarks import (
+    PANOPTIC_CASES,
     evaluator_tables,
     growth_tables,
     head_tables,
@@ -112,7 +113,10 @@ def benchmark_evaluator(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def benchmark_panoptic(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """What the ``panoptic`` command measures."""
     result = run_panoptic(
-        input_size=tuple(args.input_size), repeats=args.repeats, device=args.device
+        input_size=tuple(args.input_size),
+        repeats=args.repeats,
+        device=args.device,
+        cases=[case for case in PANOPTIC_CASES if case[0] in args.parts],
     )
     return result, panoptic_tables(result)
 
@@ -247,6 +251,13 @@ def _add_evaluator(commands: Any) -> None:
 def _add_panoptic(commands: Any) -> None:
     panoptic = commands.add_parser("panoptic", help="Panoptic FPN with IFA and without")
     _add_size(panoptic, "of the picture, in pixels", (800, 1216))
+    panoptic.add_argument(
+        "--parts",
+        nargs="+",
+        choices=("model", "branch"),
+        default=["model", "branch"],
+        help="the whole model, the semantic branch alone (default: both)",
+    )
     _add_repeats(panoptic, 5)
     panoptic.set_defaults(run=benchmark_panoptic)
 

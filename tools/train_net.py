@@ -7,22 +7,36 @@
 """
 
 import argparse
+import os
 import sys
 
+from detectron2.config import CfgNode
+from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
+from omegaconf import DictConfig
+
 from ifa_d2.engine import Trainer
+from ifa_d2.engine.build import test_dataset_names
 from ifa_d2.engine.checkpoint import Checkpointer
+from ifa_d2.engine.inference import apply_inference_arguments
 from ifa_d2.engine.run import argument_parser, launch_run, load_config, setup_run
 from ifa_d2.engine.settings import TrainSettings
+from ifa_d2.evaluation import PredictionWriter
 
 
 def main(args: argparse.Namespace) -> dict:
     """Train or evaluate in one process; returns the figures, on the main one."""
+    if not args.eval_only and args.save_predictions is not None:
+        raise ValueError("save_predictions needs --eval-only")
+    if args.save_format and args.save_predictions is None:
+        raise ValueError("save_format needs --save-predictions DIR")
     cfg = load_config(args.config_file, args.opts)
+    apply_inference_arguments(cfg, args)
     setup_run(cfg, eval_only=args.eval_only)
     if not args.eval_only:
         trainer = Trainer(cfg)
         trainer.resume_or_load(resume=args.resume)
         return trainer.train()
+    evaluators = build_evaluators(cfg, args)
     settings = TrainSettings.from_config(cfg)
     model = Trainer.build_model(cfg)
     checkpointer = Checkpointer(model, settings.output_dir)
@@ -34,7 +48,21 @@ def main(args: argparse.Namespace) -> dict:
     checkpointer.resume_or_load(
         settings.init_checkpoint, resume=args.resume or not settings.init_checkpoint
     )
-    return Trainer.test(cfg, model)
+    return Trainer.test(cfg, model, evaluators)
+
+
+def build_evaluators(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> list[DatasetEvaluator]:
+    """The config's evaluator of each data set, with what writes the predictions if asked for."""
+    names = test_dataset_names(cfg)
+    evaluators = [Trainer.build_evaluator(cfg, name) for name in names]
+    if args.save_predictions is None:
+        return evaluators
+    folder, formats = args.save_predictions, args.save_format or ("ids",)
+    folders = [os.path.join(folder, name) for name in names] if len(names) > 1 else [folder]
+    return [
+        DatasetEvaluators([evaluator, PredictionWriter(name, folder, formats)])
+        for evaluator, name, folder in zip(evaluators, names, folders, strict=True)
+    ]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """R-18 with IFA on CamVid, from scratch: under half an hour on two CPU cores."""
 
 from ..common.data.camvid import dataloader
+from ..common.inference import inference
 from ..common.models.ifa_r18 import model
 from ..common.optim import adamw as optimizer
 from ..common.optim import lr_multiplier

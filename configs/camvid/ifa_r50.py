@@ -1,7 +1,7 @@
 """R-50 with IFA on CamVid, from scratch, for a GPU."""
 
 from ..common.models.ifa_r50 import model
-from .ifa_r18 import dataloader, lr_multiplier, optimizer, train
+from .ifa_r18 import dataloader, inference, lr_multiplier, optimizer, train
 
 model.sem_seg_head.num_classes = 11
 # One process computes its statistics alone; "SyncBN" for several GPUs.

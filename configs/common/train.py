@@ -7,6 +7,9 @@ train = dict(
     max_iter=1000,
     # Images in an iteration, over all processes.
     batch_size=8,
+    # The batch that rate and iterations are for, where they are to follow batch_size by the linear
+    # rule (ifa_d2.engine.solver.scale_config); 0: they stay.
+    reference_batch_size=0,
     # Below 0: another one every time.
     seed=-1,
     deterministic=False,

@@ -1,6 +1,7 @@
 """R-18 with IFA on the drawn scenes, from scratch: minutes on two CPU cores."""
 
 from ..common.data.shapes import dataloader
+from ..common.inference import inference
 from ..common.models.ifa_r18 import model
 from ..common.optim import adamw as optimizer
 from ..common.optim import lr_multiplier

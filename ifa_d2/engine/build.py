@@ -1,17 +1,23 @@
 """Model, data loaders and evaluator of a config, of either kind."""
 
 import logging
+import os
 from typing import Any
 
 from detectron2.config import CfgNode, instantiate
-from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
-from detectron2.evaluation import DatasetEvaluator
+from detectron2.data import (
+    DatasetMapper,
+    MetadataCatalog,
+    build_detection_test_loader,
+    get_detection_dataset_dicts,
+)
+from detectron2.evaluation import COCOPanopticEvaluator, DatasetEvaluator, DatasetEvaluators
 from detectron2.modeling import build_model as build_yacs_model
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..data import SemSegMapper
+from ..data import PanopticInstanceMapper, SemSegMapper
 from ..evaluation import SemSegEvaluator
 from .loader import build_train_loader as build_stream_loader
 from .settings import TrainSettings, is_yacs
@@ -36,7 +42,7 @@ def build_train_loader(cfg: CfgNode | DictConfig) -> DataLoader:
         return instantiate(cfg.dataloader.train)
     return build_stream_loader(
         get_detection_dataset_dicts(list(cfg.DATASETS.TRAIN), filter_empty=False),
-        mapper=SemSegMapper(cfg, is_train=True),
+        mapper=build_yacs_mapper(cfg, is_train=True),
         total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         seed=cfg.SEED,
@@ -51,7 +57,7 @@ def build_test_loader(cfg: CfgNode | DictConfig, dataset_name: str) -> DataLoade
     """
     if is_yacs(cfg):
         return build_detection_test_loader(
-            cfg, dataset_name, mapper=SemSegMapper(cfg, is_train=False)
+            cfg, dataset_name, mapper=build_yacs_mapper(cfg, is_train=False)
         )
     if dataset_name not in test_dataset_names(cfg):
         raise ValueError(
@@ -63,20 +69,49 @@ def build_test_loader(cfg: CfgNode | DictConfig, dataset_name: str) -> DataLoade
 def build_test_mapper(cfg: CfgNode | DictConfig) -> Any:
     """What makes the model's input of a dataset dict when testing."""
     if is_yacs(cfg):
-        return SemSegMapper(cfg, is_train=False)
+        return build_yacs_mapper(cfg, is_train=False)
     return instantiate(cfg.dataloader.test.mapper)
 
 
+def build_yacs_mapper(cfg: CfgNode, *, is_train: bool) -> SemSegMapper | DatasetMapper:
+    """The mapper of a yacs config: Detectron2's own where instance masks are learned too."""
+    if not cfg.MODEL.MASK_ON:
+        return SemSegMapper(cfg, is_train=is_train)
+    if cfg.INPUT.MASK_FORMAT == "bitmask":
+        return PanopticInstanceMapper(cfg, is_train=is_train)
+    return DatasetMapper(cfg, is_train=is_train)
+
+
 def build_evaluator(cfg: CfgNode | DictConfig, dataset_name: str) -> DatasetEvaluator:
-    """The evaluator for a data set."""
+    """The evaluator for a data set; all of them together where a LazyConfig lists several.
+
+    With a yacs config a panoptic data set has its panoptic quality too, and it writes to
+    OUTPUT_DIR, or where there are several data sets to a folder of the data set's name in it.
+    """
     if is_yacs(cfg):
-        return SemSegEvaluator(dataset_name)
-    return instantiate(cfg.dataloader.evaluator)
+        several = len(test_dataset_names(cfg)) > 1
+        folder = os.path.join(cfg.OUTPUT_DIR, dataset_name) if several else cfg.OUTPUT_DIR
+        evaluator = SemSegEvaluator(dataset_name, output_dir=folder)
+        if is_panoptic(dataset_name):
+            return DatasetEvaluators([evaluator, COCOPanopticEvaluator(dataset_name, folder)])
+        return evaluator
+    evaluator = instantiate(cfg.dataloader.evaluator)
+    if isinstance(evaluator, ListConfig):
+        return DatasetEvaluators(list(evaluator))
+    return evaluator
+
+
+def is_panoptic(dataset_name: str) -> bool:
+    """Whether a data set is evaluated for panoptic quality."""
+    return MetadataCatalog.get(dataset_name).get("evaluator_type", "").endswith("panoptic_seg")
 
 
 def test_dataset_names(cfg: CfgNode | DictConfig) -> list[str]:
     """Names of the data sets that a config evaluates on."""
     if is_yacs(cfg):
         return list(cfg.DATASETS.TEST)
-    name = OmegaConf.select(cfg, "dataloader.evaluator.dataset_name", default=None)
+    evaluator = OmegaConf.select(cfg, "dataloader.evaluator", default=None)
+    if isinstance(evaluator, ListConfig) and evaluator:
+        evaluator = evaluator[0]
+    name = evaluator.get("dataset_name") if isinstance(evaluator, DictConfig) else None
     return [name] if name else []

@@ -8,8 +8,49 @@ from urllib.parse import urlparse
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.utils.file_io import Detectron2Handler, PathManager
 
 from ..files import atomic_path
+
+_FROM_SCRATCH = 'train.init_checkpoint="" (MODEL.WEIGHTS "" in a .yaml) trains from scratch'
+# What the recipes' weights are converted from.
+_SOURCES = {
+    "resnet18_v1c.pth": (
+        "https://download.openmmlab.com/pretrain/third_party/resnet18_v1c-b5776b93.pth"
+    ),
+}
+
+
+def check_initial_weights(path: str) -> None:
+    """Make sure that the weights a training starts from are there; an address is downloaded.
+
+    Args:
+        path: a file or an address; empty is training from scratch.
+
+    Raises:
+        FileNotFoundError: they are not there; the message says how to come by them.
+    """
+    if not path:
+        return
+    if not urlparse(path).scheme:
+        if os.path.isfile(path):
+            return
+        source = _SOURCES.get(os.path.basename(path))
+        command = f"python tools/convert_imagenet_checkpoint.py {source or 'IN.pth'} {path}"
+        raise FileNotFoundError(
+            f"initial weights {path} do not exist: name others with train.init_checkpoint "
+            f"(MODEL.WEIGHTS), or make them with `{command}`; {_FROM_SCRATCH}"
+        )
+    address = path.partition("?")[0]
+    try:
+        PathManager.get_local_path(address)
+    except OSError as error:
+        prefix = Detectron2Handler.PREFIX
+        address = address.replace(prefix, Detectron2Handler.S3_DETECTRON2_PREFIX)
+        raise FileNotFoundError(
+            f"initial weights {path} cannot be downloaded ({error}): fetch {address} elsewhere and "
+            f"name the file with train.init_checkpoint (MODEL.WEIGHTS); {_FROM_SCRATCH}"
+        ) from error
 
 
 class Checkpointer(DetectionCheckpointer):

@@ -1,14 +1,16 @@
 """From a config and weights to pictures asked as fields."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from detectron2.data import transforms as T
+from detectron2.modeling import PanopticFPN
 from torch import Tensor, nn
 
-from ..modeling import IFASemSegHead
+from ..modeling import IFASemSegHead, MultiViewSegmentor, compute_panoptic_fields
 from ..modeling.field import SegmentationField, compute_fields
 from .build import build_model, build_test_mapper
 from .checkpoint import Checkpointer
@@ -20,7 +22,8 @@ class Predictor:
     """Computes a picture's features once and answers at any resolution, window or point.
 
     Used as Detectron2's ``DefaultPredictor``, but what it returns is a
-    :class:`ifa_d2.modeling.SegmentationField`.
+    :class:`ifa_d2.modeling.SegmentationField`, and of a ``PanopticFPN`` a
+    :class:`ifa_d2.modeling.PanopticField`.
 
     Args:
         model: with a ``backbone``, a ``sem_seg_head`` that is an ``IFASemSegHead``, and pixel
@@ -54,6 +57,8 @@ class Predictor:
         config_file: str,
         weights: str | None = None,
         overrides: Sequence[str] = (),
+        *,
+        compile: bool = False,
     ) -> "Predictor":
         """Build the model of a config and load weights.
 
@@ -63,6 +68,7 @@ class Predictor:
             weights: a checkpoint; None is the config's own, or else the last one of its output
                 directory.
             overrides: changes of the config, "key=value" each.
+            compile: compile the decode by ``torch.compile``; the first answers then take long.
 
         Raises:
             FileNotFoundError: a file does not exist.
@@ -71,6 +77,8 @@ class Predictor:
         cfg = load_config(config_file, overrides)
         model = load_model(cfg, weights)
         mapper = build_test_mapper(cfg)
+        if compile:
+            model.sem_seg_head.alignment.compile()
         return cls(
             model,
             augmentations=mapper.augmentations.augs,
@@ -87,13 +95,40 @@ class Predictor:
         Raises:
             ValueError: another shape or type.
         """
+        compute = compute_panoptic_fields if self.is_panoptic else compute_fields
+        return compute(self.model, [self._inputs(image)])[0]
+
+    @property
+    def is_panoptic(self) -> bool:
+        """Whether fields know instances and the merged map too."""
+        return isinstance(self.model, PanopticFPN)
+
+    def averaged_labels(self, image: np.ndarray | Tensor, **views: Any) -> Tensor:
+        """(H, W) labels averaged over scales, mirror images and windows of a picture.
+
+        Args:
+            image: as of :meth:`__call__`.
+            views: arguments of :class:`ifa_d2.modeling.MultiViewSegmentor`, such as
+                ``scales=(0.5, 1.0, 1.5)``, ``flip=True``, ``window=(769, 769)``.
+
+        Raises:
+            ValueError: as :meth:`__call__`, or a view out of range, by name.
+        """
+        fields = partial(compute_fields, self.model)
+        segmentor = MultiViewSegmentor(
+            model=self.model, fields=fields, return_logits=False, **views
+        )
+        return segmentor([self._inputs(image)])[0]["sem_seg"]
+
+    def _inputs(self, image: np.ndarray | Tensor) -> dict[str, Any]:
+        """The model's input for a picture, in Detectron2's format."""
         original = _to_array(image)
         array = original[:, :, ::-1] if self.image_format == "RGB" else original
         inputs = T.AugInput(np.ascontiguousarray(array))
         self.augmentations(inputs)
         tensor = torch.from_numpy(np.ascontiguousarray(inputs.image.transpose(2, 0, 1)))
         height, width = original.shape[:2]
-        return compute_fields(self.model, [{"image": tensor, "height": height, "width": width}])[0]
+        return {"image": tensor, "height": height, "width": width}
 
 
 def load_model(cfg: Any, weights: str | None) -> nn.Module:

@@ -20,9 +20,12 @@ from detectron2.utils.logger import setup_logger
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from ..config import add_ifa_config, get_config_file
+from ..config import add_ifa_config, get_config_file, merge_yaml
+from ..evaluation import FORMATS
 from ..files import atomic_path
+from .inference import add_inference_arguments
 from .settings import TrainSettings, is_yacs
+from .solver import scale_config
 
 _logger = logging.getLogger(__name__)
 
@@ -32,8 +35,8 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode | Di
 
     Args:
         config_file: a path, or the name of a recipe that comes with the package
-            ("camvid/ifa_r18.py"). ``.py`` files and what a run saved of them are LazyConfigs,
-            other ``.yaml`` files yacs configs.
+            ("camvid/ifa_r18.py") or a ``.yaml`` of Detectron2's model zoo. ``.py`` files and what
+            a run saved of them are LazyConfigs, other ``.yaml`` files yacs configs.
         overrides: "key=value" each; for yacs also Detectron2's "KEY", "value", in turn.
 
     Returns:
@@ -56,7 +59,7 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode | Di
         else:
             cfg = get_cfg()
             add_ifa_config(cfg)
-            cfg.merge_from_file(str(path), allow_unsafe=False)
+            merge_yaml(cfg, path)
     output_dir = os.path.join(".", "output", _recipe_name(path))
     if is_yacs(cfg):
         cfg.merge_from_list(_split_pairs(overrides))
@@ -148,7 +151,9 @@ def setup_run(cfg: CfgNode | DictConfig, *, eval_only: bool = False) -> None:
         eval_only: the run does not train.
     """
     settings = TrainSettings.from_config(cfg)
-    settings.check_world_size(comm.get_world_size())
+    if not eval_only:
+        world_size = comm.get_world_size()
+        TrainSettings.from_config(scale_config(cfg, world_size)).check_world_size(world_size)
     rank = comm.get_rank()
     if comm.is_main_process():
         os.makedirs(settings.output_dir, exist_ok=True)
@@ -195,6 +200,18 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
         action="store_true",
         help="continue from the last checkpoint of the output directory",
     )
+    parser.add_argument(
+        "--save-predictions",
+        metavar="DIR",
+        help="with --eval-only: also write the predictions there, in a folder for each format",
+    )
+    parser.add_argument(
+        "--save-format",
+        action="append",
+        choices=FORMATS,
+        help="of --save-predictions, once for each format (default: ids)",
+    )
+    add_inference_arguments(parser)
     processes = parser.add_mutually_exclusive_group()
     processes.add_argument(
         "--num-gpus", type=int, default=1, metavar="N", help="GPUs of each machine"

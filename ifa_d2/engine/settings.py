@@ -87,8 +87,8 @@ class TrainSettings:
         """Raise a ValueError unless the batch divides evenly among ``world_size`` processes."""
         if self.batch_size % world_size:
             raise ValueError(
-                f"the total batch size ({self.batch_size}) must be a multiple of the number of "
-                f"processes ({world_size})"
+                "train.batch_size (SOLVER.IMS_PER_BATCH in a .yaml) must be a multiple of the "
+                f"number of processes, {world_size}, got {self.batch_size}"
             )
 
 

@@ -1,11 +1,13 @@
 """Optimiser and learning rate schedule, for both kinds of config."""
 
 import copy
+import logging
 from functools import partial
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg, instantiate
+from detectron2.engine import DefaultTrainer
 from detectron2.solver import LRMultiplier, build_lr_scheduler
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.solver.lr_scheduler import LRScheduler, WarmupParamScheduler
@@ -13,7 +15,16 @@ from fvcore.common.param_scheduler import ParamScheduler, PolynomialDecayParamSc
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from .settings import is_yacs
+from .settings import TrainSettings, is_yacs
+
+_logger = logging.getLogger(__name__)
+_RATES = ("optimizer.lr", "optimizer.params.base_lr")
+_COUNTS = (
+    "train.max_iter",
+    "train.eval_period",
+    "train.checkpointer.period",
+    "lr_multiplier.warmup_iters",
+)
 
 
 def _lr_factor(parameter_name: str, *, head_lr_factor: float, backbone_prefix: str) -> float:
@@ -89,6 +100,63 @@ def poly_schedule(
         return poly
     length = min(warmup_iters / max_iter, 1.0)
     return WarmupParamScheduler(poly, warmup_factor, length, warmup_method)
+
+
+def scale_config(cfg: CfgNode | DictConfig, world_size: int) -> CfgNode | DictConfig:
+    """A config for another batch than it was made for, by the linear rule.
+
+    With a batch k times as large the learning rate is k times as high, and iterations, of warm-up
+    too, and those between two evaluations or checkpoints are k times as few
+    (https://arxiv.org/abs/1706.02677). Both ways are off by default:
+
+    - LazyConfig: ``train.reference_batch_size`` is the batch that rate and iterations are for,
+      ``train.batch_size`` the one to train with.
+    - yacs: ``SOLVER.REFERENCE_WORLD_SIZE``, as everywhere in Detectron2, is the number of processes
+      that ``SOLVER.IMS_PER_BATCH`` is for; each process keeps its share.
+
+    Args:
+        cfg: of either kind; it is not changed.
+        world_size: number of processes that train.
+
+    Raises:
+        ValueError: a reference that is no batch or does not divide it, or a recipe without
+            ``optimizer.lr``.
+    """
+    if is_yacs(cfg):
+        reference, batch = cfg.SOLVER.REFERENCE_WORLD_SIZE, cfg.SOLVER.IMS_PER_BATCH
+        if reference < 0 or (reference > 0 and batch % reference):
+            raise ValueError(
+                "SOLVER.REFERENCE_WORLD_SIZE must be 0 or a divisor of SOLVER.IMS_PER_BATCH "
+                f"({batch}), got {reference}"
+            )
+        return DefaultTrainer.auto_scale_workers(cfg, world_size)
+    batch = TrainSettings.from_config(cfg).batch_size
+    reference = OmegaConf.select(cfg, "train.reference_batch_size", default=0)
+    if not isinstance(reference, int) or reference < 0:
+        raise ValueError(
+            f"train.reference_batch_size must be 0 or a number of images, got {reference!r}"
+        )
+    if reference in (0, batch):
+        return cfg
+    return _scale_by_batch(copy.deepcopy(cfg), batch / reference)
+
+
+def _scale_by_batch(cfg: DictConfig, scale: float) -> DictConfig:
+    if OmegaConf.select(cfg, "optimizer.lr") is None:
+        raise ValueError("train.reference_batch_size needs optimizer.lr, which the config lacks")
+    for key in (*_RATES, *_COUNTS):
+        parent, _, name = key.rpartition(".")
+        node = OmegaConf.select(cfg, parent)
+        # What refers to another key follows it.
+        if node is None or not node.get(name) or OmegaConf.is_interpolation(node, name):
+            continue
+        node[name] = node[name] * scale if key in _RATES else max(1, round(node[name] / scale))
+    cfg.train.reference_batch_size = cfg.train.batch_size
+    _logger.info(
+        f"Scaled to batches of {cfg.train.batch_size}: rate {cfg.optimizer.lr:g}, "
+        f"{cfg.train.max_iter} iterations"
+    )
+    return cfg
 
 
 def build_optimizer(cfg: CfgNode | DictConfig, model: nn.Module) -> torch.optim.Optimizer:

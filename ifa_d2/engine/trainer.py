@@ -23,16 +23,18 @@ from torch.utils.data import DataLoader
 
 from ..evaluation import per_class_table
 from . import build
-from .checkpoint import Checkpointer
+from .checkpoint import Checkpointer, check_initial_weights
 from .hooks import BestCheckpointer, PeriodicCheckpointer, PeriodicWriter
+from .inference import build_inference_model, check_inference
 from .random_state import gather_random_states, preserved_random_state, set_random_state
 from .settings import TrainSettings, is_yacs
-from .solver import build_optimizer, build_scheduler
+from .solver import build_optimizer, build_scheduler, scale_config
 from .step import build_step_trainer
 from .writers import build_writers
 
 _logger = logging.getLogger(__name__)
 BEST_METRIC = "sem_seg/mIoU"
+BEST_PANOPTIC_METRIC = "panoptic_seg/PQ"
 
 
 class Trainer(DefaultTrainer):
@@ -58,11 +60,10 @@ class Trainer(DefaultTrainer):
                 among the processes.
         """
         TrainerBase.__init__(self)
-        if is_yacs(cfg):
-            cfg = self.auto_scale_workers(cfg, comm.get_world_size())
-        self.cfg = cfg
+        self.cfg = cfg = scale_config(cfg, comm.get_world_size())
         self.settings = settings = TrainSettings.from_config(cfg)
         settings.check_world_size(comm.get_world_size())
+        check_inference(cfg)  # now, not at the first evaluation
         os.makedirs(settings.output_dir, exist_ok=True)
 
         model = self.build_model(cfg)
@@ -101,6 +102,8 @@ class Trainer(DefaultTrainer):
             FileNotFoundError: a file to load does not exist.
             ValueError: it is damaged, or fits nothing of the model.
         """
+        if not (resume and self.checkpointer.has_checkpoint()):
+            check_initial_weights(self.settings.init_checkpoint)
         self.checkpointer.resume_or_load(self.settings.init_checkpoint, resume=resume)
         if resume and self.checkpointer.has_checkpoint():
             self.start_iter = self.iter + 1
@@ -176,10 +179,17 @@ class Trainer(DefaultTrainer):
         ]
         if main:
             ret += [
-                BestCheckpointer(settings.eval_period, self.checkpointer, BEST_METRIC),
+                BestCheckpointer(settings.eval_period, self.checkpointer, self.best_metric()),
                 PeriodicWriter(settings.log_period),
             ]
         return ret
+
+    def best_metric(self) -> str:
+        """The figure that chooses the best checkpoint: panoptic quality, or else mIoU."""
+        names = build.test_dataset_names(self.cfg)
+        if names and all(map(build.is_panoptic, names)):
+            return BEST_PANOPTIC_METRIC
+        return BEST_METRIC
 
     def _evaluate(self) -> dict[str, Any]:
         model = self.model
@@ -237,7 +247,7 @@ class Trainer(DefaultTrainer):
         model: nn.Module,
         evaluators: Sequence[DatasetEvaluator] | DatasetEvaluator | None = None,
     ) -> dict[str, Any]:
-        """Evaluate a model on the config's data sets and log its figures.
+        """Evaluate a model on the config's data sets, as the config wants pictures shown to it.
 
         Args:
             cfg: the config.
@@ -258,10 +268,13 @@ class Trainer(DefaultTrainer):
             evaluators = [cls.build_evaluator(cfg, name) for name in names]
         if len(evaluators) != len(names):
             raise ValueError(f"evaluators must be one for each of {names}, got {len(evaluators)}")
+        shown = build_inference_model(cfg, model)
+        if shown is not model:
+            _logger.info(f"Pictures are shown as {shown.views}")
         results: dict[str, Any] = OrderedDict()
         for name, evaluator in zip(names, evaluators, strict=True):
             loader = cls.build_test_loader(cfg, name)
-            results[name] = inference_on_dataset(model, loader, evaluator)
+            results[name] = inference_on_dataset(shown, loader, evaluator)
             if comm.is_main_process() and "sem_seg" in results[name]:
                 classes = MetadataCatalog.get(name).stuff_classes
                 table = per_class_table(results[name]["sem_seg"], classes)

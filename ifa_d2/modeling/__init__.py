@@ -4,16 +4,28 @@ from .backbone import build_ifa_resnet_backbone, build_resnet
 from .field import SegmentationField, compute_fields
 from .field_segmentor import FieldSegmentor
 from .ifa_head import IFASemSegHead
+from .inference import MultiViewSegmentor
 from .losses import OhemCrossEntropy
+from .panoptic_deeplab_head import IFAPanopticDeepLabHead
+from .panoptic_field import Merging, PanopticField, compute_panoptic_fields
+from .panoptic_fpn import FieldPanopticFPN
 from .refinement import Refinement
+from .timm_backbone import TimmBackbone
 
 __all__ = [
+    "FieldPanopticFPN",
     "FieldSegmentor",
+    "IFAPanopticDeepLabHead",
     "IFASemSegHead",
+    "Merging",
+    "MultiViewSegmentor",
     "OhemCrossEntropy",
+    "PanopticField",
     "Refinement",
     "SegmentationField",
+    "TimmBackbone",
     "build_ifa_resnet_backbone",
     "build_resnet",
     "compute_fields",
+    "compute_panoptic_fields",
 ]

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+import torch
+import torch.nn.functional as F
 from detectron2.config import CfgNode
-from detectron2.layers import ShapeSpec
+from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, ResNet
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
 from detectron2.projects.deeplab.resnet import DeepLabStem
-from torch import nn
+from torch import Tensor, nn
 
 BLOCKS_PER_STAGE = {
     18: (2, 2, 2, 2),
@@ -17,6 +19,8 @@ BLOCKS_PER_STAGE = {
     152: (3, 8, 36, 3),
 }
 _STAGES = ("res2", "res3", "res4", "res5")
+# Dilations of res4 and res5 in place of their strides.
+_DILATIONS = {32: (1, 1), 16: (1, 2), 8: (2, 4)}
 
 
 class PaddedResNet(ResNet):
@@ -24,12 +28,47 @@ class PaddedResNet(ResNet):
 
     All features then cover the same extent, as the coordinates of a field assume; of a picture of
     361 rows res2 would cover 364 and res5 384.
+
+    Args:
+        stem, stages, out_features, freeze_at: see Detectron2's ``ResNet``.
+        res2_pool: see :func:`build_resnet`.
     """
+
+    def __init__(
+        self,
+        stem: nn.Module,
+        stages: list[list[nn.Module]],
+        *,
+        out_features: list[str],
+        freeze_at: int = 0,
+        res2_pool: int = 1,
+    ) -> None:
+        super().__init__(stem, stages, out_features=out_features, freeze_at=freeze_at)
+        if res2_pool > 1 and "res3" in self.stage_names:
+            self.res3 = self.stages[1] = _PooledStage(res2_pool, *self.res3)
+            for name in self.stage_names[1:]:
+                self._out_feature_strides[name] *= res2_pool
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Features of images (B, C, H, W), channels last in memory, in which they are faster."""
+        return super().forward(x.contiguous(memory_format=torch.channels_last))
 
     @property
     def size_divisibility(self) -> int:
         """Number of pixels, the largest stride of the features it returns."""
         return max(self._out_feature_strides[name] for name in self._out_features)
+
+
+class _PooledStage(nn.Sequential):
+    """A stage that averages squares of ``size`` cells, and what there is of them at a border."""
+
+    def __init__(self, size: int, *blocks: nn.Module) -> None:
+        super().__init__(*blocks)
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.avg_pool2d(x, kernel_size=self.size, ceil_mode=True, count_include_pad=False)
+        return super().forward(x)
 
 
 def build_resnet(
@@ -42,9 +81,12 @@ def build_resnet(
     freeze_at: int = 0,
     zero_init_residual: bool = True,
     stride_in_1x1: bool = False,
+    avg_down: bool = False,
+    output_stride: int = 32,
+    res2_pool: int = 1,
     in_channels: int = 3,
 ) -> PaddedResNet:
-    """Build a ResNet of strides 4, 8, 16 and 32.
+    """Build a ResNet, of strides 4, 8, 16 and 32 unless asked for others.
 
     Args:
         depth: 18, 34, 50, 101 or 152.
@@ -60,11 +102,18 @@ def build_resnet(
             weight 0.
         stride_in_1x1: put a bottleneck's stride in its first convolution, as weights converted
             from Caffe need it, not in the 3x3 one.
+        avg_down: let shortcuts average cells before a 1x1 convolution without stride ("ResNet-D",
+            Fig. 2c of https://arxiv.org/abs/1812.01187), as some pretrained weights need it.
+        output_stride: 16 gives res5, 8 gives res4 and res5 a dilation in place of a stride
+            (depth 50 or more).
+        res2_pool: cells a side that are averaged between res2 and res3, whose stride and those
+            after it grow by this factor (the paper's Table 3: 2 and 4).
         in_channels: channels of the image.
 
     Raises:
-        ValueError: a depth, stage, stem width or list of dilations that does not exist.
+        ValueError: a depth, stage, stem width, stride or list of dilations that does not exist.
     """
+    _check_strides(output_stride, res2_pool, depth)
     if depth not in BLOCKS_PER_STAGE:
         raise ValueError(f"depth must be one of {sorted(BLOCKS_PER_STAGE)}, got {depth}")
     unknown = [name for name in out_features if name not in ("stem", *_STAGES)]
@@ -83,14 +132,26 @@ def build_resnet(
     channels = stem.out_channels
     for index, num_blocks in enumerate(BLOCKS_PER_STAGE[depth]):
         width = 64 * 2**index
-        kwargs = {"stride_per_block": [1 if index == 0 else 2] + [1] * (num_blocks - 1)}
+        dilation = (1, 1, *_DILATIONS[output_stride])[index]
+        stride = 1 if index == 0 or dilation > 1 else 2
+        kwargs = {"stride_per_block": [stride] + [1] * (num_blocks - 1)}
         if depth < 50:
             block_class, out_channels = BasicBlock, width
+            if res5_multi_grid is not None:
+                raise ValueError(
+                    f"res5_multi_grid must be None at depth {depth}, whose blocks have no "
+                    f"dilation, got {list(res5_multi_grid)}"
+                )
         else:
             block_class, out_channels = BottleneckBlock, 4 * width
-            kwargs.update(bottleneck_channels=width, stride_in_1x1=stride_in_1x1)
-        if index == 3 and res5_multi_grid is not None:
-            kwargs["dilation_per_block"] = _check_multi_grid(res5_multi_grid, depth, num_blocks)
+            grid = [1] * num_blocks
+            if index == 3 and res5_multi_grid is not None:
+                grid = _check_multi_grid(res5_multi_grid, num_blocks)
+            kwargs.update(
+                bottleneck_channels=width,
+                stride_in_1x1=stride_in_1x1,
+                dilation_per_block=[dilation * factor for factor in grid],
+            )
         stages.append(
             ResNet.make_stage(
                 block_class,
@@ -104,16 +165,31 @@ def build_resnet(
         channels = out_channels
     if zero_init_residual:
         _zero_last_norms(stages)
-    return PaddedResNet(stem, stages, out_features=list(out_features), freeze_at=freeze_at)
+    if avg_down:
+        _average_shortcuts(stages)
+    return PaddedResNet(
+        stem,
+        stages,
+        out_features=list(out_features),
+        freeze_at=freeze_at,
+        res2_pool=res2_pool,
+    )
 
 
-def _check_multi_grid(res5_multi_grid: Sequence[int], depth: int, num_blocks: int) -> list[int]:
-    dilations = list(res5_multi_grid)
-    if depth < 50:
+def _check_strides(output_stride: int, res2_pool: int, depth: int) -> None:
+    if output_stride not in _DILATIONS:
+        raise ValueError(f"output_stride must be one of {sorted(_DILATIONS)}, got {output_stride}")
+    if output_stride < 32 and depth < 50:
         raise ValueError(
-            f"res5_multi_grid must be None at depth {depth}, whose blocks have no dilation, "
-            f"got {dilations}"
+            f"output_stride must be 32 at depth {depth}, whose blocks have no dilation, "
+            f"got {output_stride}"
         )
+    if res2_pool < 1:
+        raise ValueError(f"res2_pool must be at least 1, got {res2_pool}")
+
+
+def _check_multi_grid(res5_multi_grid: Sequence[int], num_blocks: int) -> list[int]:
+    dilations = list(res5_multi_grid)
     if len(dilations) != num_blocks or any(dilation < 1 for dilation in dilations):
         raise ValueError(
             f"res5_multi_grid must be {num_blocks} dilations of 1 or more, got {dilations}"
@@ -129,13 +205,32 @@ def _zero_last_norms(stages: list[list[nn.Module]]) -> None:
             nn.init.zeros_(norm.weight)
 
 
+class _AveragedConv2d(Conv2d):
+    """Averages 2x2 cells, and what there is of them at a border, before it convolves."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.avg_pool2d(x, kernel_size=2, ceil_mode=True, count_include_pad=False)
+        return super().forward(x)
+
+
+def _average_shortcuts(stages: list[list[nn.Module]]) -> None:
+    for block in (block for stage in stages for block in stage):
+        conv = block.shortcut
+        if conv is None or conv.stride == (1, 1):
+            continue
+        block.shortcut = _AveragedConv2d(
+            conv.in_channels, conv.out_channels, kernel_size=1, bias=False, norm=conv.norm
+        )
+        block.shortcut.weight = conv.weight
+
+
 @BACKBONE_REGISTRY.register()
 def build_ifa_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PaddedResNet:
     """Build :func:`build_resnet` from ``cfg.MODEL.RESNETS`` and ``cfg.MODEL.BACKBONE.FREEZE_AT``.
 
-    Of Detectron2's own keys it takes DEPTH, NORM, OUT_FEATURES, STEM_OUT_CHANNELS and
-    STRIDE_IN_1X1; of those that ``add_ifa_config`` adds, STEM_TYPE ("basic" or "deeplab"),
-    RES5_MULTI_GRID and ZERO_INIT_RESIDUAL.
+    Of Detectron2's own keys it takes DEPTH, NORM, OUT_FEATURES, STEM_OUT_CHANNELS, RES5_DILATION
+    and STRIDE_IN_1X1; of those that ``add_ifa_config`` adds, STEM_TYPE ("basic" or "deeplab"),
+    RES4_DILATION, RES5_MULTI_GRID, ZERO_INIT_RESIDUAL, AVG_DOWN and RES2_POOL.
 
     Raises:
         ValueError: a key asks for a ResNet that :func:`build_resnet` does not build.
@@ -145,7 +240,6 @@ def build_ifa_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PaddedRes
         "NUM_GROUPS": 1,
         "WIDTH_PER_GROUP": 64,
         "RES2_OUT_CHANNELS": 64 if resnets.DEPTH < 50 else 256,
-        "RES5_DILATION": 1,
         "DEFORM_ON_PER_STAGE": [False] * 4,
     }
     for key, value in fixed.items():
@@ -165,6 +259,13 @@ def build_ifa_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PaddedRes
             f"got {resnets.STEM_OUT_CHANNELS}"
         )
     multi_grid = list(resnets.RES5_MULTI_GRID)
+    dilations = (resnets.RES4_DILATION, resnets.RES5_DILATION)
+    strides = [stride for stride, known in _DILATIONS.items() if known == dilations]
+    if not strides:
+        raise ValueError(
+            "MODEL.RESNETS.RES4_DILATION and RES5_DILATION must be one of "
+            f"{tuple(_DILATIONS.values())}, got {dilations}"
+        )
     return build_resnet(
         depth=resnets.DEPTH,
         norm=resnets.NORM,
@@ -174,5 +275,8 @@ def build_ifa_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PaddedRes
         freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
         zero_init_residual=resnets.ZERO_INIT_RESIDUAL,
         stride_in_1x1=resnets.STRIDE_IN_1X1,
+        avg_down=resnets.AVG_DOWN,
+        output_stride=strides[0],
+        res2_pool=resnets.RES2_POOL,
         in_channels=input_shape.channels,
     )

@@ -17,7 +17,14 @@ import torch
 from detectron2.structures import ImageList
 from torch import Tensor, nn
 
-from ..layers import GridAxis, GridQuery, ImplicitAlignment, PointQuery, check_coordinates
+from ..layers import (
+    GridAxis,
+    GridQuery,
+    ImplicitAlignment,
+    Level,
+    PointQuery,
+    check_coordinates,
+)
 from .refinement import Refinement, refined_labels
 
 Window = Sequence[float]
@@ -29,7 +36,7 @@ class SegmentationField:
 
     Args:
         alignment: decodes the levels; in eval mode.
-        levels: (1, C, h, w) each, of the padded picture.
+        levels: of shape (1, C, h, w) each, of the padded picture.
         image_size: (height, width) of the picture in pixels, the unit of windows.
         extent: which share (y, x) of the levels' extent the picture takes, the rest being padding.
 
@@ -40,7 +47,7 @@ class SegmentationField:
     def __init__(
         self,
         alignment: ImplicitAlignment,
-        levels: Sequence[Tensor],
+        levels: Sequence[Level],
         image_size: Size,
         extent: tuple[Fraction, Fraction] = (Fraction(1), Fraction(1)),
     ) -> None:
@@ -234,6 +241,16 @@ def _axis(begin: Fraction, end: Fraction, size: int, extent: int, share: Fractio
     return GridAxis.window(round(begin * unit), round(end * unit), size, unit)
 
 
+def padded_images(model: nn.Module, batched_inputs: Sequence[Mapping[str, Any]]) -> ImageList:
+    """The normalised images of a batch, padded as the model's backbone needs it."""
+    images = [one["image"].to(model.pixel_mean.device) for one in batched_inputs]
+    return ImageList.from_tensors(
+        [(image - model.pixel_mean) / model.pixel_std for image in images],
+        model.backbone.size_divisibility,
+        padding_constraints=model.backbone.padding_constraints,
+    )
+
+
 @torch.no_grad()
 def compute_fields(
     model: nn.Module, batched_inputs: Sequence[Mapping[str, Any]]
@@ -246,13 +263,26 @@ def compute_fields(
         batched_inputs: Detectron2's, each with ``image`` (3, h, w) and, where the picture was
             resized, its own ``height`` and ``width``, which are then the unit of windows.
     """
-    images = [one["image"].to(model.pixel_mean.device) for one in batched_inputs]
-    images = ImageList.from_tensors(
-        [(image - model.pixel_mean) / model.pixel_std for image in images],
-        model.backbone.size_divisibility,
-        padding_constraints=model.backbone.padding_constraints,
-    )
-    levels = model.sem_seg_head.levels(model.backbone(images.tensor))
+    images = padded_images(model, batched_inputs)
+    features = model.backbone(images.tensor)
+    return fields_of_features(model.sem_seg_head, features, images, batched_inputs)
+
+
+def fields_of_features(
+    head: nn.Module,
+    features: Mapping[str, Tensor],
+    images: ImageList,
+    batched_inputs: Sequence[Mapping[str, Any]],
+) -> list[SegmentationField]:
+    """The fields of a batch whose features are there already.
+
+    Args:
+        head: an ``IFASemSegHead`` in eval mode.
+        features: (B, C, h, w) each, of the padded images.
+        images: as of :func:`padded_images`.
+        batched_inputs: as of :func:`compute_fields`.
+    """
+    levels = head.levels_at_request(features)
     fields = []
     for i, (one, size) in enumerate(zip(batched_inputs, images.image_sizes, strict=True)):
         extent = tuple(
@@ -260,5 +290,5 @@ def compute_fields(
         )
         own = (one.get("height", size[0]), one.get("width", size[1]))
         alone = [level[i : i + 1] for level in levels]
-        fields.append(SegmentationField(model.sem_seg_head.alignment, alone, own, extent))
+        fields.append(SegmentationField(head.alignment, alone, own, extent))
     return fields

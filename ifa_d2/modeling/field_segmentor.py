@@ -5,8 +5,11 @@ from typing import Any
 
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, SemanticSegmentor
+from torch import Tensor
 
-from .field import SegmentationField, compute_fields
+from .field import SegmentationField, compute_fields, padded_images
+from .refinement import Refinement
+from .targets import POINT_TARGETS, PointTargets
 
 
 @META_ARCH_REGISTRY.register()
@@ -15,24 +18,40 @@ class FieldSegmentor(SemanticSegmentor):
 
     At inference the field is asked at the pixels of the output (a picture's ``height`` and
     ``width``), so that no logits of the whole picture are made unless they are wanted. Training is
-    ``SemanticSegmentor``'s.
+    ``SemanticSegmentor``'s, but a head whose targets are points gets those that come with the
+    images (``sem_seg_points``, see ``SemSegMapper``) in place of dense labels.
 
     Args:
         return_logits: ``sem_seg`` of the output is (K, H, W) logits, as Detectron2's own
             evaluators expect it, instead of (H, W) labels.
+        refinement: labels are asked only where coarser answers leave a doubt, in much less time
+            and almost the same; None asks every pixel. It does not go with logits.
         kwargs: those of ``SemanticSegmentor``.
+
+    Raises:
+        ValueError: logits together with a refinement.
     """
 
     @configurable
-    def __init__(self, *, return_logits: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, *, return_logits: bool = False, refinement: Refinement | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
+        if return_logits and refinement is not None:
+            raise ValueError("refinement must be None with return_logits: only labels are refined")
         self.return_logits = return_logits
+        self.refinement = refinement
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        options = cfg.MODEL.FIELD_SEGMENTOR
+        refine = options.REFINEMENT
         return {
             **super().from_config(cfg),
-            "return_logits": cfg.MODEL.FIELD_SEGMENTOR.RETURN_LOGITS,
+            "return_logits": options.RETURN_LOGITS,
+            "refinement": Refinement(refine.THRESHOLD, refine.BUDGET or None, refine.LEVELS)
+            if refine.ENABLED
+            else None,
         }
 
     def fields(self, batched_inputs: Sequence[dict[str, Any]]) -> list[SegmentationField]:
@@ -42,7 +61,25 @@ class FieldSegmentor(SemanticSegmentor):
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """Losses in training; otherwise ``{"sem_seg": labels or logits}`` a picture."""
         if self.training:
+            wants_points = getattr(self.sem_seg_head, "targets", "") in POINT_TARGETS
+            if wants_points and "sem_seg_points" in batched_inputs[0]:
+                return self._point_losses(batched_inputs)
             return super().forward(batched_inputs)
         fields = self.fields(batched_inputs)
-        answers = [field.logits() if self.return_logits else field.labels() for field in fields]
-        return [{"sem_seg": answer} for answer in answers]
+        return [{"sem_seg": self._answer(field)} for field in fields]
+
+    def _answer(self, field: SegmentationField) -> Tensor:
+        if self.return_logits:
+            return field.logits()
+        if self.refinement is not None:
+            return field.refined_labels(refinement=self.refinement)
+        return field.labels()
+
+    def _point_losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
+        images = padded_images(self, batched_inputs)
+        padded_size = images.tensor.shape[-2:]
+        targets = PointTargets.from_batch(
+            batched_inputs, images.image_sizes, padded_size, self.device
+        )
+        _, losses = self.sem_seg_head(self.backbone(images.tensor), targets)
+        return losses

@@ -45,12 +45,13 @@ class OhemCrossEntropy(nn.Module):
         self.min_kept = min_kept
         self.ignore_value = ignore_value
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, *, share: float = 1.0) -> Tensor:
         """Zero where nothing is kept, as in a batch whose labels are all ``ignore_value``.
 
         Args:
             logits: (B, K, *S).
             labels: (B, *S) int64 classes or ``ignore_value``.
+            share: of the batch's pixels, that are here; ``min_kept`` shrinks by it.
 
         Raises:
             ValueError: a label that is neither a class nor ``ignore_value``.
@@ -67,7 +68,7 @@ class OhemCrossEntropy(nn.Module):
         if self.threshold < 1:
             hard = -math.log(self.threshold)
             ranked = losses.detach().masked_fill(~keep, -1).flatten()
-            count = min(self.min_kept, ranked.numel())
+            count = min(round(self.min_kept * share), ranked.numel())
             if count > 0:
                 least = ranked.topk(count, sorted=False).values.min()
                 keep = keep & (losses.detach() >= least.clamp(max=hard))

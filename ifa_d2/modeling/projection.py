@@ -1,16 +1,22 @@
-"""From a backbone's feature to a level of the field."""
+"""From a backbone's features to the levels of the field.
 
-from collections.abc import Sequence
+Each projection of one feature gives one level or, as pyramid pooling does, several, finest first;
+``level_channels`` says how many channels they have.
+"""
+
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from detectron2.layers import ASPP, Conv2d, get_norm
+from detectron2.layers import ASPP, Conv2d, ShapeSpec, get_norm
 from torch import Tensor, nn
 
-from ..layers import fold_norm, is_foldable
+from ..layers import CachingModule, Level, PointwiseLevel, fold_norm, is_foldable
+
+PROJECTIONS = ("pointwise", "identity", "aspp", "pyramid_pooling")
 
 
-class PointwiseProjection(Conv2d):
+class PointwiseProjection(CachingModule, Conv2d):
     """1x1 convolution with bias, norm and ReLU; at inference one convolution.
 
     Args:
@@ -26,12 +32,21 @@ class PointwiseProjection(Conv2d):
             norm=get_norm(norm, out_channels),
             activation=F.relu_,
         )
+        self.level_channels = (out_channels,)
         _initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled() or not is_foldable(self.norm):
             return super().forward(x)
-        return F.relu_(F.conv2d(x, *fold_norm(self.weight, self.bias, self.norm)))
+        tensors = [*self.parameters(), *self.buffers()]
+        folded = self._derived.get(tensors, lambda: fold_norm(self.weight, self.bias, self.norm))
+        return F.relu_(F.conv2d(x, *folded))
+
+    def at_request(self, x: Tensor) -> Level:
+        """At inference, the level that is projected where it is asked; else that of ``forward``."""
+        if torch.is_grad_enabled() or not is_foldable(self.norm):
+            return self(x)
+        return PointwiseLevel(x, self, self.out_channels)
 
 
 class ASPPProjection(nn.Module):
@@ -40,12 +55,15 @@ class ASPPProjection(nn.Module):
     Image pooling, a 1x1 and three dilated 3x3 convolutions side by side; a 3x3 convolution with
     norm, ReLU and channel dropout fuses them. The branches are Detectron2's, so that image pooling
     has a bias instead of a norm: over one value a channel and image, batch statistics say little.
+    With ``fuse_channels`` a 1x1 convolution to that many channels fuses them instead, and the
+    projection of the other features comes after it.
 
     Args:
         in_channels, out_channels: sizes; the branches have ``out_channels`` each.
         dilations: of the three 3x3 convolutions.
         norm: name of a norm, see Detectron2's ``get_norm``.
         dropout: share of channels dropped in training.
+        fuse_channels: see above; None or 0 is the 3x3 convolution.
 
     Raises:
         ValueError: other than three dilations, or a dropout outside [0, 1).
@@ -59,28 +77,200 @@ class ASPPProjection(nn.Module):
         dilations: Sequence[int] = (12, 24, 36),
         norm: str = "BN",
         dropout: float = 0.1,
+        fuse_channels: int | None = None,
     ) -> None:
         super().__init__()
-        if len(dilations) != 3:
-            raise ValueError(f"dilations must be three numbers, got {tuple(dilations)}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        _check_aspp(dilations, dropout)
+        self.level_channels = (out_channels,)
         self.aspp = ASPP(in_channels, out_channels, list(dilations), norm=norm, activation=F.relu_)
         self.aspp.project = nn.Identity()  # Detectron2 fuses by a 1x1 convolution
+        fused = fuse_channels or out_channels
         self.fuse = Conv2d(
             5 * out_channels,
-            out_channels,
-            kernel_size=3,
-            padding=1,
+            fused,
+            kernel_size=1 if fuse_channels else 3,
+            padding=0 if fuse_channels else 1,
             bias=not norm,
-            norm=get_norm(norm, out_channels),
+            norm=get_norm(norm, fused),
             activation=F.relu_,
         )
         _initialize(self.fuse)
+        self.project = (
+            PointwiseProjection(fused, out_channels, norm=norm) if fuse_channels else nn.Identity()
+        )
         self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(self.fuse(self.aspp(x)))
+        return self.dropout(self.project(self.fuse(self.aspp(x))))
+
+
+class IdentityProjection(nn.Identity):
+    """The feature as it is.
+
+    Args:
+        in_channels: of the feature.
+    """
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.level_channels = (in_channels,)
+
+
+class DeepLabASPP(ASPP):
+    """Detectron2's ASPP, whose branches a 1x1 convolution fuses (DeepLabV3+,
+    https://arxiv.org/abs/1802.02611).
+
+    Args:
+        in_channels, out_channels: sizes; the branches have ``out_channels`` each.
+        dilations: of the three 3x3 convolutions.
+        norm: name of a norm, see Detectron2's ``get_norm``.
+        dropout: share of values dropped in training.
+
+    Raises:
+        ValueError: other than three dilations, or a dropout outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        dilations: Sequence[int] = (6, 12, 18),
+        norm: str = "BN",
+        dropout: float = 0.1,
+    ) -> None:
+        _check_aspp(dilations, dropout)
+        super().__init__(
+            in_channels,
+            out_channels,
+            list(dilations),
+            norm=norm,
+            activation=F.relu_,
+            dropout=dropout,
+        )
+        self.level_channels = (out_channels,)
+
+
+class PyramidPooling(nn.Module):
+    """A feature beside its averages over regular parts of the image (PSPNet, Sec. 3.2,
+    https://arxiv.org/abs/1612.01105).
+
+    The averages are levels like any other: maps of the same extent, of few cells. Those over the
+    whole image have a bias instead of a norm, as image pooling in Detectron2's ASPP.
+
+    Args:
+        in_channels: of the feature.
+        out_channels: of each pooled level.
+        pool_sizes: cells a side of each pooled level.
+        norm: name of a norm, see Detectron2's ``get_norm``.
+
+    Raises:
+        ValueError: no pool size, or one below 1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        pool_sizes: Sequence[int] = (1, 2, 3, 6),
+        norm: str = "BN",
+    ) -> None:
+        super().__init__()
+        if not pool_sizes or min(pool_sizes) < 1:
+            raise ValueError(f"pool_sizes must be one or more of at least 1, got {pool_sizes}")
+        self.pool_sizes = tuple(sorted(pool_sizes, reverse=True))  # finest first
+        self.convs = nn.ModuleList()
+        for size in self.pool_sizes:
+            conv_norm = get_norm(norm, out_channels) if size > 1 else None
+            conv = Conv2d(
+                in_channels,
+                out_channels,
+                kernel_size=1,
+                bias=conv_norm is None,
+                norm=conv_norm,
+                activation=F.relu_,
+            )
+            _initialize(conv)
+            self.convs.append(conv)
+        self.level_channels = (in_channels, *[out_channels] * len(self.pool_sizes))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        pooled = [
+            conv(F.adaptive_avg_pool2d(x, size))
+            for size, conv in zip(self.pool_sizes, self.convs, strict=True)
+        ]
+        return [x, *pooled]
+
+
+def build_projections(
+    input_shape: Mapping[str, ShapeSpec],
+    in_features: Sequence[str],
+    *,
+    projections: Sequence[str],
+    channels: Sequence[int],
+    norm: str,
+    aspp_dilations: Sequence[int] | None,
+    aspp_dropout: float,
+    aspp_fuse_channels: int | None,
+    pool_sizes: Sequence[int],
+) -> nn.ModuleDict:
+    """The projection of each feature, finest first.
+
+    Args:
+        input_shape: channels and stride of the features.
+        in_features: names of those that become levels.
+        projections: of :data:`PROJECTIONS`, one for all or one for each of ``in_features``.
+        channels: of the levels, one number for all or one for each of ``in_features``.
+        norm: name of a norm, see Detectron2's ``get_norm``.
+        aspp_dilations, aspp_dropout, aspp_fuse_channels, pool_sizes: see ``IFASemSegHead``.
+
+    Raises:
+        ValueError: an unknown name, or neither one nor one for each feature.
+    """
+    kinds = dict(zip(in_features, _spread("projections", projections, in_features), strict=True))
+    sizes = dict(zip(in_features, _spread("channels", channels, in_features), strict=True))
+    unknown = sorted(set(kinds.values()) - set(PROJECTIONS))
+    if unknown:
+        raise ValueError(f"projections must be of {PROJECTIONS}, got {unknown}")
+    ordered = sorted(in_features, key=lambda name: input_shape[name].stride)
+    if aspp_dilations and kinds[ordered[-1]] == "pointwise" and "aspp" not in kinds.values():
+        kinds[ordered[-1]] = "ifa_aspp"
+    aspp = {"norm": norm, "dropout": aspp_dropout}
+    if aspp_dilations:
+        aspp["dilations"] = tuple(aspp_dilations)
+    made = nn.ModuleDict()
+    for name in ordered:
+        sides = (input_shape[name].channels, sizes[name])
+        kind = kinds[name]
+        if kind == "pointwise":
+            made[name] = PointwiseProjection(*sides, norm=norm)
+        elif kind == "identity":
+            made[name] = IdentityProjection(sides[0])
+        elif kind == "aspp":
+            made[name] = DeepLabASPP(*sides, **aspp)
+        elif kind == "pyramid_pooling":
+            made[name] = PyramidPooling(*sides, pool_sizes=pool_sizes, norm=norm)
+        else:
+            made[name] = ASPPProjection(*sides, **aspp, fuse_channels=aspp_fuse_channels)
+    return made
+
+
+def _spread(name: str, values: Sequence, in_features: Sequence[str]) -> list:
+    """One value for each feature."""
+    values = list(values)
+    if len(values) not in (1, len(in_features)):
+        raise ValueError(
+            f"{name} must be one, or one for each of in_features {list(in_features)}, got {values}"
+        )
+    return values * len(in_features) if len(values) == 1 else values
+
+
+def _check_aspp(dilations: Sequence[int], dropout: float) -> None:
+    if len(dilations) != 3:
+        raise ValueError(f"dilations must be three numbers, got {tuple(dilations)}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be in [0, 1), got {dropout}")
 
 
 def _initialize(conv: Conv2d) -> None:

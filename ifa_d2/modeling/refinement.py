@@ -7,15 +7,21 @@ only where the samples around it disagree or are unsure. In the spirit of PointR
 Shape legend: H x W the fine grid, h x w a coarser one, P samples asked, K classes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..layers import GridAxis, GridQuery, GridSubset, ImplicitAlignment
+from ..layers import GridAxis, GridQuery, GridSubset, ImplicitAlignment, Level
 
 _SURE = float("inf")
+# What the projected features of a band may take.
+_BAND_BYTES = 96 << 20
+# Coarse samples beyond a band on which its answers depend: one for the first doubling, and less
+# than one more for all others.
+_HALO = 2
 
 
 @dataclass(frozen=True)
@@ -28,12 +34,13 @@ class Refinement:
     Attributes:
         threshold: samples of less support than this are asked. 0 asks where the label is more
             likely to change than not; infinity asks everywhere, and is exact.
-        budget: at each level at most this share of its samples is asked, the least sure first;
-            with the threshold at infinity, exactly this share. None is no limit.
+        budget: at each level at most this share of its samples is asked, the least sure first
+            (of each band, where features are so large that they are refined band by band); with
+            the threshold at infinity, exactly this share. None is no limit.
         levels: how often the grid is doubled; the first is 2**levels times coarser a side.
     """
 
-    threshold: float = 0.3
+    threshold: float = 0.25
     budget: float | None = None
     levels: int = 2
 
@@ -49,7 +56,7 @@ class Refinement:
 @torch.no_grad()
 def refined_labels(
     alignment: ImplicitAlignment,
-    levels: list[Tensor],
+    levels: list[Level],
     query: GridQuery,
     refinement: Refinement,
 ) -> tuple[Tensor, float]:
@@ -62,16 +69,65 @@ def refined_labels(
         refinement: where to ask.
 
     Returns:
-        (H, W) int64 labels, and the share of the fine grid's size that was asked at all levels.
+        (H, W) labels of the smallest integer type, and the share of the fine grid's size that was
+        asked at all levels.
 
     Raises:
         ValueError: a grid whose rows or columns are not evenly spaced.
     """
     if not isinstance(query.rows, GridAxis) or not isinstance(query.cols, GridAxis):
         raise ValueError("query must be an evenly spaced grid to be refined")
+    height, factor = query.size[0], 2**refinement.levels
+    out, asked = None, 0
+    for rows, around in _bands(alignment, levels, query, factor):
+        part = GridQuery(query.rows[around], query.cols)
+        labels, count = _refine(alignment, levels, part, refinement)
+        asked += count
+        if out is None:
+            out = labels.new_empty(query.size)
+        out[rows] = labels[rows.start - around.start : rows.stop - around.start]
+    assert out is not None
+    return out, asked / (height * query.size[1])
+
+
+def _bands(
+    alignment: ImplicitAlignment, levels: list[Level], query: GridQuery, factor: int
+) -> Iterator[tuple[slice, slice]]:
+    """Rows of bands whose projected features may be held, and those with the rows around them that
+    their answers depend on.
+    """
+    height = query.size[0]
+    width = alignment.mlp.layers[0].out_channels
+    cells = sum(
+        _span(query.rows, level.shape[2]) * _span(query.cols, level.shape[3]) for level in levels
+    )
+    total = cells * width * levels[0].dtype.itemsize
+    coarse = -(-height // factor)
+    step = max(1, min(coarse, coarse * _BAND_BYTES // total))
+    for top in range(0, coarse, step):
+        rows = slice(top * factor, min((top + step) * factor, height))
+        above, below = max(0, top - _HALO), top + step + _HALO
+        yield rows, slice(above * factor, min(below * factor, height))
+
+
+def _span(axis: GridAxis, m: int) -> int:
+    """How many of ``m`` cells lie between those that answer the ends of an axis, both included."""
+    cells = axis.taps(m, ensemble=True).cells
+    return int(cells.max() - cells.min()) + 1
+
+
+def _refine(
+    alignment: ImplicitAlignment,
+    levels: list[Level],
+    query: GridQuery,
+    refinement: Refinement,
+) -> tuple[Tensor, int]:
+    """Labels of a grid, and how many samples were asked; arguments as of refined_labels."""
     factor = 2**refinement.levels
+    cover = GridQuery(*(_rounded_up(axis, factor) for axis in (query.rows, query.cols)))
+    projected = alignment.project(levels, cover)
     grid = GridQuery(_coarser(query.rows, factor), _coarser(query.cols, factor))
-    labels, margins = _labels_and_margins(alignment(levels, grid)[0])
+    labels, margins = _labels_and_margins(alignment(levels, grid, projected)[0])
     asked = labels.numel()
     while factor > 1:
         factor //= 2
@@ -79,13 +135,16 @@ def refined_labels(
         height, width = grid.size
         support = _support(labels, margins)[:height, :width]
         labels = _double(labels)[:height, :width].contiguous()
-        margins = _double(margins)[:height, :width].contiguous()
         index = _choose(support, refinement)
-        logits = alignment(levels, GridSubset(grid, index))[0]  # (K, P)
+        logits = alignment(levels, GridSubset(grid, index), projected)[0]  # (K, P)
         rows, cols = index.unbind(1)
-        labels[rows, cols], margins[rows, cols] = _labels_and_margins(logits)
+        answer, margin = _labels_and_margins(logits)
+        labels[rows, cols] = answer
+        if factor > 1:
+            margins = _double(margins)[:height, :width].contiguous()
+            margins[rows, cols] = margin
         asked += len(index)
-    return labels, asked / (query.size[0] * query.size[1])
+    return labels, asked
 
 
 def _coarser(axis: GridAxis, factor: int) -> GridAxis:
@@ -96,13 +155,19 @@ def _coarser(axis: GridAxis, factor: int) -> GridAxis:
     return GridAxis(start, 2 * factor * axis.step, size, 2 * axis.denominator)
 
 
+def _rounded_up(axis: GridAxis, factor: int) -> GridAxis:
+    """The samples, and as many beyond them as their coarser ones stand for."""
+    return replace(axis, size=-(-len(axis) // factor) * factor)
+
+
 def _labels_and_margins(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Best class, and by how much its logit leads, of logits (K, *S)."""
-    if logits.shape[0] == 1:
-        return torch.zeros_like(logits[0], dtype=torch.int64), torch.full_like(logits[0], _SURE)
+    """Best class, and by how much its logit leads, of logits (K, *S), which are overwritten."""
+    small = torch.uint8 if len(logits) <= 256 else torch.int16
+    if len(logits) == 1:
+        return torch.zeros_like(logits[0], dtype=small), torch.full_like(logits[0], _SURE)
     best, labels = logits.max(dim=0)
-    others = logits.scatter(0, labels[None], -_SURE)
-    return labels, best - others.amax(dim=0)
+    others = logits.scatter_(0, labels[None], -_SURE)
+    return labels.to(small), best - others.amax(dim=0)
 
 
 def _double(values: Tensor) -> Tensor:

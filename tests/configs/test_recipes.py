@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ifa_d2 import get_config
 from ifa_d2.data import SemSegMapper
-from ifa_d2.engine.build import build_model
+from ifa_d2.engine.cost import build_on_meta
 from ifa_d2.engine.run import load_config
 from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.engine.solver import build_optimizer, build_scheduler
@@ -14,18 +15,40 @@ from ifa_d2.engine.solver import build_optimizer, build_scheduler
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = sorted(
     path.relative_to(CONFIGS).as_posix()
-    for folder in ("shapes", "camvid")
-    for path in (CONFIGS / folder).glob("*.py")
+    for path in CONFIGS.glob("*/*.py")
+    if path.parent.name != "common"
 )
-TWINS = ["shapes/ifa_r18", "camvid/ifa_r18"]
+TWINS = sorted(
+    path.relative_to(CONFIGS).with_suffix("").as_posix()
+    for path in CONFIGS.glob("*/*.yaml")
+    if path.parent.name != "common"
+)
 
 
 def test_there_are_recipes() -> None:
     assert RECIPES == [
+        "ade20k/ifa_aspp_r101.py",
+        "ade20k/ifa_r101.py",
+        "ade20k/ifa_r50.py",
         "camvid/bilinear_r18.py",
         "camvid/ifa_r18.py",
         "camvid/ifa_r50.py",
+        "cityscapes/ifa_aspp_r101.py",
+        "cityscapes/ifa_aspp_r18.py",
+        "cityscapes/ifa_r101.py",
+        "cityscapes/ifa_r18.py",
+        "cityscapes/ifa_r50.py",
+        "pascal_context/ifa_aspp_r101.py",
+        "pascal_context/ifa_r101.py",
+        "pascal_context/ifa_r50.py",
         "shapes/ifa_r18.py",
+    ]
+    assert TWINS == [
+        "ade20k/ifa_aspp_r101",
+        "camvid/ifa_r18",
+        "cityscapes/ifa_r50",
+        "pascal_context/ifa_r101",
+        "shapes/ifa_r18",
     ]
 
 
@@ -56,7 +79,7 @@ def test_recipe_resolves_and_builds_its_mappers(name: str) -> None:
     assert (train.is_train, test.is_train) == (True, False)
     assert cfg.dataloader.train.total_batch_size == cfg.train.batch_size
     assert cfg.dataloader.evaluator.dataset_name == cfg.dataloader.test.dataset.names
-    assert cfg.model.sem_seg_head.norm == cfg.model.backbone.norm == "BN"
+    assert cfg.model.sem_seg_head.norm == cfg.model.backbone.norm
 
 
 def test_bilinear_differs_from_ifa_in_its_alignment_alone() -> None:
@@ -74,11 +97,12 @@ def test_yacs_and_lazy_recipes_are_the_same_training(name: str) -> None:
     assert settings == TrainSettings.from_config(yacs)
     assert settings.output_dir == f"./output/{name}"
 
-    models = [build_model(cfg) for cfg in (lazy, yacs)]
+    models = [build_on_meta(cfg).train() for cfg in (lazy, yacs)]
     shapes = [{k: v.shape for k, v in model.state_dict().items()} for model in models]
     assert shapes[0] == shapes[1]
     assert str(models[0]) == str(models[1])
-    assert models[0].pixel_mean.tolist() == models[1].pixel_mean.tolist()
+    for key, values in (("pixel_mean", yacs.MODEL.PIXEL_MEAN), ("pixel_std", yacs.MODEL.PIXEL_STD)):
+        assert list(lazy.model[key]) == list(values)
 
     optimizers = [build_optimizer(cfg, m) for cfg, m in zip((lazy, yacs), models, strict=True)]
     assert type(optimizers[0]) is type(optimizers[1])
@@ -99,9 +123,17 @@ def test_yacs_and_lazy_recipes_are_the_same_training(name: str) -> None:
     for mapper, is_train in ((train, True), (test, False)):
         twin = SemSegMapper(yacs, is_train=is_train)
         # yacs bounds the longer edge, at a length that no picture of these reaches.
-        bounded = str(twin.augmentations).replace(", max_size=1333", "")
-        assert str(mapper.augmentations) == bounded
+        texts = [re.sub(", max_size=[0-9]+", "", str(one.augmentations)) for one in (mapper, twin)]
+        assert texts[0] == texts[1]
         assert mapper.image_format == twin.image_format
     assert list(yacs.DATASETS.TRAIN) == [lazy.dataloader.train.dataset.names]
     assert list(yacs.DATASETS.TEST) == [lazy.dataloader.test.dataset.names]
     assert yacs.DATALOADER.NUM_WORKERS == lazy.dataloader.train.num_workers
+    if "inference" in lazy:
+        assert (yacs.TEST.AUG.ENABLED, yacs.TEST.AUG.FLIP) == (
+            lazy.inference.tta,
+            lazy.inference.flip,
+        )
+        assert tuple(yacs.TEST.AUG.SCALES) == tuple(lazy.inference.scales)
+        assert tuple(yacs.TEST.SLIDING_WINDOW.SIZE) == tuple(lazy.inference.window or ())
+        assert set(yacs.TEST.SLIDING_WINDOW.STRIDE) == {lazy.inference.stride}

@@ -1,10 +1,11 @@
+import pickle
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from ifa_d2.engine.checkpoint import Checkpointer
+from ifa_d2.engine.checkpoint import Checkpointer, check_initial_weights
 
 
 def model(width: int = 3) -> nn.Module:
@@ -75,3 +76,58 @@ def test_last_checkpoint_out_of_date(tmp_path: Path) -> None:
     (tmp_path / "last.pth").unlink()
     with pytest.raises(FileNotFoundError, match=r"last\.pth does not exist; .*last_checkpoint may"):
         checkpointer.resume_or_load("", resume=True)
+
+
+class _Segmentor(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.ModuleDict({"stem": model(), "res2": model()})
+        self.head = model()
+
+
+@pytest.mark.parametrize("heuristics", [True, False])
+def test_weights_of_a_backbone_alone(tmp_path: Path, heuristics: bool) -> None:
+    """Detectron2's zoo has them without the model's prefix, and says so in the file."""
+    state = {"stem.0.weight": torch.full((3, 2), 7.0), "res2.0.bias": torch.full((3,), 8.0)}
+    if not heuristics:
+        state = {f"backbone.{name}": value for name, value in state.items()}
+    data = {
+        "model": {name: value.numpy() for name, value in state.items()},
+        "__author__": "third_party",
+        "matching_heuristics": heuristics,
+    }
+    path = tmp_path / "zoo.pkl"
+    path.write_bytes(pickle.dumps(data))
+    target = _Segmentor()
+    head = target.head[0].weight.clone()
+    Checkpointer(target).load(str(path))
+    assert target.backbone["stem"][0].weight.unique().tolist() == [7.0]
+    assert target.backbone["res2"][0].bias.unique().tolist() == [8.0]
+    assert torch.equal(target.head[0].weight, head)
+
+
+def test_zoo_weights_that_fit_nothing(tmp_path: Path) -> None:
+    names = {"conv1.weight": torch.zeros(3).numpy()}
+    data = {"model": names, "__author__": "third_party", "matching_heuristics": True}
+    (tmp_path / "zoo.pkl").write_bytes(pickle.dumps(data))
+    with pytest.raises(ValueError, match="no weight of the checkpoint fits the model"):
+        Checkpointer(_Segmentor()).load(str(tmp_path / "zoo.pkl"))
+
+
+def test_initial_weights_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_initial_weights("")
+    (tmp_path / "here.pth").touch()
+    check_initial_weights(str(tmp_path / "here.pth"))
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    (tmp_path / "detectron2" / "DeepLab").mkdir(parents=True)
+    (tmp_path / "detectron2" / "DeepLab" / "R-7.pkl").touch()
+    check_initial_weights("detectron2://DeepLab/R-7.pkl?matching_heuristics=True")
+
+
+def test_initial_weights_that_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FileNotFoundError, match=r'no\.pth do not exist: .*init_checkpoint=""'):
+        check_initial_weights(str(tmp_path / "no.pth"))
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    address = "http://127.0.0.1:9/no.pkl"  # the port that discards, where nothing listens
+    with pytest.raises(FileNotFoundError, match=rf"cannot be downloaded .*: fetch {address} .*scr"):
+        check_initial_weights(address)

@@ -129,3 +129,17 @@ def test_processes_that_cannot_be(arguments: list[str], message: str) -> None:
     args = argument_parser("").parse_args(["--config-file", "x.py", *arguments])
     with pytest.raises(ValueError, match=message):
         launch_run(print, args)
+
+
+def test_batch_has_to_divide_for_training_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ifa_d2.engine.run.comm.get_world_size", lambda: 3)
+    cfg = tiny_config(tmp_path, "train.batch_size=4")
+    with pytest.raises(ValueError, match="multiple of the number of processes, 3, got 4"):
+        setup_run(cfg)
+    assert not list(tmp_path.iterdir())
+    setup_run(cfg, eval_only=True)
+    # Detectron2's own rule makes a batch of 6 out of one of 16 for 8 processes.
+    overrides = ["SOLVER.IMS_PER_BATCH=16", "SOLVER.REFERENCE_WORLD_SIZE=8"]
+    setup_run(load_config("shapes/ifa_r18.yaml", [f"OUTPUT_DIR={tmp_path}", *overrides]))

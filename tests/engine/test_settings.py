@@ -63,7 +63,7 @@ def test_gpu_that_is_not_there() -> None:
 
 def test_batch_that_does_not_divide() -> None:
     settings(batch_size=6).check_world_size(3)
-    message = r"batch size \(6\) must be a multiple of the number of processes \(4\)"
+    message = r"train\.batch_size .* must be a multiple of the number of processes, 4, got 6"
     with pytest.raises(ValueError, match=message):
         settings(batch_size=6).check_world_size(4)
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from ifa_d2 import add_ifa_config
 from ifa_d2.engine import get_optimizer_params, poly_schedule
-from ifa_d2.engine.solver import build_optimizer, build_scheduler
+from ifa_d2.engine.solver import build_optimizer, build_scheduler, scale_config
 
 
 class Model(nn.Module):
@@ -177,3 +177,71 @@ def test_unknown_clipping_key() -> None:
     cfg = lazy_config(clip_gradients={"enabled": True, "max_norm": 1.0})
     with pytest.raises(ValueError, match=r"clip_gradients has no key 'max_norm', only \["):
         build_optimizer(cfg, Model())
+
+
+def test_rate_and_iterations_follow_the_batch() -> None:
+    cfg = lazy_config(
+        max_iter=1000,
+        batch_size=4,
+        reference_batch_size=16,
+        eval_period=0,
+        checkpointer={"period": 250},
+    )
+    cfg.lr_multiplier.warmup_iters = 30
+    scaled = scale_config(cfg, world_size=2)
+    assert scaled.optimizer.lr == pytest.approx(0.1 / 4)
+    assert scaled.optimizer.params.base_lr == scaled.optimizer.lr
+    assert (scaled.train.max_iter, scaled.lr_multiplier.max_iter) == (4000, 4000)
+    assert scaled.lr_multiplier.warmup_iters == 120
+    assert (scaled.train.eval_period, scaled.train.checkpointer.period) == (0, 1000)
+    # The config given is as it was, and what came of it is not scaled again.
+    assert (cfg.optimizer.lr, cfg.train.max_iter) == (0.1, 1000)
+    assert scale_config(scaled, world_size=2) == scaled
+
+
+def test_images_seen_stay_the_same_and_so_does_the_rate_of_each() -> None:
+    for batch in (1, 3, 8, 48):
+        cfg = lazy_config(max_iter=4800, batch_size=batch, reference_batch_size=16)
+        scaled = scale_config(cfg, world_size=1)
+        assert scaled.train.max_iter * batch == 4800 * 16
+        assert scaled.optimizer.lr / batch == pytest.approx(0.1 / 16)
+
+
+@pytest.mark.parametrize("reference", [None, 0, 4])
+def test_without_another_reference_nothing_changes(reference: int | None) -> None:
+    train = {} if reference is None else {"reference_batch_size": reference}
+    cfg = lazy_config(batch_size=4, **train)
+    assert scale_config(cfg, world_size=4) is cfg
+
+
+def test_rate_that_is_written_twice() -> None:
+    cfg = lazy_config(batch_size=8, reference_batch_size=16)
+    cfg.optimizer.params.base_lr = 0.5
+    scaled = scale_config(cfg, world_size=1)
+    assert (scaled.optimizer.lr, scaled.optimizer.params.base_lr) == (0.05, 0.25)
+
+
+@pytest.mark.parametrize("reference", [-1, 2.5])
+def test_bad_reference_batch(reference: float) -> None:
+    with pytest.raises(ValueError, match=rf"reference_batch_size must be 0 or .*, got {reference}"):
+        scale_config(lazy_config(batch_size=4, reference_batch_size=reference), world_size=1)
+
+
+def test_recipe_without_a_rate() -> None:
+    cfg = lazy_config(batch_size=4, reference_batch_size=8)
+    del cfg.optimizer.lr
+    with pytest.raises(ValueError, match=r"needs optimizer\.lr"):
+        scale_config(cfg, world_size=1)
+
+
+def test_yacs_scales_with_the_processes() -> None:
+    cfg = yacs_config()
+    cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR, cfg.SOLVER.MAX_ITER = 16, 0.1, 1000
+    assert scale_config(cfg, world_size=3) is cfg
+    cfg.SOLVER.REFERENCE_WORLD_SIZE = 8
+    scaled = scale_config(cfg, world_size=2)
+    assert (scaled.SOLVER.IMS_PER_BATCH, scaled.SOLVER.MAX_ITER) == (4, 4000)
+    assert scaled.SOLVER.BASE_LR == pytest.approx(0.025)
+    cfg.SOLVER.REFERENCE_WORLD_SIZE = 5
+    with pytest.raises(ValueError, match=r"REFERENCE_WORLD_SIZE must be .* \(16\), got 5"):
+        scale_config(cfg, world_size=2)

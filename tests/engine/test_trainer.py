@@ -106,7 +106,7 @@ def test_resume_prefers_the_checkpoint_to_initial_weights(finished: Path, tmp_pa
 
 def test_missing_initial_weights_are_an_error(tmp_path: Path) -> None:
     trainer = Trainer(tiny_config(tmp_path, f"train.init_checkpoint={tmp_path}/nowhere.pth"))
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.pth does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pth do not exist"):
         trainer.resume_or_load(resume=False)
 
 

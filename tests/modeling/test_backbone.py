@@ -99,12 +99,61 @@ def test_later_stages_are_left_out() -> None:
         ({"depth": 50, "res5_multi_grid": (2, 0, 2)}, r"res5_multi_grid.*\[2, 0, 2\]"),
         ({"depth": 18, "stem_channels": 33}, "stem_channels.*even.*33"),
         ({"depth": 18, "out_features": ("res6",)}, "out_features.*res6"),
+        ({"depth": 50, "output_stride": 4}, r"output_stride.*\[8, 16, 32\], got 4"),
+        ({"depth": 18, "output_stride": 8}, "output_stride.*32 at depth 18.*got 8"),
+        ({"depth": 18, "res2_pool": 0}, "res2_pool.*got 0"),
         ({"depth": 18, "out_features": ()}, "out_features"),
     ],
 )
 def test_mistakes_are_named(kwargs: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_resnet(norm="BN", **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("output_stride", "strides", "dilations"),
+    [(16, (4, 8, 16, 16), (1, 4, 4, 8)), (8, (4, 8, 8, 8), (2, 8, 8, 16))],
+)
+def test_output_stride_puts_dilation_in_place_of_stride(output_stride, strides, dilations):
+    """Dilations of res5's blocks multiply with those of the multi-grid."""
+    net = build_resnet(
+        depth=50, norm="BN", res5_multi_grid=(2, 2, 4), output_stride=output_stride
+    ).eval()
+    features = net(torch.zeros(1, 3, 64, 64))
+    assert tuple(s.stride for s in net.output_shape().values()) == strides
+    assert tuple(64 // f.shape[2] for f in features.values()) == strides
+    blocks = [net.res4[0], *net.res5]
+    assert tuple(block.conv2.dilation[0] for block in blocks) == dilations
+    plain = build_resnet(depth=50, norm="BN", res5_multi_grid=(2, 2, 4))
+    assert net.state_dict().keys() == plain.state_dict().keys()
+    built = _yacs_resnet(
+        DEPTH=50,
+        NORM="BN",
+        RES4_DILATION={16: 1, 8: 2}[output_stride],
+        RES5_DILATION={16: 2, 8: 4}[output_stride],
+        RES5_MULTI_GRID=[2, 2, 4],
+    )
+    assert str(built) == str(net)
+
+
+@pytest.mark.parametrize("pool", [2, 4])
+def test_pool_after_res2_leaves_res2_and_its_weights(pool):
+    torch.manual_seed(3)
+    plain = build_resnet(depth=18, norm="BN", zero_init_residual=False).eval()
+    net = build_resnet(depth=18, norm="BN", zero_init_residual=False, res2_pool=pool).eval()
+    net.load_state_dict(plain.state_dict())
+    assert net.size_divisibility == 32 * pool
+    image = torch.rand(1, 3, 32 * pool, 64 * pool)
+    with torch.no_grad():
+        features, expected = net(image), plain(image)
+        assert torch.equal(features["res2"], expected["res2"])
+        pooled = torch.nn.functional.avg_pool2d(expected["res2"], pool)
+        assert torch.equal(features["res3"], plain.res3(pooled))
+    strides = [s.stride for s in net.output_shape().values()]
+    assert strides == [4, 8 * pool, 16 * pool, 32 * pool]
+    assert features["res5"].shape[2:] == (1, 2)
+    frozen = build_resnet(depth=18, norm="BN", res2_pool=pool, freeze_at=3)
+    assert not any(p.requires_grad for p in frozen.res3.parameters())
 
 
 def _yacs_resnet(**resnets: object):
@@ -143,7 +192,7 @@ def test_yacs_r18() -> None:
     [
         ({"DEPTH": 18, "RES2_OUT_CHANNELS": 256}, "RES2_OUT_CHANNELS must be 64.*got 256"),
         ({"NUM_GROUPS": 32}, "NUM_GROUPS must be 1.*got 32"),
-        ({"RES5_DILATION": 2}, "RES5_DILATION must be 1.*got 2"),
+        ({"RES5_DILATION": 3}, r"RES5_DILATION must be one of.*got \(1, 3\)"),
         ({"STEM_TYPE": "deep"}, "STEM_TYPE.*deep"),
         ({"STEM_TYPE": "basic", "STEM_OUT_CHANNELS": 128}, "STEM_OUT_CHANNELS.*128"),
     ],
@@ -159,3 +208,29 @@ def test_pictures_are_padded_to_whole_cells(out_features, divisor):
     assert backbone.size_divisibility == divisor
     padded = ImageList.from_tensors([torch.zeros(3, 33, 65)], backbone.size_divisibility)
     assert all(size % divisor == 0 for size in padded.tensor.shape[-2:])
+
+
+def test_averaged_shortcuts() -> None:
+    """Where a stage halves its maps, the shortcut sees all cells; its parameters are the same."""
+    torch.manual_seed(3)
+    plain = build_resnet(depth=50, norm="BN")
+    torch.manual_seed(3)
+    averaged = build_resnet(depth=50, norm="BN", avg_down=True)
+    expected = plain.state_dict()
+    assert averaged.state_dict().keys() == expected.keys()
+    assert all(torch.equal(value, expected[key]) for key, value in averaged.state_dict().items())
+    x = torch.randn(1, 256, 7, 10)
+    padded = torch.nn.functional.pad(x, (0, 0, 0, 1), mode="replicate")
+    blocks = padded.unflatten(2, (4, 2)).unflatten(4, (5, 2)).mean((3, 5))
+    mine, other = averaged.eval().res3[0].shortcut, plain.eval().res3[0].shortcut
+    other.stride = (1, 1)
+    torch.testing.assert_close(mine(x), other(blocks), rtol=1e-4, atol=1e-5)
+    # res2 keeps its size, and its shortcut.
+    assert type(averaged.res2[0].shortcut) is type(plain.res2[0].shortcut)
+
+
+def test_yacs_averages_shortcuts() -> None:
+    built = _yacs_resnet(DEPTH=50, NORM="BN", AVG_DOWN=True)
+    ours = build_resnet(depth=50, norm="BN", avg_down=True)
+    assert str(built) == str(ours)
+    assert built.res3[0].shortcut.stride == (1, 1)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ifa_d2.layers import FreeAxis, GridQuery, ImplicitAlignment
 from ifa_d2.modeling import Refinement, SegmentationField
+from ifa_d2.modeling import refinement as refinement_module
 from ifa_d2.modeling.refinement import refined_labels
 
 
@@ -52,7 +53,7 @@ def test_few_are_asked_and_almost_all_agree():
     dense = field.labels((256, 256))
     assert len(dense.unique()) > 2
     shares, errors = [], []
-    for threshold in (0.0, 0.1, 0.3):
+    for threshold in (0.0, 0.1, 0.25):
         labels, share = refine(field, (256, 256), threshold=threshold)
         shares.append(share)
         errors.append(float((labels != dense).float().mean()))
@@ -102,3 +103,16 @@ def test_free_axes_cannot_be_refined():
     axis = FreeAxis(torch.rand(5))
     with pytest.raises(ValueError, match="evenly spaced"):
         refined_labels(field.alignment, field.levels, GridQuery(axis, axis), Refinement())
+
+
+@pytest.mark.parametrize("threshold", [0.1, float("inf")])
+@pytest.mark.parametrize("levels", [1, 2, 3])
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_bands_change_nothing(monkeypatch, threshold, levels, ensemble):
+    field = make_field(size=64)
+    field.alignment.local_ensemble = ensemble
+    whole, _ = refine(field, (251, 130), threshold=threshold, levels=levels)
+    for band_bytes in (1, 200_000):
+        monkeypatch.setattr(refinement_module, "_BAND_BYTES", band_bytes)
+        labels, _ = refine(field, (251, 130), threshold=threshold, levels=levels)
+        assert torch.equal(labels, whole)

@@ -95,6 +95,17 @@ def test_evaluator(tmp_path: Path) -> None:
         assert row["time_ratio"] == pytest.approx(theirs["seconds"] / row["seconds"])
 
 
+def test_panoptic(tmp_path: Path) -> None:
+    arguments = ["--input-size", "64", "96", "--parts", "branch"]
+    result, printed = _run(tmp_path, "panoptic", *arguments)
+    rows = result["rows"]
+    assert [row["pass"] for row in rows] == ["forward", "forward", "train", "train"]
+    assert [row["model"] for row in rows] == 2 * ["IFA", "SemSegFPNHead"]
+    assert {row["part"] for row in rows} == {"branch"} and result["input"] == [64, 96]
+    assert all(row["time_ratio"] > 0 and row["mib"] > 0 for row in rows)
+    assert "semantic branch" in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -98,6 +98,14 @@ def test_two_processes_evaluate_as_one(data: Path, tmp_path: Path) -> None:
     figures = ",".join(f"{expected[key]:.4f}" for key in ("mIoU", "fwIoU", "mACC", "pACC"))
     assert f"copypaste: {figures}" in done.stdout
     assert per_class_table(expected, ("left", "right", "middle")) in done.stdout
+    # The flags say the same as the config's keys.
+    cfg.inference = {"tta": True, "window": [33, 40], "stride": [2 / 3, 16]}
+    expected = Trainer.test(cfg, model)["sem_seg"]
+    flags = ("--tta", "--window", 33, 40, "--stride", "2/3", 16)
+    done = run(data, "--eval-only", *flags, output)
+    figures = ",".join(f"{expected[key]:.4f}" for key in ("mIoU", "fwIoU", "mACC", "pACC"))
+    assert f"copypaste: {figures}" in done.stdout
+    assert "Pictures are shown as Views(scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75)" in done.stdout
 
 
 def test_train_and_resume(data: Path, tmp_path: Path) -> None:

@@ -31,5 +31,8 @@ dataloader = dict(
         mapper=L(SemSegMapper)(is_train=False, image_format="RGB"),
         num_workers=2,
     ),
-    evaluator=L(SemSegEvaluator)(dataset_name="${..test.dataset.names}"),
+    # A list of evaluators, the figures' first, is evaluated together.
+    evaluator=L(SemSegEvaluator)(
+        dataset_name="${..test.dataset.names}", output_dir="${train.output_dir}"
+    ),
 )

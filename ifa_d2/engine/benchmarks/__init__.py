@@ -5,10 +5,12 @@ returns what goes into its JSON file, and a ``*_tables`` function that writes it
 from .evaluator import evaluator_tables, run_evaluator
 from .growth import growth_tables, plot_growth, run_growth
 from .head import head_tables, run_head
+from .panoptic import CASES as PANOPTIC_CASES
 from .panoptic import panoptic_tables, run_panoptic
 from .peers import peers_tables, run_peers
 
 __all__ = [
+    "PANOPTIC_CASES",
     "evaluator_tables",
     "growth_tables",
     "head_tables",

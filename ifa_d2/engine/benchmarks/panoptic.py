@@ -13,13 +13,14 @@ gradients of its parameters and features (``train``).
 """
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from detectron2.config import instantiate
 from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -31,6 +32,7 @@ from .tables import github_table, number, pixels
 _REFERENCE = "IFA"
 _LABELS = "IFA, labels"
 _NUM_INSTANCES = 20
+CASES = (("model", "forward"), ("model", "train"), ("branch", "forward"), ("branch", "train"))
 _RECIPES = {
     _REFERENCE: "panoptic/coco/panoptic_ifa_r50.py",
     _LABELS: "panoptic/coco/panoptic_ifa_r50.py",
@@ -38,13 +40,20 @@ _RECIPES = {
 }
 
 
-def run_panoptic(*, input_size: tuple[int, int], repeats: int, device: str) -> dict[str, Any]:
+def run_panoptic(
+    *,
+    input_size: tuple[int, int],
+    repeats: int,
+    device: str,
+    cases: Sequence[tuple[str, str]] = CASES,
+) -> dict[str, Any]:
     """Time, peak memory, multiply-adds and parameters, all models in each turn.
 
     Args:
         input_size: (height, width) of the picture in pixels.
         repeats: timed turns.
         device: where to run.
+        cases: of ``CASES``: "model" or "branch", and "forward" or "train".
 
     Returns:
         ``rows``: each ratio is the model's over that of IFA. Memory is that of tensors beyond
@@ -62,7 +71,8 @@ def run_panoptic(*, input_size: tuple[int, int], repeats: int, device: str) -> d
         ("branch", "forward", {k: _layers(h, features) for k, h in heads.items()}, heads),
         ("branch", "train", {k: _losses(h, features, picture) for k, h in heads.items()}, heads),
     ):
-        rows += _rows(part, name, functions, modules, repeats, device)
+        if (part, name) in cases:
+            rows += _rows(part, name, functions, modules, repeats, device)
     return {"input": list(input_size), "rows": rows}
 
 
@@ -82,8 +92,17 @@ def _build_models(device: str) -> dict[str, nn.Module]:
                 if name == _LABELS or not key.startswith("sem_seg_head.")
             }
             model.load_state_dict({**own, **common})
+        else:
+            _tame(model.backbone.bottom_up)
         models[name] = model
     return models
+
+
+def _tame(resnet: nn.Module) -> None:
+    """Let blocks of random weights begin as the identity: else what they give grows to no end."""
+    for name, module in resnet.named_modules():
+        if name.endswith(".conv3"):
+            module.norm.weight.zero_()
 
 
 def _picture(size: tuple[int, int], device: str) -> dict[str, Any]:
@@ -127,7 +146,9 @@ def _training(model: nn.Module, picture: dict[str, Any]) -> Callable[[], None]:
     def step() -> None:
         model.train()
         torch.manual_seed(0)  # of which proposals are sampled
-        sum(model([picture]).values()).backward()
+        with EventStorage():  # Detectron2's parts write figures to it
+            losses = model([picture])
+        sum(losses.values()).backward()
         model.zero_grad(set_to_none=True)
 
     return step

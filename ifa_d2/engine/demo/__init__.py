@@ -1,0 +1,34 @@
+"""What is behind the demo command: pictures and films in, drawn segmentations out."""
+
+from .answers import Answer, Segmenter, View
+from .drawing import Drawing, find_metadata
+from .sources import (
+    Picture,
+    dataset_pictures,
+    decode_ahead,
+    find_pictures,
+    is_image,
+    is_video,
+    label_pictures,
+    read_picture,
+)
+from .video import VideoFrames, VideoWriter, show_frame
+
+__all__ = [
+    "Answer",
+    "Drawing",
+    "Picture",
+    "Segmenter",
+    "VideoFrames",
+    "VideoWriter",
+    "View",
+    "dataset_pictures",
+    "decode_ahead",
+    "find_metadata",
+    "find_pictures",
+    "is_image",
+    "is_video",
+    "label_pictures",
+    "read_picture",
+    "show_frame",
+]

@@ -1,0 +1,228 @@
+"""A model's answer about a part of a picture, at the size and confidence asked for.
+
+Windows are (y0, x0, y1, x1) in pixels of the picture, sizes (height, width) in samples.
+
+Shape legend: K classes, H x W pixels of the picture, h x w samples of the answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import transforms as T
+from detectron2.modeling import PanopticFPN
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from ...layers import GridQuery
+from ...modeling import IFASemSegHead, compute_panoptic_fields
+from ...modeling.field import compute_fields
+from ...modeling.scores import Raster, iter_logits
+from ..build import build_test_mapper
+
+UNSURE = -1
+
+Window = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class View:
+    """What is asked about every picture.
+
+    Args:
+        window: the part of the picture, in whole pixels; None is all of it.
+        size: (h, w) of the answer.
+        zoom: samples a pixel, instead of ``size``; without both one.
+        confidence: a sample whose most likely class is less probable has no class. For panoptic
+            models the score that an instance must have, 0 being the model's own threshold.
+
+    Raises:
+        ValueError: a value out of range, or both ``size`` and ``zoom``.
+    """
+
+    window: Window | None = None
+    size: tuple[int, int] | None = None
+    zoom: float | None = None
+    confidence: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.zoom is not None:
+            raise ValueError("size and zoom must not both be given")
+        if self.size is not None and min(self.size) < 1:
+            raise ValueError(f"size must be (height, width), each at least 1, got {self.size}")
+        if self.zoom is not None and not 0 < self.zoom < float("inf"):
+            raise ValueError(f"zoom must be above 0, got {self.zoom}")
+        if not 0 <= self.confidence <= 1:
+            raise ValueError(f"confidence must be in [0, 1], got {self.confidence}")
+
+    @property
+    def plain(self) -> bool:
+        """Whether the model's own answer about the whole picture is what is asked."""
+        return self == View()
+
+    def resolve(self, image_size: tuple[int, int]) -> tuple[Window, tuple[int, int]]:
+        """The window and the size (h, w) of the answer for a picture of a size (H, W).
+
+        Raises:
+            ValueError: the window is empty or reaches out of the picture.
+        """
+        y0, x0, y1, x1 = window = self.window or (0, 0, *image_size)
+        if not (0 <= y0 < y1 <= image_size[0] and 0 <= x0 < x1 <= image_size[1]):
+            raise ValueError(
+                f"window must be (y0, x0, y1, x1) inside the picture of {image_size}, got {window}"
+            )
+        if self.size is not None:
+            return window, self.size
+        zoom = self.zoom or 1.0
+        return window, (max(1, round((y1 - y0) * zoom)), max(1, round((x1 - x0) * zoom)))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says about a window of a picture.
+
+    Attributes:
+        image: (h, w, 3) uint8 RGB, the window at the answer's size.
+        labels: (h, w) class ids, ``UNSURE`` where there is none; None for panoptic models.
+        segment_ids: (h, w), of panoptic models: 0, or the id of one of ``segments``.
+        segments: Detectron2's ``segments_info``.
+        num_classes: K, where the model has told.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray | None = None
+    segment_ids: np.ndarray | None = None
+    segments: Sequence[dict[str, Any]] = ()
+    num_classes: int | None = None
+
+
+class Segmenter:
+    """Asks a model about pictures, as a view wants it.
+
+    A plain view gets what the model is evaluated by. Any other asks the field of a model with an
+    ``IFASemSegHead``; logits of other models are interpolated.
+
+    Args:
+        cfg: the model's config, of either kind, for the size and channel order of its input.
+        model: a semantic segmentor in eval mode, maybe in a ``MultiViewSegmentor``; or a
+            ``PanopticFPN``, whose answers are panoptic.
+        view: what is asked.
+
+    Raises:
+        ValueError: a window of a panoptic model without a field.
+    """
+
+    def __init__(self, cfg: CfgNode | DictConfig, model: nn.Module, view: View) -> None:
+        mapper = build_test_mapper(cfg)
+        self.augmentations, self.image_format = mapper.augmentations, mapper.image_format
+        self.model = model
+        self.view = view
+        self.panoptic = isinstance(model, PanopticFPN)
+        self.has_field = isinstance(getattr(model, "sem_seg_head", None), IFASemSegHead)
+        if self.panoptic and view.window and not self.has_field:
+            raise ValueError(
+                f"window needs a model with an IFASemSegHead, if it is panoptic, got {view.window}"
+            )
+        if self.panoptic and view.confidence:
+            model.combine_instances_score_thresh = view.confidence
+
+    def __call__(self, image: np.ndarray) -> Answer:
+        """The answer about a picture.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+
+        Raises:
+            ValueError: the window does not lie inside, or the model gives no probabilities where
+                they are needed.
+        """
+        window, size = self.view.resolve(image.shape[:2])
+        shown = _resample(image, window, size)
+        with torch.no_grad():
+            if self.panoptic:
+                segment_ids, segments = self._ask_panoptic(image, window, size)
+                return Answer(shown, segment_ids=segment_ids.cpu().numpy(), segments=segments)
+            inputs = self._inputs(image, image.shape[:2])
+            ask = self._ask_model if self.view.plain else self._ask_samples
+            labels, num_classes = ask(inputs, window, size)
+        return Answer(shown, labels=labels, num_classes=num_classes)
+
+    def _inputs(self, image: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
+        """The model's input, in Detectron2's format, for an answer of a size."""
+        array = image if self.image_format == "RGB" else image[:, :, ::-1]
+        inputs = T.AugInput(np.ascontiguousarray(array))
+        self.augmentations(inputs)
+        tensor = torch.from_numpy(np.array(inputs.image.transpose(2, 0, 1), order="C"))
+        return {"image": tensor, "height": size[0], "width": size[1]}
+
+    def _ask_panoptic(
+        self, image: np.ndarray, window: Window, size: tuple[int, int]
+    ) -> tuple[Tensor, Sequence[dict[str, Any]]]:
+        """(h, w) ids of segments, and Detectron2's ``segments_info``."""
+        if self.view.plain or not self.has_field:
+            return self.model([self._inputs(image, size)])[0]["panoptic_seg"]
+        inputs = self._inputs(image, image.shape[:2])
+        return compute_panoptic_fields(self.model, [inputs])[0].panoptic(size, window)
+
+    def _ask_model(self, inputs: dict[str, Any], *_: object) -> tuple[np.ndarray, int | None]:
+        """(H, W) labels, and K where the model gives logits."""
+        sem_seg = self.model([inputs])[0]["sem_seg"]  # (K, H, W) logits or (H, W) labels
+        if sem_seg.dim() == 2:
+            return sem_seg.cpu().numpy(), None
+        return sem_seg.argmax(dim=0).cpu().numpy(), len(sem_seg)
+
+    def _ask_samples(
+        self, inputs: dict[str, Any], window: Window, size: tuple[int, int]
+    ) -> tuple[np.ndarray, int]:
+        """(h, w) labels of a window, made in pieces, and K."""
+        if self.has_field:
+            source = compute_fields(self.model, [inputs])[0]
+            query, num_classes = source.query(size, window), source.num_classes
+        else:
+            logits = self._logits(inputs)
+            source, num_classes = Raster(logits), len(logits)
+            query = GridQuery.window(window, size, (inputs["height"], inputs["width"]))
+        labels = np.empty(size, np.int16)
+        for top, left, logits in iter_logits(source, query):
+            piece = self._decide(logits).cpu().numpy()
+            labels[top : top + piece.shape[0], left : left + piece.shape[1]] = piece
+        return labels, num_classes
+
+    def _logits(self, inputs: dict[str, Any]) -> Tensor:
+        sem_seg = self.model([inputs])[0]["sem_seg"]
+        if sem_seg.dim() != 3:
+            raise ValueError(
+                f"window, size, zoom and confidence need logits, but {type(self.model).__name__} "
+                "gives labels: a FieldSegmentor gives logits with model.return_logits=True"
+            )
+        return sem_seg
+
+    def _decide(self, logits: Tensor) -> Tensor:
+        """(h, w) classes of (K, h, w) logits, or UNSURE."""
+        if not self.view.confidence:
+            return logits.argmax(dim=0)
+        best, labels = logits.float().softmax(dim=0).max(dim=0)
+        return labels.masked_fill(best < self.view.confidence, UNSURE)
+
+
+def _resample(image: np.ndarray, window: Window, size: tuple[int, int]) -> np.ndarray:
+    """A window of an image at a size: averaged where it shrinks, bicubic where it grows."""
+    y0, x0, y1, x1 = window
+    crop = np.ascontiguousarray(image[y0:y1, x0:x1])
+    if crop.shape[:2] == tuple(size):
+        return crop
+    shrinks = size[0] * size[1] < crop.shape[0] * crop.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return cv2.resize(crop, size[::-1], interpolation=method)
+
+
+def resample_labels(labels: np.ndarray, window: Window, size: tuple[int, int]) -> np.ndarray:
+    """A window of labels (H, W) at a size, each sample the pixel that its centre lies in."""
+    y0, x0, y1, x1 = window
+    rows = y0 + ((2 * np.arange(size[0]) + 1) * (y1 - y0)) // (2 * size[0])
+    cols = x0 + ((2 * np.arange(size[1]) + 1) * (x1 - x0)) // (2 * size[1])
+    return labels[rows[:, None], cols]

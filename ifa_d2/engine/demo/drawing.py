@@ -1,0 +1,130 @@
+"""From a picture and its ground truth to what the demo shows."""
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import Metadata, MetadataCatalog
+from omegaconf import DictConfig
+
+from ...data import read_label
+from ...data.labels import translate_label
+from ...visualization import (
+    draw_panoptic,
+    draw_segmentation,
+    enlargement,
+    image_and_panels,
+)
+from ..build import test_dataset_names
+from .answers import Answer, Segmenter, resample_labels
+from .sources import Picture, read_picture
+
+LAYOUTS = ("row", "overlay")
+
+
+def find_metadata(cfg: CfgNode | DictConfig, dataset_name: str | None = None) -> Metadata:
+    """Names and colours of the classes of a data set, by default the one a config evaluates on.
+
+    Raises:
+        ValueError: the config names none, or it is not registered with classes.
+    """
+    names = [dataset_name] if dataset_name else test_dataset_names(cfg)
+    if not names:
+        raise ValueError("the config names no data set to take class names and colours from")
+    known = MetadataCatalog.list()
+    if names[0] not in known or not MetadataCatalog.get(names[0]).get("stuff_classes"):
+        raise ValueError(f"no data set with classes is {names[0]!r}, only {', '.join(known)}")
+    return MetadataCatalog.get(names[0])
+
+
+class Drawing:
+    """Segments pictures and draws the answers.
+
+    Args:
+        segmenter: what answers.
+        metadata: names and colours of the classes.
+        layout: "row" of image, prediction and ground truth, or the "overlay" alone.
+        alpha: opacity of the colours.
+        names: write class names on the larger regions (panoptic drawings always have them).
+
+    Raises:
+        ValueError: an unknown layout, or an opacity outside [0, 1].
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        metadata: Metadata,
+        *,
+        layout: str = "row",
+        alpha: float = 0.6,
+        names: bool = True,
+    ) -> None:
+        if layout not in LAYOUTS:
+            raise ValueError(f"layout must be one of {LAYOUTS}, got {layout!r}")
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"opacity must be in [0, 1], got {alpha}")
+        self.segmenter = segmenter
+        self.metadata = metadata
+        self.layout = layout
+        self.alpha = alpha
+        self.names = names
+
+    def read(self, picture: Picture) -> tuple[np.ndarray, np.ndarray | None]:
+        """A picture (H, W, 3), and its ground truth (H, W) if it has any.
+
+        Raises:
+            ValueError: a damaged file, labels of another size or of no class, or a picture that
+                the view's window does not fit; each names the file.
+        """
+        image, truth = read_picture(picture.path), None
+        try:
+            self.segmenter.view.resolve(image.shape[:2])
+        except ValueError as error:
+            raise ValueError(f"{picture.path}: {error}") from error
+        if picture.label:
+            truth = translate_label(
+                read_label(picture.label),
+                picture.label,
+                num_classes=len(self.metadata.stuff_classes),
+                ignore_label=self.metadata.get("ignore_label", 255),
+                ignore_value=255,
+            )
+            if truth.shape != image.shape[:2]:
+                raise ValueError(
+                    f"label {picture.label} has (height, width) {truth.shape}, but the picture "
+                    f"{picture.path} has {image.shape[:2]}"
+                )
+        return image, truth
+
+    def draw(self, image: np.ndarray, truth: np.ndarray | None = None) -> np.ndarray:
+        """Segment a picture (H, W, 3) and draw it; the drawing is an RGB image.
+
+        Raises:
+            ValueError: as of the segmenter, or a class beyond the data set's.
+        """
+        answer = self.segmenter(image)
+        self._check_classes(answer)
+        scale = enlargement(answer.image) if self.layout == "row" else 1
+        prediction = self._panel(answer, scale)
+        if self.layout == "overlay":
+            return prediction
+        panels = {"prediction": prediction}
+        if truth is not None:
+            window, size = self.segmenter.view.resolve(image.shape[:2])
+            labels = resample_labels(truth, window, size)
+            panels["ground truth"] = self._panel(Answer(answer.image, labels), scale)
+        return image_and_panels(answer.image, panels, scale=scale)
+
+    def _panel(self, answer: Answer, scale: int) -> np.ndarray:
+        options = {"scale": scale, "alpha": self.alpha}
+        if answer.labels is not None:
+            options["names"] = self.names
+            return draw_segmentation(answer.image, answer.labels, self.metadata, **options)
+        segments = (answer.segment_ids, answer.segments)
+        return draw_panoptic(answer.image, *segments, self.metadata, **options)
+
+    def _check_classes(self, answer: Answer) -> None:
+        known = len(self.metadata.stuff_classes)
+        if answer.num_classes not in (None, known):
+            raise ValueError(
+                f"the model predicts {answer.num_classes} classes, but the data set has {known}"
+            )

@@ -1,0 +1,180 @@
+"""Pictures by name, glob, folder or data set, decoded ahead of their use."""
+
+import glob
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from detectron2.data import DatasetCatalog
+from detectron2.data.detection_utils import read_image
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to segment.
+
+    Attributes:
+        path: of its file.
+        name: of its drawing, without suffix; with "/" where it came from a folder's sub-folder.
+        label: the file with its ground truth, if there is one.
+    """
+
+    path: str
+    name: str
+    label: str | None = None
+
+
+def is_image(path: str) -> bool:
+    """Whether a name ends as pictures do."""
+    return path.lower().endswith(IMAGE_SUFFIXES)
+
+
+def is_video(path: str) -> bool:
+    """Whether a name ends as films do."""
+    return path.lower().endswith(VIDEO_SUFFIXES)
+
+
+def find_pictures(inputs: Sequence[str]) -> list[Picture]:
+    """The pictures that files, glob patterns and folders stand for, each under a name of its own.
+
+    A folder stands for the pictures in it and below, by their suffixes. Where names would be the
+    same, the later ones get -2, -3 and so on.
+
+    Raises:
+        FileNotFoundError: a file does not exist, a pattern fits none, or a folder has no pictures.
+    """
+    found = []
+    for item in inputs:
+        if os.path.isdir(item):
+            inside = _pictures_below(Path(item))
+            if not inside:
+                suffixes = ", ".join(IMAGE_SUFFIXES)
+                raise FileNotFoundError(f"no pictures in the folder {item} ({suffixes})")
+            found += inside
+        elif os.path.isfile(item):
+            found.append(Picture(item, Path(item).stem))
+        else:
+            paths = sorted(path for path in glob.glob(item, recursive=True) if os.path.isfile(path))
+            if not paths:
+                kind = "nothing fits" if glob.has_magic(item) else "there is no file"
+                raise FileNotFoundError(f"{kind} {item}")
+            found += [Picture(path, Path(path).stem) for path in paths]
+    return _name_apart(found)
+
+
+def label_pictures(pictures: Sequence[Picture], labels: Sequence[str]) -> list[Picture]:
+    """The pictures with their ground truth, in order.
+
+    Raises:
+        FileNotFoundError: a label file does not exist.
+        ValueError: not as many labels as pictures.
+    """
+    if len(labels) != len(pictures):
+        raise ValueError(f"{len(pictures)} pictures, but {len(labels)} labels")
+    for path in labels:
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"there is no file {path}")
+    return [replace(one, label=label) for one, label in zip(pictures, labels, strict=True)]
+
+
+def dataset_pictures(name: str, num: int) -> list[Picture]:
+    """``num`` pictures of a data set, evenly spread, with their ground truth where it has any.
+
+    Raises:
+        ValueError: no such data set, or ``num`` below 1.
+    """
+    if name not in DatasetCatalog:
+        raise ValueError(f"no data set {name!r}, only {', '.join(sorted(DatasetCatalog))}")
+    if num < 1:
+        raise ValueError(f"num must be 1 or more, got {num}")
+    records = DatasetCatalog.get(name)
+    count = min(num, len(records))
+    chosen = [records[index * len(records) // count] for index in range(count)]
+    return _name_apart(
+        [
+            Picture(one["file_name"], Path(one["file_name"]).stem, one.get("sem_seg_file_name"))
+            for one in chosen
+        ]
+    )
+
+
+def _pictures_below(folder: Path) -> list[Picture]:
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    return [
+        Picture(str(path), path.relative_to(folder).with_suffix("").as_posix())
+        for path in paths
+        if path.is_file()
+    ]
+
+
+def _name_apart(pictures: Sequence[Picture]) -> list[Picture]:
+    taken: set[str] = set()
+    apart = []
+    for picture in pictures:
+        name, count = picture.name, 1
+        while name in taken:
+            count += 1
+            name = f"{picture.name}-{count}"
+        taken.add(name)
+        apart.append(replace(picture, name=name))
+    return apart
+
+
+def read_picture(path: str) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, the right way up.
+
+    Raises:
+        ValueError: the file is damaged or no picture; the message names it.
+    """
+    try:
+        return np.ascontiguousarray(read_image(path, format="RGB"))
+    except Exception as error:  # Pillow raises anything from SyntaxError to zlib.error
+        raise ValueError(f"cannot read the picture {path}: {error}") from error
+
+
+def decode_ahead(
+    jobs: Iterable[Job], decode: Callable[[Job], Result], *, workers: int = 2, ahead: int = 4
+) -> Iterator[tuple[Job, Result | Exception]]:
+    """Each job with what ``decode`` makes of it, in order, worked on by threads beforehand.
+
+    Args:
+        jobs: read as needed.
+        decode: called in a thread. A ValueError or OSError that it raises is given as the result.
+        workers: threads.
+        ahead: results held beyond the one that is used.
+
+    Raises:
+        ValueError: ``workers`` or ``ahead`` below 1.
+    """
+    if workers < 1 or ahead < 1:
+        raise ValueError(f"workers and ahead must be at least 1, got {workers} and {ahead}")
+    pending: deque[tuple[Job, Future[Result]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for job in jobs:
+                pending.append((job, pool.submit(decode, job)))
+                if len(pending) > ahead:
+                    yield _wait(*pending.popleft())
+            while pending:
+                yield _wait(*pending.popleft())
+        finally:
+            for _, future in pending:
+                future.cancel()
+
+
+def _wait(job: Job, future: Future[Result]) -> tuple[Job, Result | Exception]:
+    try:
+        return job, future.result()
+    except (ValueError, OSError) as error:
+        return job, error

@@ -1,0 +1,128 @@
+"""Test-time augmentation and sliding windows, from a config or from flags."""
+
+import argparse
+import inspect
+from fractions import Fraction
+from typing import Any
+
+from detectron2.config import CfgNode
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from ..modeling import MultiViewSegmentor
+from .settings import is_yacs
+
+# Of recipes that do not say: the paper's, where it is evaluated at several scales.
+_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+_NOT_OF_CONFIGS = ("model", "fields")
+
+
+def build_inference_model(cfg: CfgNode | DictConfig, model: nn.Module) -> nn.Module:
+    """A model as its config wants it evaluated.
+
+    The config says so in ``inference`` (LazyConfig; ``tta``, and arguments of
+    :class:`ifa_d2.modeling.MultiViewSegmentor`) or in ``TEST.AUG`` and ``TEST.SLIDING_WINDOW``.
+
+    Returns:
+        ``model`` itself where it is to be shown every picture once, whole and in its own size.
+
+    Raises:
+        ValueError: a value out of range, by name.
+    """
+    if is_yacs(cfg):
+        wrapped = MultiViewSegmentor(cfg, model)
+    else:
+        wrapped = MultiViewSegmentor(model=model, **_lazy_options(cfg))
+    return model if wrapped.transparent else wrapped
+
+
+def check_inference(cfg: CfgNode | DictConfig) -> None:
+    """Raise a ValueError where :func:`build_inference_model` would, before there is a model."""
+    build_inference_model(cfg, nn.Identity())
+
+
+def _lazy_options(cfg: DictConfig) -> dict[str, Any]:
+    """Arguments of the segmentor, those that are left out at their defaults."""
+    options = OmegaConf.to_container(cfg.get("inference") or OmegaConf.create({}), resolve=True)
+    known = ["tta", *inspect.signature(MultiViewSegmentor.__init__).parameters]
+    known = [name for name in known if name not in ("self", *_NOT_OF_CONFIGS)]
+    for name in options:
+        if name not in known:
+            raise ValueError(f"inference must have keys of {known}, got {name!r}")
+    if not options.pop("tta", False):
+        for name in ("scales", "short_edges", "max_size", "flip"):
+            options.pop(name, None)
+        return options
+    options.setdefault("flip", True)
+    if options.get("short_edges") is None:
+        options.setdefault("scales", _SCALES)
+    return options
+
+
+def add_inference_arguments(
+    parser: argparse.ArgumentParser, *, window_flag: str = "--window"
+) -> None:
+    """Add --tta, --window and --stride.
+
+    Args:
+        parser: that takes them.
+        window_flag: what --window is called where that means something else.
+    """
+    group = parser.add_argument_group("inference", "what the config says, unless given here")
+    group.add_argument(
+        "--tta",
+        action="store_true",
+        help="average over the config's scales and mirror images (inference.scales and flip, or "
+        "TEST.AUG)",
+    )
+    group.add_argument(
+        window_flag,
+        dest="sliding_window",
+        nargs=2,
+        type=int,
+        metavar=("H", "W"),
+        help="show pictures in windows of this size in pixels and average where they overlap",
+    )
+    group.add_argument(
+        "--stride",
+        nargs=2,
+        type=_stride,
+        metavar=("H", "W"),
+        help="from one window to the next: pixels, or fractions of the window (default: 2/3 2/3)",
+    )
+
+
+def _stride(text: str) -> int | float:
+    try:
+        return int(text) if text.isdigit() else float(Fraction(text))
+    except (ValueError, ZeroDivisionError) as error:
+        raise argparse.ArgumentTypeError(
+            f"must be pixels, or a fraction such as 2/3 or 0.5, got {text!r}"
+        ) from error
+
+
+def apply_inference_arguments(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> None:
+    """Write what the flags of :func:`add_inference_arguments` say into a config.
+
+    Raises:
+        ValueError: a value out of range, by name, or a stride of no windows.
+    """
+    if is_yacs(cfg):
+        frozen = cfg.is_frozen()
+        cfg.defrost()
+        aug, sliding = cfg.TEST.AUG, cfg.TEST.SLIDING_WINDOW
+        aug.ENABLED = args.tta or aug.ENABLED
+        sliding.SIZE = args.sliding_window or sliding.SIZE
+        sliding.STRIDE = args.stride or sliding.STRIDE
+        if frozen:
+            cfg.freeze()
+        window = sliding.SIZE
+    else:
+        flags = {"tta": args.tta or None, "window": args.sliding_window, "stride": args.stride}
+        flags = {name: value for name, value in flags.items() if value is not None}
+        if flags:
+            OmegaConf.update(cfg, "inference", flags, force_add=True)
+        window = OmegaConf.select(cfg, "inference.window")
+    if args.stride and not window:
+        raise ValueError(f"stride {args.stride} is of windows: give their size as well")
+    check_inference(cfg)

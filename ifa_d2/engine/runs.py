@@ -1,0 +1,222 @@
+"""Runs that are compared: trained one after the other, evaluated by stride, timed in turn.
+
+A run has a folder of its own, in which what is done is kept: a comparison that was stopped goes on
+where it was.
+"""
+
+import csv
+import json
+import math
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from ..files import atomic_path
+from ..modeling import compute_fields
+from . import build
+from .measure import alternate, peak_memory
+from .predictor import load_model
+
+STRIDES = (8, 4, 2, 1)
+FINAL = "model_final.pth"
+
+
+def check_settings(output: Path, settings: Mapping[str, Any]) -> None:
+    """Note what a folder's run is of, or see that it is the same.
+
+    Args:
+        output: the folder; overrides.json in it is the note.
+        settings: anything that JSON holds.
+
+    Raises:
+        ValueError: the folder holds a run of other settings.
+    """
+    note = output / "overrides.json"
+    if note.is_file():
+        if json.loads(note.read_text()) != settings:
+            raise ValueError(f"--output: {output} holds a run of other settings, see {note}")
+        return
+    with atomic_path(note) as temporary:
+        temporary.write_text(json.dumps(settings, indent=1))
+
+
+def train(
+    script: Path,
+    config_file: str,
+    output: Path,
+    overrides: Sequence[str],
+    log: Path | None = None,
+) -> None:
+    """Train a run, or what is left of it, in a process of its own.
+
+    Args:
+        script: tools/train_net.py.
+        config_file: of the run.
+        output: its folder.
+        overrides: changes of the config, "key=value" each.
+        log: takes what the training says; None shows it on the standard error stream.
+
+    Raises:
+        RuntimeError: the training failed.
+    """
+    if (output / FINAL).is_file():
+        return
+    command = [sys.executable, str(script), "--resume", "--config-file", config_file]
+    command += [f"train.output_dir={output}", *overrides]
+    if log is None:
+        status = subprocess.run(command, stdout=sys.stderr).returncode
+        said = ""
+    else:
+        with log.open("wb") as file:
+            status = subprocess.run(command, stdout=file, stderr=file).returncode
+        lines = log.read_text(errors="replace").strip().splitlines()
+        said = f": {lines[-1]}" if lines else ""
+    if status:
+        raise RuntimeError(f"the training in {output} ended with status {status}{said}")
+
+
+def stride_figures(
+    cfg: DictConfig, output: Path, strides: Sequence[int] = STRIDES
+) -> dict[str, float]:
+    """:func:`evaluate_strides` of a trained run, by the stride as text, kept in its folder."""
+    path = output / "strides.json"
+    if path.is_file():
+        figures = json.loads(path.read_text())
+        if all(str(stride) in figures for stride in strides):
+            return {str(stride): figures[str(stride)] for stride in strides}
+    model = load_model(cfg, str(output / FINAL))
+    loader = build.build_test_loader(cfg, build.test_dataset_names(cfg)[0])
+    figures = evaluate_strides(model, loader, strides)
+    figures = {str(stride): value for stride, value in figures.items()}
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(figures))
+    return figures
+
+
+@torch.no_grad()
+def evaluate_strides(
+    model: nn.Module,
+    loader: Iterable[Sequence[Mapping[str, Any]]],
+    strides: Sequence[int] = STRIDES,
+) -> dict[int, float]:
+    """mIoU in percent by decoding stride, of features computed once a picture.
+
+    At stride s the field is asked at one sample for s x s pixels, and the logits are interpolated
+    to the pixels, as Detectron2 does with those of the paper's stride 4.
+
+    Args:
+        model: with an ``IFASemSegHead``, in eval mode.
+        loader: batches of pictures with ``sem_seg``.
+        strides: in pixels of the model's input.
+
+    Raises:
+        ValueError: nothing to evaluate on.
+    """
+    head = model.sem_seg_head
+    counts = {stride: torch.zeros(head.num_classes**2, dtype=torch.int64) for stride in strides}
+    for batch in loader:
+        for one, field in zip(batch, compute_fields(model, batch), strict=True):
+            truth = one["sem_seg"]
+            for stride, count in counts.items():
+                size = [math.ceil(n / stride) for n in one["image"].shape[-2:]]
+                logits = field.logits(size)
+                if logits.shape[1:] != truth.shape:
+                    logits = F.interpolate(logits[None], tuple(truth.shape), mode="bilinear")[0]
+                count += _confusion(truth, logits.argmax(0).cpu(), head)
+    if not any(count.any() for count in counts.values()):
+        raise ValueError("the data set to evaluate on has no labelled pixel")
+    return {stride: mean_iou(count.view(head.num_classes, -1)) for stride, count in counts.items()}
+
+
+def _confusion(truth: Tensor, labels: Tensor, head: nn.Module) -> Tensor:
+    """(K * K,) pixels by class and predicted class."""
+    kept = truth != head.ignore_value
+    pairs = truth[kept] * head.num_classes + labels[kept]
+    return torch.bincount(pairs, minlength=head.num_classes**2)
+
+
+def mean_iou(confusion: Tensor) -> float:
+    """Mean over the classes that are there, in percent, of counts (K, K) [truth, prediction]."""
+    hits, truth = confusion.diagonal().double(), confusion.sum(1)
+    union = truth + confusion.sum(0) - confusion.diagonal()
+    return 100 * float((hits / union)[truth > 0].mean())
+
+
+def measure_steps(cfgs: Mapping[str, DictConfig], repeats: int) -> dict[str, dict[str, float]]:
+    """Seconds and peak MiB of a training step (forward and backward) of each config, in turn."""
+    steps = {}
+    for name, cfg in cfgs.items():
+        cfg = OmegaConf.merge(cfg, {"dataloader": {"train": {"num_workers": 0}}})
+        batch = next(iter(instantiate(cfg.dataloader.train)))
+        steps[name] = partial(_step, build.build_model(cfg).train(), batch)
+    times = alternate(steps, repeats=repeats)
+    return {
+        name: {
+            "seconds": statistics.median(times[name]),
+            "mib": peak_memory(step, warmup=0) / 2**20,
+        }
+        for name, step in steps.items()
+    }
+
+
+def _step(model: nn.Module, batch: list[dict[str, Any]]) -> None:
+    model.zero_grad(set_to_none=True)
+    sum(model(batch).values()).backward()
+
+
+def mean_and_deviation(values: Sequence[float], digits: int = 1) -> str:
+    """ "51.0 ± 1.4", the standard deviation where there are several values; "-" of none."""
+    if not values:
+        return "-"
+    text = f"{statistics.fmean(values):.{digits}f}"
+    if len(values) > 1:
+        text += f" ± {statistics.stdev(values):.{digits}f}"
+    return text
+
+
+def write_tables(
+    folder: Path, stem: str, text: str, rows: Sequence[Mapping[str, str]], results: Any
+) -> None:
+    """Write a comparison's stem.md, stem.csv and stem.json.
+
+    Args:
+        folder: where to.
+        stem: of the names.
+        text: the table as Markdown.
+        rows: the table, of one set of keys.
+        results: what it was made from.
+    """
+    with atomic_path(folder / f"{stem}.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    with (
+        atomic_path(folder / f"{stem}.csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    with atomic_path(folder / f"{stem}.json") as temporary:
+        temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+def describe_machine() -> str:
+    """The GPU or CPU that trains here, its threads, and torch's version."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        name = models[0].partition(":")[2].strip() if models else name
+    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"

@@ -1,0 +1,21 @@
+"""The learned ways to bring levels to one grid (paper, Table 1), interchangeable by name."""
+
+from .alignseg import AlignSeg
+from .base import DenseAlignment
+from .build import ALIGNMENTS, build_dense_alignment, field_options
+from .carafe import Carafe
+from .deconvolution import Deconvolution
+from .sapa import Sapa
+from .upsampling import Upsampling
+
+__all__ = [
+    "ALIGNMENTS",
+    "AlignSeg",
+    "Carafe",
+    "Deconvolution",
+    "DenseAlignment",
+    "Sapa",
+    "Upsampling",
+    "build_dense_alignment",
+    "field_options",
+]

@@ -1,0 +1,178 @@
+"""Decoders that need a map: levels are aligned on the finest one's grid and seen together there.
+
+The decoders of DeepLabV3+, PSPNet and OCR take convolutions, or attention, over the aligned map.
+What they make is again levels, for the last layers that answer at any coordinate; between the
+cells of that grid these interpolate.
+
+Shape legend: B batch, C channels of a level, h x w cells of the finest level.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from detectron2.layers import Conv2d, get_norm
+from torch import Tensor, nn
+
+from ..layers import GridQuery, PositionEncoding, concatenate_levels
+from .ocr import ObjectContext
+
+DECODERS = ("pointwise", "conv", "ocr")
+
+
+class AlignedLevels(nn.Module):
+    """Levels brought to the finest one's grid and concatenated, positions included.
+
+    Args:
+        in_channels: C of each level.
+        encoding, num_frequencies, frequency_law, coupled_frequencies, unfold, local_ensemble: see
+            :class:`ifa_d2.layers.ImplicitAlignment`, whose input this is.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        *,
+        encoding: str,
+        num_frequencies: int,
+        frequency_law: str,
+        coupled_frequencies: bool,
+        unfold: bool,
+        local_ensemble: bool,
+    ) -> None:
+        super().__init__()
+        self.unfold = unfold
+        self.local_ensemble = local_ensemble
+        self.encodings = nn.ModuleList(
+            PositionEncoding(
+                encoding=encoding,
+                num_frequencies=num_frequencies,
+                frequency_law=frequency_law,
+                coupled=coupled_frequencies,
+            )
+            for _ in in_channels
+        )
+        self.out_channels = sum(e.num_features for e in self.encodings)
+        self.out_channels += sum(in_channels) * (9 if unfold else 1)
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """(B, out_channels, h, w)."""
+        size = levels[0].shape[-2:]
+        if self.unfold or not self.local_ensemble or self.encodings[0].num_features:
+            query = GridQuery.regular(*size)
+            return concatenate_levels(
+                levels,
+                query,
+                self.encodings,
+                unfold=self.unfold,
+                local_ensemble=self.local_ensemble,
+            )
+        coarser = [
+            F.interpolate(level, size=size, mode="bilinear", align_corners=False)
+            for level in levels[1:]
+        ]
+        return torch.cat([levels[0], *coarser], dim=1)
+
+
+class GridDecoder(nn.Module):
+    """Levels to levels on the finest one's grid, and logits for an auxiliary loss or None.
+
+    Args:
+        kind: ``"conv"``, 3x3 convolutions with norm and ReLU; ``"ocr"``, object context.
+        in_channels: C of each level.
+        num_classes: of the soft object regions.
+        dims: channels of the convolutions; the pixels' in object context, one number.
+        norm: name of a norm, see Detectron2's ``get_norm``.
+        options: of :class:`AlignedLevels`.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        *,
+        in_channels: Sequence[int],
+        num_classes: int,
+        dims: Sequence[int],
+        norm: str,
+        options: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.align = AlignedLevels(in_channels, **options)
+        channels = self.align.out_channels
+        self.convs = nn.Sequential()
+        self.context: ObjectContext | None = None
+        if kind == "ocr":
+            self.context = ObjectContext(channels, num_classes, channels=dims[0], norm=norm)
+            self.out_channels = [dims[0]] * 2
+            return
+        for dim in dims:
+            conv = Conv2d(
+                channels,
+                dim,
+                kernel_size=3,
+                padding=1,
+                bias=not norm,
+                norm=get_norm(norm, dim),
+                activation=F.relu_,
+            )
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+            self.convs.append(conv)
+            channels = dim
+        self.out_channels = [channels]
+
+    def forward(self, levels: Sequence[Tensor]) -> tuple[list[Tensor], Tensor | None]:
+        """Levels (B, C, h, w) each, and logits (B, K, h, w) of soft object regions, if any."""
+        x = self.align(levels)
+        if self.context is not None:
+            return self.context(x)
+        return [self.convs(x)], None
+
+
+def build_grid_decoder(
+    decoder: str,
+    *,
+    in_channels: Sequence[int],
+    hidden_dims: Sequence[int],
+    num_classes: int,
+    norm: str,
+    options: Mapping[str, Any],
+) -> tuple[GridDecoder | None, dict[str, Any]]:
+    """What a decoder does on the grid, and the arguments of the ``ImplicitAlignment`` after it.
+
+    The last 3x3 convolution is that alignment's first layer, which sees neighbourhoods.
+
+    Args:
+        decoder: one of :data:`DECODERS`.
+        in_channels: C of each level.
+        hidden_dims: channels of the layers, see ``IFASemSegHead``.
+        num_classes: K.
+        norm: name of a norm, see Detectron2's ``get_norm``.
+        options: of ``ImplicitAlignment``, how levels are brought together.
+
+    Raises:
+        ValueError: an unknown decoder, or no layer.
+    """
+    hidden_dims = tuple(hidden_dims)
+    if decoder not in DECODERS:
+        raise ValueError(f"decoder must be one of {DECODERS}, got {decoder!r}")
+    if not hidden_dims or min(hidden_dims) < 1:
+        raise ValueError(f"hidden_dims must be one or more positive sizes, got {hidden_dims}")
+    if decoder == "pointwise":
+        return None, {"in_channels": in_channels, "hidden_dims": hidden_dims, **options}
+    conv = decoder == "conv"
+    made = GridDecoder(
+        decoder,
+        in_channels=in_channels,
+        num_classes=num_classes,
+        dims=hidden_dims[:-1] if conv else hidden_dims[:1],
+        norm=norm,
+        options=options,
+    )
+    return made, {
+        "in_channels": made.out_channels,
+        "hidden_dims": hidden_dims[-1:] if conv else hidden_dims,
+        "encoding": "none",
+        "unfold": conv,
+        "local_ensemble": True,
+    }

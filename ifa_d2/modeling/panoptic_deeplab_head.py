@@ -1,0 +1,72 @@
+"""IFA as the semantic branch of Detectron2's Panoptic-DeepLab."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
+from detectron2.projects.deeplab.loss import DeepLabCE
+from torch import Tensor
+
+from ..layers import GridQuery
+from .ifa_head import IFASemSegHead
+from .losses import check_labels
+
+
+@SEM_SEG_HEADS_REGISTRY.register()
+class IFAPanopticDeepLabHead(IFASemSegHead):
+    """``IFASemSegHead`` under ``PanopticDeepLab``, which hands its head weights of the pixels.
+
+    The loss is Panoptic-DeepLab's own: cross entropy, weighted, over the hardest pixels. It is
+    taken at all pixels, so ``targets`` must be "grid", and ``ohem_threshold`` and
+    ``ohem_min_kept`` are not read; there is no auxiliary head.
+
+    Args:
+        loss_top_k: share of the pixels that count, the hardest ones, in (0, 1].
+        kwargs: those of :class:`IFASemSegHead`.
+
+    Raises:
+        ValueError: a share out of range, other targets, or an auxiliary head.
+    """
+
+    @configurable
+    def __init__(self, *, loss_top_k: float = 1.0, **kwargs: Any) -> None:
+        if not 0 < loss_top_k <= 1:
+            raise ValueError(f"loss_top_k must be in (0, 1], got {loss_top_k}")
+        super().__init__(**kwargs)
+        if self.targets != "grid":
+            raise ValueError(f"targets must be 'grid', got {self.targets!r}")
+        if self.aux_head is not None:
+            raise ValueError(f"aux_feature must be None, got {self.aux_feature!r}")
+        self.weighted_criterion = DeepLabCE(
+            ignore_label=self.ignore_value, top_k_percent_pixels=float(loss_top_k)
+        )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
+        return {
+            **super().from_config(cfg, input_shape),
+            "loss_top_k": cfg.MODEL.SEM_SEG_HEAD.LOSS_TOP_K,
+        }
+
+    def forward(
+        self,
+        features: Mapping[str, Tensor],
+        targets: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """As of :class:`IFASemSegHead`, with ``weights`` (B, H, W) of the pixels in training."""
+        if not self.training:
+            return super().forward(features)
+        if targets is None:
+            raise ValueError("targets must be given in training, got None")
+        check_labels(targets, self.num_classes, self.ignore_value)
+        size = features[self.in_features[0]].shape[-2:]
+        logits = self.decode(self.levels(features), GridQuery.regular(*size)).float()
+        logits = F.interpolate(
+            logits, size=targets.shape[-2:], mode="bilinear", align_corners=False
+        )
+        loss = self.weighted_criterion(logits, targets, weights)
+        return None, {"loss_sem_seg": loss * self.loss_weight}

@@ -1,0 +1,126 @@
+"""Scores of the parts of a picture: asked at samples of an answer, and summed there.
+
+Shape legend: K classes, h x w pixels of a part, H x W samples of the answer.
+"""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from ..layers import GridAxis, GridQuery
+from .field import SegmentationField
+from .views import Size
+
+# What one piece of scores may take.
+_PIECE_BYTES = 16 << 20
+
+
+class Raster:
+    """Logits on a window's pixels, interpolated where they are asked.
+
+    Args:
+        logits: (K, h, w).
+    """
+
+    extent = (Fraction(1), Fraction(1))
+
+    def __init__(self, logits: Tensor) -> None:
+        self.values = logits
+
+    def iter_logits(self, query: GridQuery) -> Iterator[tuple[int, int, Tensor]]:
+        """See :func:`iter_logits`."""
+        classes, _, width = self.values.shape
+        num_rows, num_cols = query.size
+        widest = classes * max(width, num_cols) * self.values.element_size()
+        step = max(1, _PIECE_BYTES // widest)
+        for top in range(0, num_rows, step):
+            rows = query.rows[top : top + step]
+            piece = _interpolate(self.values, rows, 1)
+            piece = _interpolate(piece, query.cols, 2)
+            yield top, 0, piece
+
+
+def _interpolate(values: Tensor, axis: GridAxis, dim: int) -> Tensor:
+    """Bilinear interpolation between cell centres along one axis, constant beyond the last ones."""
+    taps = axis.taps(values.shape[dim], ensemble=True)
+    if taps.identity:
+        return values.narrow(dim, int(taps.cells[0, 0]), len(axis))
+    lower, upper = (values.index_select(dim, cells.to(values.device)) for cells in taps.cells)
+    weight = taps.weights[1].to(values.device, values.dtype)
+    return lower.lerp_(upper, weight.view(-1, *[1] * (values.dim() - 1 - dim)))
+
+
+def iter_logits(
+    source: SegmentationField | Raster, query: GridQuery
+) -> Iterator[tuple[int, int, Tensor]]:
+    """The first row and column of a piece, and its (K, rows, columns) logits.
+
+    The pieces cover the query once and are small, unless a field's norms need all samples at once.
+    """
+    if isinstance(source, Raster):
+        yield from source.iter_logits(query)
+    elif not source.alignment.mlp.foldable:
+        yield 0, 0, source.alignment(source.levels, query)[0]
+    else:
+        for (_, rows, cols), logits in source.alignment.iter_tiles(source.levels, query):
+            yield rows.start, cols.start, logits[0]
+
+
+class RunningScores:
+    """Sums of class scores over a band of rows that moves down an answer.
+
+    Args:
+        size: (H, W) of the answer.
+        height: rows of the band; None is all.
+    """
+
+    def __init__(self, size: Size, height: int | None = None) -> None:
+        self.size = size
+        self.height = height or size[0]
+        self.top = 0
+        self._sums: Tensor | None = None  # (K, height, W)
+        self._labels: Tensor | None = None  # (H, W)
+
+    def make_room(self, rows: slice) -> None:
+        """Let the band reach down to ``rows.stop``; nothing is added above ``rows.start`` again."""
+        if rows.stop > self.top + self.height:
+            self._finish(rows.start)
+
+    def add_(self, top: int, left: int, scores: Tensor) -> None:
+        """Add (K, h, w) scores at rows from ``top`` and columns from ``left``."""
+        classes, height, width = scores.shape
+        if self._sums is None:
+            self._sums = scores.new_zeros((classes, self.height, self.size[1]))
+            dtype = torch.uint8 if classes <= 256 else torch.int16
+            self._labels = torch.empty(self.size, dtype=dtype)
+        top -= self.top
+        self._sums[:, top : top + height, left : left + width] += scores
+
+    def _finish(self, row: int) -> None:
+        """Write the labels of the rows above ``row``, and let the band begin there."""
+        done = row - self.top
+        step = max(1, _PIECE_BYTES // (8 * self.size[1]))  # of argmax, which gives int64
+        for i in range(0, done, step):
+            part = self._sums[:, i : min(i + step, done)].argmax(dim=0)
+            self._labels[self.top + i : self.top + i + len(part)] = part
+        self.top = row
+        kept = self.height - done
+        for i in range(0, kept, done):  # in runs that do not overlap where they go to
+            n = min(done, kept - i)
+            self._sums[:, i : i + n] = self._sums[:, i + done : i + done + n]
+        self._sums[:, kept:] = 0
+
+    def labels(self) -> Tensor:
+        """(H, W) classes of the largest sum, of the smallest integer type, on the CPU."""
+        if self.top < self.size[0]:
+            self._finish(self.size[0])
+        return self._labels
+
+    def logits(self, count: int) -> Tensor:
+        """(K, H, W) logs of the sums over ``count``; the sums are overwritten.
+
+        The band must be the whole answer.
+        """
+        return self._sums.div_(count).clamp_(min=torch.finfo(torch.float32).tiny).log_()

@@ -1,0 +1,135 @@
+"""Any model of timm as a backbone of Detectron2."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from timm.layers import convert_sync_batchnorm
+from timm.utils import freeze as freeze_modules
+from timm.utils.model import freeze_batch_norm_2d
+from torch import Tensor, nn
+
+NORMS = ("BN", "SyncBN", "FrozenBN")
+
+
+@BACKBONE_REGISTRY.register()
+class TimmBackbone(Backbone):
+    """Feature maps of a timm model, as ``timm.create_model(..., features_only=True)`` gives them.
+
+    Args:
+        model_name: in timm, such as ``"hrnet_w18"`` or ``"convnext_tiny"``.
+        out_features: names for the model's last feature maps, finest first.
+        out_indices: which of the model's feature maps to take, in the order of ``out_features``;
+            None or () for its last ones.
+        norm: what batch norms become: ``"BN"`` leaves them, ``"SyncBN"`` shares their statistics
+            over the GPUs, ``"FrozenBN"`` keeps them fixed. Other kinds of norm stay as they are.
+        freeze: names of the model's parts that are not trained, such as ``("conv1", "bn1",
+            "layer1")``; their batch norms are fixed.
+        pretrained: start from the weights that timm downloads for this name. It expects RGB
+            pictures, normalised as ``timm.get_pretrained_cfg(model_name)`` says.
+        weights_file: start from this file instead, as timm publishes them (.safetensors, .pth).
+        in_channels: channels of the image.
+        model_options: further keyword arguments of ``timm.create_model``, such as
+            ``{"output_stride": 16}``, or ``{"feature_location": ""}`` for the raw branches of an
+            HRNet.
+
+    Raises:
+        ValueError: a model, feature map, part or file that is not there, or an unknown norm.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        model_name: str,
+        out_features: Sequence[str] = ("res2", "res3", "res4", "res5"),
+        out_indices: Sequence[int] | None = None,
+        norm: str = "BN",
+        freeze: Sequence[str] = (),
+        pretrained: bool = False,
+        weights_file: str = "",
+        in_channels: int = 3,
+        model_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if norm not in NORMS:
+            raise ValueError(f"norm must be one of {NORMS}, got {norm!r}")
+        self._out_features = list(out_features)
+        if not self._out_features or len(set(self._out_features)) < len(self._out_features):
+            raise ValueError(f"out_features must be different names, got {self._out_features}")
+        indices = tuple(out_indices or ())
+        if indices and len(indices) != len(self._out_features):
+            raise ValueError(
+                f"out_indices must be {len(self._out_features)} numbers, one for each of "
+                f"{self._out_features}, got {indices}"
+            )
+        source: dict[str, Any] = {"pretrained": pretrained}
+        if weights_file:
+            if not Path(weights_file).is_file():
+                raise ValueError(f"weights_file must be a file, got {weights_file!r}")
+            source = {"pretrained": True, "pretrained_cfg_overlay": {"file": weights_file}}
+        self.net = _create(
+            model_name,
+            out_indices=indices or len(self._out_features),
+            in_chans=in_channels,
+            **source,
+            **(model_options or {}),
+        )
+        info = self.net.feature_info
+        self._out_feature_channels = dict(zip(self._out_features, info.channels(), strict=True))
+        self._out_feature_strides = dict(zip(self._out_features, info.reduction(), strict=True))
+        self._channels_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
+        _freeze(self.net, tuple(freeze))
+        if norm == "SyncBN":
+            self.net = convert_sync_batchnorm(self.net)
+        elif norm == "FrozenBN":
+            self.net = freeze_batch_norm_2d(self.net)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
+        keys = {key.lower(): value for key, value in cfg.MODEL.TIMM.items()}
+        return {**keys, "in_channels": input_shape.channels}
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """(B, 3, H, W) to the feature maps (B, C, h, w)."""
+        features = self.net(image)
+        if self._channels_last:
+            features = [feature.permute(0, 3, 1, 2) for feature in features]
+        return dict(zip(self._out_features, features, strict=True))
+
+    @property
+    def size_divisibility(self) -> int:
+        """Number of pixels, the largest stride: all features then cover the same extent."""
+        return max(self._out_feature_strides.values())
+
+
+def _create(model_name: str, **options: Any) -> nn.Module:
+    name = model_name.split(".")[0]  # what follows names weights
+    if ":" not in model_name and not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=5)
+        raise ValueError(
+            f"model_name must be a model of timm {timm.__version__}, got {model_name!r}"
+            + (f"; similar: {', '.join(close)}" if close else "")
+        )
+    try:
+        return timm.create_model(model_name, features_only=True, **options)
+    except (AssertionError, IndexError, TypeError) as error:
+        raise ValueError(
+            f"model_name {model_name!r} cannot be made with these feature maps and model_options, "
+            f"{options}: {error!r}"
+        ) from error
+
+
+def _freeze(net: nn.Module, names: tuple[str, ...]) -> None:
+    known = {name for name, _ in net.named_modules() if name}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        parts = [name for name, _ in net.named_children()]
+        raise ValueError(f"freeze must name parts of the model such as {parts}, got {unknown}")
+    if names:
+        freeze_modules(net, list(names))

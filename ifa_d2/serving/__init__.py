@@ -1,0 +1,17 @@
+"""A page on which pictures are segmented, and their fields asked for windows."""
+
+from .app import build_app
+from .pictures import Limits, PictureStore, UploadError, decode_upload
+from .server import ShrinkLongSide, allowed_hosts, open_socket, serve
+
+__all__ = [
+    "Limits",
+    "PictureStore",
+    "ShrinkLongSide",
+    "UploadError",
+    "allowed_hosts",
+    "build_app",
+    "decode_upload",
+    "open_socket",
+    "serve",
+]

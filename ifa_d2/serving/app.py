@@ -1,0 +1,267 @@
+"""The page's server: an HTTP interface to a predictor, and the page's own files.
+
+Everything is held in memory; nothing that is uploaded is written to a file.
+
+    POST   /api/pictures                 a picture's bytes -> {id, height, width, seconds}
+    DELETE /api/pictures/ID
+    GET    /api/pictures/ID/labels       ?window=y0,x0,y1,x1&size=h,w -> h * w little-endian uint16
+    GET    /api/pictures/ID/labels.png   the same as a file of class ids
+    GET    /api/pictures/ID/at           ?y=..&x=.. in [0, 1] -> the most probable classes
+    GET    /api/model                    names and colours of the classes, limits
+
+A request that is not served gets {"error": one sentence}.
+"""
+
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from anyio import CapacityLimiter, to_thread
+from detectron2.data import Metadata
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from ..engine import Predictor
+from ..modeling import SegmentationField
+from .pictures import FORMATS, Limits, PictureStore, UploadError, decode_upload
+
+STATIC = Path(__file__).with_name("static")
+_TOP = 3  # classes that a point is answered with
+# Pages of other sites get nothing from this one, and it loads nothing from elsewhere.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+Result = TypeVar("Result")
+
+
+class _Pages:
+    """What answers the requests."""
+
+    def __init__(
+        self, predictor: Predictor, metadata: Metadata, limits: Limits, title: str
+    ) -> None:
+        self.predictor = predictor
+        self.metadata = metadata
+        self.limits = limits
+        self.title = title
+        self.store = PictureStore(limits.pictures)
+        # One piece of work at a time: torch uses all cores for it.
+        self._alone = CapacityLimiter(1)
+
+    async def page(self, request: Request) -> Response:
+        return FileResponse(STATIC / "index.html")
+
+    async def model(self, request: Request) -> Response:
+        names, colors = self.metadata.stuff_classes, self.metadata.stuff_colors
+        classes = [
+            {"name": name, "color": [int(part) for part in color]}
+            for name, color in zip(names, colors, strict=True)
+        ]
+        limits = {
+            "types": list(FORMATS.values()),
+            "bytes": self.limits.max_bytes,
+            "pixels": self.limits.max_pixels,
+            "samples": self.limits.max_samples,
+        }
+        return JSONResponse({"title": self.title, "classes": classes, "limits": limits})
+
+    async def upload(self, request: Request) -> Response:
+        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+        if kind not in FORMATS.values():
+            allowed = ", ".join(FORMATS.values())
+            raise UploadError(415, f"the content type must be one of {allowed}, got {kind!r}")
+        data = await _read_body(request, self.limits)
+
+        def compute() -> tuple[SegmentationField, float]:
+            image = decode_upload(data, self.limits)
+            start = time.perf_counter()
+            field = self.predictor(np.ascontiguousarray(image[:, :, ::-1]))
+            return field, time.perf_counter() - start
+
+        field, seconds = await self._run(compute)
+        height, width = field.image_size
+        answer = {"id": self.store.add(field), "height": height, "width": width}
+        return JSONResponse({**answer, "seconds": seconds}, status_code=201)
+
+    async def forget(self, request: Request) -> Response:
+        self.store.remove(request.path_params["key"])
+        return Response(status_code=204)
+
+    async def labels(self, request: Request) -> Response:
+        labels, seconds = await self._ask(request)
+        headers = {
+            "X-Size": ",".join(str(side) for side in labels.shape),
+            "X-Seconds": f"{seconds:.4f}",
+        }
+        content = labels.astype("<u2").tobytes()
+        return Response(content, media_type="application/octet-stream", headers=headers)
+
+    async def labels_png(self, request: Request) -> Response:
+        labels, _ = await self._ask(request)
+        file = io.BytesIO()
+        await to_thread.run_sync(Image.fromarray(labels).save, file, "PNG")
+        headers = {"Content-Disposition": 'attachment; filename="labels.png"'}
+        return Response(file.getvalue(), media_type="image/png", headers=headers)
+
+    async def at(self, request: Request) -> Response:
+        field = self._field(request)
+        point = [_number(request, name) for name in ("y", "x")]
+        logits = await self._run(field.at, torch.tensor([point]))
+        best = logits[0].float().softmax(dim=0).topk(min(_TOP, field.num_classes))
+        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return JSONResponse([{"class": label, "probability": share} for label, share in pairs])
+
+    async def _ask(self, request: Request) -> tuple[np.ndarray, float]:
+        """The labels that a request's window and size ask for, and the seconds that they took."""
+        field = self._field(request)
+        query = field.query(_integers(request, "size", 2), _integers(request, "window", 4))
+        rows, cols = query.size
+        if rows * cols > self.limits.max_samples:
+            raise ValueError(
+                f"size must be at most {self.limits.max_samples} samples, got {rows} x {cols}"
+            )
+        start = time.perf_counter()
+        labels = np.empty(query.size, np.uint8 if field.num_classes <= 256 else np.uint16)
+        pieces = field.iter_labels(query)
+        # Piece by piece: other requests get their turn, and none that was given up is worked for.
+        while (piece := await self._run(next, pieces, None)) is not None:
+            place, part = piece
+            labels[place] = part.numpy()
+            if await request.is_disconnected():
+                raise HTTPException(499, "the request was given up")
+        return labels, time.perf_counter() - start
+
+    def _field(self, request: Request) -> SegmentationField:
+        field = self.store.get(request.path_params["key"])
+        if field is None:
+            raise HTTPException(404, "this picture is no longer held: open it again")
+        return field
+
+    async def _run(self, work: Callable[..., Result], *args: Any) -> Result:
+        return await to_thread.run_sync(work, *args, limiter=self._alone)
+
+
+def build_app(
+    predictor: Predictor,
+    metadata: Metadata,
+    *,
+    limits: Limits | None = None,
+    title: str = "",
+    hosts: list[str] | None = None,
+) -> Starlette:
+    """The page and its interface as an ASGI application.
+
+    Args:
+        predictor: segments what is uploaded.
+        metadata: with ``stuff_classes`` and ``stuff_colors``.
+        limits: of uploads and answers; None is their defaults.
+        title: what the page calls the model.
+        hosts: names that requests may come under, so that no other site's name can be pointed
+            here; None is any.
+
+    Raises:
+        ValueError: the model and the data set have different numbers of classes.
+    """
+    num_classes = predictor.model.sem_seg_head.alignment.predictor.out_channels
+    known = len(metadata.stuff_classes)
+    if num_classes != known:
+        raise ValueError(f"the model predicts {num_classes} classes, but the data set has {known}")
+    pages = _Pages(predictor, metadata, limits or Limits(), title)
+    one = "/api/pictures/{key}"
+    return Starlette(
+        routes=[
+            Route("/", pages.page),
+            Route("/api/model", pages.model),
+            Route("/api/pictures", pages.upload, methods=["POST"]),
+            Route(one, pages.forget, methods=["DELETE"]),
+            Route(f"{one}/labels", pages.labels),
+            Route(f"{one}/labels.png", pages.labels_png),
+            Route(f"{one}/at", pages.at),
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ],
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=hosts or ["*"]),
+            Middleware(_HeadersMiddleware),
+            Middleware(GZipMiddleware, compresslevel=1),
+        ],
+        exception_handlers={
+            UploadError: _say_upload,
+            ValueError: _say_value,
+            HTTPException: _say_http,
+        },
+    )
+
+
+class _HeadersMiddleware:
+    """Adds the headers that every answer has."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def send_with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                extra = [(k.lower().encode(), v.encode()) for k, v in _HEADERS.items()]
+                message = {**message, "headers": [*message.get("headers", []), *extra]}
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+
+async def _say_upload(request: Request, error: UploadError) -> Response:
+    return JSONResponse({"error": str(error)}, status_code=error.status)
+
+
+async def _say_value(request: Request, error: ValueError) -> Response:
+    return JSONResponse({"error": str(error)}, status_code=422)
+
+
+async def _say_http(request: Request, error: HTTPException) -> Response:
+    return JSONResponse({"error": error.detail}, status_code=error.status_code)
+
+
+async def _read_body(request: Request, limits: Limits) -> bytes:
+    """The request's body, read no further than the limit."""
+    data = bytearray()
+    said = request.headers.get("content-length", "")
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > limits.max_bytes or (said.isdigit() and int(said) > limits.max_bytes):
+            raise UploadError(413, f"the file must have at most {limits.megabytes:g} MiB")
+    return bytes(data)
+
+
+def _integers(request: Request, name: str, count: int) -> tuple[int, ...] | None:
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    try:
+        values = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != count:
+        raise ValueError(f"{name} must be {count} whole numbers with commas between, got {text!r}")
+    return values
+
+
+def _number(request: Request, name: str) -> float:
+    text = request.query_params.get(name, "")
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{name} must be a number in [0, 1], got {text!r}") from None

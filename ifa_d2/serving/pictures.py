@@ -1,0 +1,137 @@
+"""Uploaded pictures: checked, decoded and held in memory, with their fields."""
+
+import io
+import secrets
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..modeling import SegmentationField
+
+# What browsers show, by Pillow's names and the media types of uploads.
+FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "BMP": "image/bmp"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the page takes.
+
+    Args:
+        megabytes: of a file, 2**20 bytes each.
+        megapixels: of a picture, 2**20 pixels each.
+        samples: of one answer, in 2**20.
+        pictures: whose fields are held; the one that was used longest ago makes room.
+
+    Raises:
+        ValueError: a limit that is not above 0, or fewer samples than pixels.
+    """
+
+    megabytes: float = 20.0
+    megapixels: float = 16.0
+    samples: float = 16.0
+    pictures: int = 8
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise ValueError(f"{name} must be above 0, got {value}")
+        if self.samples < self.megapixels:
+            raise ValueError(
+                f"samples must be at least the {self.megapixels:g} of megapixels, got "
+                f"{self.samples:g}: a picture's own pixels are asked"
+            )
+
+    @property
+    def max_bytes(self) -> int:
+        """Of a file."""
+        return int(self.megabytes * 2**20)
+
+    @property
+    def max_pixels(self) -> int:
+        """Of a picture."""
+        return int(self.megapixels * 2**20)
+
+    @property
+    def max_samples(self) -> int:
+        """Of one answer."""
+        return int(self.samples * 2**20)
+
+
+class UploadError(ValueError):
+    """A file that is not taken; ``status`` is the HTTP status that says so."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def decode_upload(data: bytes, limits: Limits) -> np.ndarray:
+    """The picture in a file, (H, W, 3) uint8 RGB, the right way up.
+
+    Its size is checked before its pixels are decoded.
+
+    Raises:
+        UploadError: the file is too large, of another type than browsers show, damaged, of too
+            many pixels, or of more than 8 bits a channel.
+    """
+    if len(data) > limits.max_bytes:
+        raise UploadError(413, f"the file must have at most {limits.megabytes:g} MiB")
+    try:
+        image = Image.open(io.BytesIO(data), formats=list(FORMATS))
+    except Exception as error:  # Pillow raises anything from SyntaxError to struct.error
+        allowed = ", ".join(FORMATS)
+        raise UploadError(415, f"the file must be a picture ({allowed}), this is none") from error
+    with image:
+        width, height = image.size
+        if width * height > limits.max_pixels:
+            raise UploadError(
+                413,
+                f"the picture must have at most {limits.megapixels:g} megapixels (of 2^20), "
+                f"it is {width} x {height}",
+            )
+        if image.mode.startswith(("I", "F")):
+            raise UploadError(415, f"the picture must have 8 bits a channel, it is {image.mode}")
+        try:
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        except Exception as error:
+            raise UploadError(415, "the picture's file is damaged or cut off") from error
+
+
+class PictureStore:
+    """The fields of the pictures used last, under keys that cannot be guessed.
+
+    Args:
+        capacity: how many are held.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._fields: OrderedDict[str, SegmentationField] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def add(self, field: SegmentationField) -> str:
+        """Hold a field; gives its key."""
+        key = secrets.token_urlsafe(12)
+        with self._lock:
+            self._fields[key] = field
+            while len(self._fields) > self.capacity:
+                self._fields.popitem(last=False)
+        return key
+
+    def get(self, key: str) -> SegmentationField | None:
+        """The field under a key, if it is still held."""
+        with self._lock:
+            if key in self._fields:
+                self._fields.move_to_end(key)
+            return self._fields.get(key)
+
+    def remove(self, key: str) -> None:
+        """Forget a field, if it is held."""
+        with self._lock:
+            self._fields.pop(key, None)

@@ -1,0 +1,186 @@
+"""Each recipe of the paper's data sets, from the published files to figures, on pictures of 60x80.
+
+Data are prepared by the real command; weights lie where a download would leave them, in the files'
+own format, so that every recipe runs as it stands but for sizes and counts.
+"""
+
+import json
+import math
+import pickle
+import runpy
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from ifa_d2.engine import Trainer
+from ifa_d2.engine.checkpoint import Checkpointer
+from ifa_d2.engine.run import argument_parser, load_config
+from ifa_d2.modeling import build_resnet
+from tests.configs.test_paper_recipes import RECIPES
+from tests.data import miniatures
+
+TOOLS = Path(__file__).parents[2] / "tools"
+WEIGHTS = {"R-52": 50, "R-103": 101}
+SMALL = (
+    "train.device=cpu",
+    "train.max_iter=2",
+    "train.batch_size=2",
+    "inference.scales=[0.5,0.75]",
+)
+DATA = tuple(
+    f"dataloader.{key}"
+    for key in (
+        "train.mapper.augmentations.crop_size=[65,65]",
+        "train.num_workers=0",
+        "test.num_workers=0",
+    )
+)
+CHEAP = (
+    "model.sem_seg_head.channels=16",
+    "model.sem_seg_head.aux_channels=16",
+    "dataloader.evaluator.output_dir=null",  # no figures to draw
+)
+
+
+def _write_zoo_weights(path: Path, depth: int) -> None:
+    """Random weights as Detectron2's zoo has them: numpy, no prefix, and a classifier."""
+    state = build_resnet(depth=depth, norm="BN", stem_channels=128).state_dict()
+    arrays = {k: v.numpy() for k, v in state.items() if "num_batches" not in k}
+    arrays["stem.fc.weight"] = torch.zeros(1000, 2048).numpy()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = {"model": arrays, "__author__": "torchvision", "matching_heuristics": True}
+    path.write_bytes(pickle.dumps(data))
+
+
+def _prepare(root: Path) -> None:
+    command = runpy.run_path(str(TOOLS / "prepare_datasets.py"))["main"]
+    for name in ("cityscapes", "ade20k", "pascal_context"):
+        getattr(miniatures, f"make_{name}")(root, {"train": 2, "val": 1})
+        arguments = ["prepare_datasets.py", name, str(root), "--allow-partial", "--workers", "1"]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", arguments)
+            command()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the prepared data sets, where the runs' relative paths begin."""
+    root = tmp_path_factory.mktemp("miniatures")
+    _prepare(root)
+    for name, depth in WEIGHTS.items():
+        _write_zoo_weights(root / "cache" / "detectron2" / "DeepLab" / f"{name}.pkl", depth)
+    network = timm.create_model("resnet18d", pretrained=False)
+    for block in (network.layer2[0], network.layer3[0], network.layer4[0]):
+        block.downsample = block.downsample[1:]  # now as resnet18_v1c
+    torch.save(network.state_dict(), root / "resnet18_v1c-b5776b93.pth")
+    convert = runpy.run_path(str(TOOLS / "convert_imagenet_checkpoint.py"))["main"]
+    convert([str(root / "resnet18_v1c-b5776b93.pth"), str(root / "pretrained/resnet18_v1c.pth")])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DETECTRON2_DATASETS", str(root))
+        patch.setenv("FVCORE_CACHE", str(root / "cache"))
+        patch.chdir(root)
+        yield root
+    shutil.rmtree(root)
+
+
+def _train(root: Path, recipe: str, *overrides: str) -> list[dict]:
+    """Run the command, evaluated at scales, mirrored and in windows; the lines of metrics.json."""
+    namespace = runpy.run_path(str(TOOLS / "train_net.py"))
+    flags = ["--tta", "--window", "40", "40", "--stride", "24", "24"]
+    arguments = ["--config-file", recipe, *flags, *overrides]
+    namespace["main"](argument_parser("").parse_args(arguments))
+    lines = (root / "out" / "metrics.json").read_text().splitlines()
+    assert (root / "out" / "model_final.pth").is_file()
+    shutil.rmtree(root / "out")
+    return [json.loads(line) for line in lines]
+
+
+def _check(lines: list[dict], num_classes: int) -> None:
+    losses = {key: value for line in lines for key, value in line.items() if "loss" in key}
+    assert {"total_loss", "loss_sem_seg", "loss_sem_seg_aux"} <= losses.keys()
+    assert all(math.isfinite(value) and value > 0 for value in losses.values())
+    # A guess costs ln(K); the auxiliary loss counts 0.4.
+    assert 0.2 * math.log(num_classes) < losses["loss_sem_seg"] < 5 * math.log(num_classes)
+    figures = {key: value for line in lines for key, value in line.items() if "sem_seg/" in key}
+    assert 0 <= figures["sem_seg/mIoU"] <= 100
+    assert sum(key.startswith("sem_seg/IoU-") for key in figures) == num_classes
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_trains_and_evaluates(root: Path, recipe: str) -> None:
+    cfg = load_config(recipe)
+    cheap = CHEAP if "101" in recipe else ()
+    lines = _train(root, recipe, "train.output_dir=out", *SMALL, *DATA, *cheap)
+    _check(lines, cfg.model.sem_seg_head.num_classes)
+
+
+def test_yaml_trains_and_evaluates(root: Path) -> None:
+    overrides = {
+        "OUTPUT_DIR": "out",
+        "SOLVER.MAX_ITER": 2,
+        "SOLVER.IMS_PER_BATCH": 2,
+        "INPUT.CROP.SIZE": [65, 65],
+        "DATALOADER.NUM_WORKERS": 0,
+        "TEST.AUG.SCALES": (0.5, 0.75),
+        "MODEL.DEVICE": "cpu",
+    }
+    pairs = [f"{key}={value}" for key, value in overrides.items()]
+    _check(_train(root, "cityscapes/ifa_r50.yaml", *pairs), 19)
+
+
+@pytest.mark.parametrize("recipe", ["ifa_r18.py", "ifa_r50.py", "ifa_r101.py", "ifa_r50.yaml"])
+def test_whole_backbone_starts_from_the_file(root: Path, recipe: str) -> None:
+    device = "MODEL.DEVICE=cpu" if recipe.endswith("yaml") else "train.device=cpu"
+    cfg = load_config(f"cityscapes/{recipe}", [device])
+    path = cfg.MODEL.WEIGHTS if recipe.endswith("yaml") else cfg.train.init_checkpoint
+    model = Trainer.build_model(cfg)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    Checkpointer(model).load(path)
+    changed = {key for key, value in model.state_dict().items() if not value.equal(before[key])}
+    assert {key.split(".")[0] for key in changed} == {"backbone"}
+    convolutions = {
+        key for key, value in before.items() if key.startswith("backbone.") and value.dim() == 4
+    }
+    assert convolutions <= changed
+    if path.endswith(".pkl"):
+        file = root / "cache" / "detectron2" / path.removeprefix("detectron2://")
+        for name, value in pickle.loads(file.read_bytes())["model"].items():
+            if "fc" not in name:
+                assert torch.equal(model.state_dict()[f"backbone.{name}"], torch.tensor(value))
+
+
+def test_weights_that_are_missing_are_named_before_anything_is_trained(root: Path) -> None:
+    cases = {
+        "pretrained/resnet18_v1d.pth": r"IN\.pth pretrained/resnet18_v1d\.pth",
+        "elsewhere/resnet18_v1c.pth": r"third_party/resnet18_v1c-b5776b93\.pth elsewhere/",
+    }
+    for path, hint in cases.items():
+        with pytest.raises(FileNotFoundError, match=rf"initial weights {path} .*{hint}.*scratch"):
+            _train(
+                root,
+                RECIPES[-1],
+                *SMALL,
+                *DATA,
+                "train.output_dir=out",
+                f"train.init_checkpoint={path}",
+            )
+        assert not list((root / "out").glob("*.pth"))
+        assert not (root / "out" / "metrics.json").exists()
+        shutil.rmtree(root / "out")
+
+
+def test_without_weights_it_trains_from_scratch(root: Path) -> None:
+    lines = _train(
+        root,
+        "cityscapes/ifa_r18.py",
+        *SMALL,
+        *DATA,
+        "train.output_dir=out",
+        "train.init_checkpoint=",
+    )
+    _check(lines, 19)

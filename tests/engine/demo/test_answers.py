@@ -1,0 +1,199 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.config import instantiate
+from detectron2.data import Metadata, MetadataCatalog
+from torch import nn
+
+from ifa_d2 import get_config
+from ifa_d2.engine.build import build_test_mapper
+from ifa_d2.engine.demo import Drawing, Picture, Segmenter, View, read_picture
+from ifa_d2.engine.predictor import Predictor, load_model
+from ifa_d2.modeling import compute_panoptic_fields
+from ifa_d2.visualization import draw_segmentation, side_by_side
+from tests.engine.tiny import tiny_config
+
+
+@pytest.fixture(scope="module")
+def parts(trained: Path) -> tuple:
+    """Config, model with answers that vary, picture (40, 48, 3), and the predictor of the model."""
+    cfg = tiny_config(trained / "out")
+    model = load_model(cfg, str(trained / "out" / "model_final.pth"))
+    generator = torch.Generator().manual_seed(3)
+    weight = model.sem_seg_head.alignment.predictor.weight
+    weight.data = torch.randn(weight.shape, generator=generator)
+    image = read_picture(str(trained / "images" / "1.png"))
+    return cfg, model, image, Predictor(model)
+
+
+def ask(parts: tuple, model: nn.Module | None = None, **view: object):
+    return Segmenter(parts[0], model or parts[1], View(**view))(parts[2])
+
+
+def field(parts: tuple):
+    return parts[3](np.ascontiguousarray(parts[2][:, :, ::-1]))
+
+
+def test_a_plain_view_is_what_is_evaluated(parts: tuple, trained: Path) -> None:
+    cfg, model, image, _ = parts
+    sample = build_test_mapper(cfg)({"file_name": str(trained / "images" / "1.png")})
+    expected = model([sample])[0]["sem_seg"].argmax(dim=0).numpy()
+    answer = ask(parts)
+    assert len(np.unique(expected)) > 1
+    assert np.array_equal(answer.labels, expected) and np.array_equal(answer.image, image)
+    assert answer.num_classes == 3
+
+
+@pytest.mark.parametrize(
+    ("view", "size"),
+    [
+        ({"window": (5, 7, 25, 40)}, (20, 33)),
+        ({"window": (5, 7, 25, 40), "zoom": 2.5}, (50, 82)),
+        ({"window": (0, 0, 40, 48), "size": (9, 31)}, (9, 31)),
+        ({"zoom": 0.25}, (10, 12)),
+    ],
+)
+def test_views_ask_the_field(parts: tuple, view: dict, size: tuple[int, int]) -> None:
+    answer = ask(parts, **view)
+    assert answer.labels.shape == size and answer.image.shape == (*size, 3)
+    expected = field(parts).labels(size, view.get("window"))
+    assert np.array_equal(answer.labels, expected.numpy())
+
+
+def test_confidence_is_the_probability(parts: tuple) -> None:
+    best, labels = field(parts).probabilities((80, 96)).max(dim=0)
+    level = float(best.median())
+    answer = ask(parts, zoom=2, confidence=level)
+    assert np.array_equal(answer.labels, labels.masked_fill(best < level, -1).numpy())
+    assert 0.3 < (answer.labels == -1).mean() < 0.7
+
+
+class Ramp(nn.Module):
+    """A segmentor without a field: class 1 grows linearly from left to right."""
+
+    def forward(self, inputs: list[dict]) -> list[dict]:
+        height, width = inputs[0]["height"], inputs[0]["width"]
+        right = (torch.arange(width) + 0.5).expand(height, width)
+        return [{"sem_seg": torch.stack([torch.full_like(right, 20.0), right])}]
+
+
+def test_logits_of_other_models_are_interpolated(parts: tuple) -> None:
+    answer = ask(parts, Ramp(), window=(3, 15, 13, 25), zoom=4)
+    # Class 1 begins at column 20, half-way through the window.
+    assert np.array_equal(answer.labels, np.repeat([[0] * 20 + [1] * 20], 40, axis=0))
+    sure = ask(parts, Ramp(), confidence=0.9).labels  # |x - 20| > ln 9 = 2.2
+    assert np.array_equal(sure[0], [0] * 18 + [-1] * 4 + [1] * 26)
+
+
+def test_labels_alone_have_no_probabilities(parts: tuple) -> None:
+    class Labels(nn.Module):
+        def forward(self, inputs: list[dict]) -> list[dict]:
+            return [{"sem_seg": torch.ones(40, 48, dtype=torch.uint8)}]
+
+    assert (ask(parts, Labels()).labels == 1).all()
+    with pytest.raises(ValueError, match="need logits, but Labels gives labels"):
+        ask(parts, Labels(), confidence=0.5)
+
+
+@pytest.fixture(scope="module")
+def panoptic() -> nn.Module:
+    """A panoptic model that has learned nothing, and takes anything for an instance."""
+    torch.manual_seed(0)
+    cfg = get_config("panoptic/coco/panoptic_ifa_r50.py")
+    cfg.model.roi_heads.num_classes = 2
+    cfg.model.sem_seg_head.num_classes = 3
+    model = instantiate(cfg.model).eval()
+    model.roi_heads.box_predictor.test_score_thresh = 0.0
+    model.combine_stuff_area_thresh = 1
+    # Without normalisation what has learned nothing is huge; all of it is linear in the stem,
+    # and pixels are some 50 times those of this noise.
+    features = model.backbone(torch.randn(1, 3, 64, 64))["p2"]
+    model.backbone.bottom_up.stem.conv1.weight.data /= 50 * features.std().detach()
+    torch.nn.init.ones_(model.roi_heads.mask_head.predictor.bias)  # masks fill their boxes
+    torch.nn.init.normal_(model.sem_seg_head.alignment.predictor.weight)
+    return model
+
+
+def test_panoptic_views(parts: tuple, panoptic: nn.Module) -> None:
+    threshold = panoptic.combine_instances_score_thresh
+    stuff = ask(parts, panoptic)
+    assert panoptic.combine_instances_score_thresh == threshold
+    assert not any(one["isthing"] for one in stuff.segments) and stuff.labels is None
+    answer = ask(parts, panoptic, window=(4, 6, 34, 46), zoom=2, confidence=0.01)
+    assert answer.segment_ids.shape == (60, 80) and answer.image.shape == (60, 80, 3)
+    assert any(one["isthing"] for one in answer.segments)
+    with torch.no_grad():
+        image = torch.from_numpy(parts[2].transpose(2, 0, 1).copy())
+        (found,) = compute_panoptic_fields(panoptic, [{"image": image}])
+    ids, segments = found.panoptic((60, 80), (4, 6, 34, 46))
+    assert np.array_equal(answer.segment_ids, ids.numpy()) and answer.segments == segments
+
+    metadata = Metadata(
+        name="things and stuff",
+        thing_classes=["cat", "dog"],
+        thing_colors=[[200, 0, 0], [0, 0, 200]],
+        stuff_classes=["things", "sky", "grass"],
+        stuff_colors=[[0, 0, 0], [0, 100, 200], [0, 200, 0]],
+    )
+    segmenter = Segmenter(parts[0], panoptic, View(confidence=0.01))
+    row = Drawing(segmenter, metadata).draw(parts[2])
+    assert row.shape == (24 + 400, 2 * 480 + 6, 3)
+    # Colours lie over most of the picture's second panel.
+    changed = (row[24:, :480] != row[24:, -480:]).any(axis=-1)
+    assert changed.mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("view", "message"),
+    [
+        ({"size": (4, 4), "zoom": 2}, "size and zoom must not both"),
+        ({"size": (0, 4)}, r"size must be \(height, width\), each at least 1, got \(0, 4\)"),
+        ({"zoom": -1.0}, "zoom must be above 0, got -1.0"),
+        ({"confidence": 1.5}, r"confidence must be in \[0, 1\], got 1.5"),
+        ({"window": (4, 4, 4, 9)}, r"inside the picture of \(40, 48\), got \(4, 4, 4, 9\)"),
+        ({"window": (0, 0, 41, 9)}, r"inside the picture of \(40, 48\), got \(0, 0, 41, 9\)"),
+    ],
+)
+def test_views_out_of_range(view: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        View(**view).resolve((40, 48))
+
+
+def test_drawings(parts: tuple, trained: Path) -> None:
+    cfg, model, image, _ = parts
+    metadata = MetadataCatalog.get("tiny")
+    segmenter = Segmenter(cfg, model, View(window=(2, 3, 22, 33), zoom=2))
+    options = {"alpha": 0.3, "names": False}
+    label = trained / "labels" / "1.png"
+    picture = Picture(str(trained / "images" / "1.png"), "1", str(label))
+    read, truth = Drawing(segmenter, metadata).read(picture)
+    shown = cv2.resize(image[2:22, 3:33], (60, 40), interpolation=cv2.INTER_CUBIC)
+    labels = field(parts).labels((40, 60), (2, 3, 22, 33)).numpy()
+    overlay = Drawing(segmenter, metadata, layout="overlay", **options).draw(read, truth)
+    assert np.array_equal(overlay, draw_segmentation(shown, labels, metadata, **options))
+    row = Drawing(segmenter, metadata, **options).draw(read, truth)
+    doubled = truth[2:22, 3:33].repeat(2, axis=0).repeat(2, axis=1)
+    assert np.array_equal(row, side_by_side(shown, labels, metadata, doubled, **options))
+    assert row.shape[1] == 3 * 480 + 12
+
+
+def test_drawings_of_what_does_not_fit(parts: tuple, trained: Path, tmp_path: Path) -> None:
+    cfg, model, image, _ = parts
+    metadata = MetadataCatalog.get("tiny")
+    path = str(trained / "images" / "1.png")
+    outside = Drawing(Segmenter(cfg, model, View(window=(0, 0, 50, 9))), metadata)
+    with pytest.raises(ValueError, match=r"1.png: window must be .* inside the picture"):
+        outside.read(Picture(path, "1"))
+    with pytest.raises(ValueError, match=r"opacity must be in .0, 1., got 2"):
+        Drawing(outside.segmenter, metadata, alpha=2)
+    with pytest.raises(ValueError, match="layout must be one of"):
+        Drawing(outside.segmenter, metadata, layout="pile")
+    cv2.imwrite(str(tmp_path / "small.png"), np.zeros((9, 9), np.uint8))
+    drawing = Drawing(Segmenter(cfg, Ramp(), View()), metadata)
+    with pytest.raises(ValueError, match=r"label .*small.png has \(height, width\) \(9, 9\)"):
+        drawing.read(Picture(path, "1", str(tmp_path / "small.png")))
+    with pytest.raises(ValueError, match="predicts 2 classes, but the data set has 3"):
+        drawing.draw(image)

@@ -1,0 +1,92 @@
+"""Runs of a comparison: their folders, figures by stride, and tables."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.evaluation import inference_on_dataset
+
+from ifa_d2.engine import build
+from ifa_d2.engine.predictor import load_model
+from ifa_d2.engine.runs import (
+    check_settings,
+    evaluate_strides,
+    mean_and_deviation,
+    mean_iou,
+    stride_figures,
+    train,
+    write_tables,
+)
+from tests.engine.tiny import tiny_config
+
+
+def test_mean_iou_by_hand() -> None:
+    confusion = torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]])
+    assert mean_iou(confusion) == pytest.approx(100 * (3 / 4 + 4 / 5) / 2)
+    confusion[0, 2] = 1  # predicted, but nowhere true: it lowers the others alone
+    assert mean_iou(confusion) == pytest.approx(100 * (3 / 5 + 4 / 5) / 2)
+
+
+@pytest.mark.parametrize(
+    ("meta", "stride"), [("detectron2.modeling.SemanticSegmentor", 4), (None, 1)]
+)
+def test_strides_are_what_the_meta_architectures_decode(
+    trained: Path, meta: str | None, stride: int
+) -> None:
+    """Stride 4 is Detectron2's answer with the paper's grid, stride 1 the FieldSegmentor's."""
+    meta = meta or "ifa_d2.modeling.FieldSegmentor"
+    cfg = tiny_config(trained / "out", f"model._target_={meta}")
+    model = load_model(cfg, str(trained / "out" / "model_final.pth"))
+    loader = build.build_test_loader(cfg, "tiny")
+    expected = inference_on_dataset(model, loader, build.build_evaluator(cfg, "tiny"))
+    figures = evaluate_strides(model, loader)
+    assert set(figures) == {8, 4, 2, 1}
+    assert figures[stride] == pytest.approx(expected["sem_seg"]["mIoU"], abs=1e-4)
+
+
+def test_figures_are_kept(trained: Path) -> None:
+    output = trained / "out"
+    cfg = tiny_config(output)
+    first = stride_figures(cfg, output, (4, 1))
+    kept = json.loads((output / "strides.json").read_text())
+    assert kept == first and list(first) == ["4", "1"]
+    (output / "strides.json").write_text(json.dumps({"4": 12.5, "1": 25.0}))
+    assert stride_figures(cfg, output, (1,)) == {"1": 25.0}
+    assert stride_figures(cfg, output, (4, 1, 2))["4"] == first["4"]  # one was not there
+
+
+def test_a_folder_is_of_one_run(tmp_path: Path) -> None:
+    check_settings(tmp_path / "a", {"overrides": ["train.seed=1"]})
+    check_settings(tmp_path / "a", {"overrides": ["train.seed=1"]})
+    with pytest.raises(ValueError, match=r"a holds a run of other settings, see .*overrides.json"):
+        check_settings(tmp_path / "a", {"overrides": ["train.seed=2"]})
+
+
+def test_a_failing_training_says_why(tmp_path: Path) -> None:
+    script = tmp_path / "fails.py"
+    script.write_text("import sys\nprint(sys.argv[1:])\nsys.exit('no such weights')\n")
+    with pytest.raises(RuntimeError, match=r"ended with status 1: no such weights"):
+        train(script, "x.py", tmp_path, ["train.seed=1"], log=tmp_path / "log")
+    said = (tmp_path / "log").read_text()
+    assert f"'x.py', 'train.output_dir={tmp_path}', 'train.seed=1'" in said
+    (tmp_path / "model_final.pth").touch()
+    train(script, "x.py", tmp_path, [])  # is done, so not started
+
+
+@pytest.mark.parametrize(
+    ("values", "text"), [([], "-"), ([50.0], "50.0"), ([50.0, 52.0], "51.0 ± 1.4")]
+)
+def test_mean_and_deviation(values: list[float], text: str) -> None:
+    assert mean_and_deviation(values) == text
+
+
+def test_tables_in_three_formats(tmp_path: Path) -> None:
+    rows = [{"row": "a, b", "mIoU": "51.0 ± 1.4"}, {"row": "c", "mIoU": "-"}]
+    write_tables(tmp_path, "table1", "text ±\n", rows, {"rows": [{"miou": {"1": 50.0}}]})
+    assert (tmp_path / "table1.md").read_text(encoding="utf-8") == "text ±\n"
+    with (tmp_path / "table1.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.DictReader(file)) == rows
+    assert json.loads((tmp_path / "table1.json").read_text())["rows"][0]["miou"] == {"1": 50.0}
+    assert len(list(tmp_path.iterdir())) == 3

@@ -1,0 +1,284 @@
+"""Every model of the paper's tables trains, evaluates and answers queries, all in one way.
+
+The models are those of projects/IFA/configs with small backbones and few channels, on three drawn
+scenes of odd sizes.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import LazyConfig, get_cfg, instantiate
+from detectron2.modeling import build_sem_seg_head
+from omegaconf import DictConfig
+from PIL import Image
+
+from ifa_d2 import add_ifa_config
+from ifa_d2.data import register_sem_seg_folder
+from ifa_d2.data.shapes import CLASSES
+from ifa_d2.data.shapes.street import make_scene
+from ifa_d2.engine import Trainer
+from ifa_d2.engine.run import load_config
+from ifa_d2.layers import GridQuery
+from ifa_d2.modeling import compute_fields
+
+CONFIGS = Path(__file__).parents[2] / "projects" / "IFA" / "configs"
+SIZE = (75, 109)
+
+register_sem_seg_folder("odd_shapes", "$ODD_SHAPES/images", "$ODD_SHAPES/labels", CLASSES)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    root = tmp_path_factory.mktemp("odd")
+    for kind in ("images", "labels"):
+        (root / kind).mkdir()
+    for index in range(3):
+        scene = make_scene(1, 0, index)
+        size = (SIZE[0] + 2 * index, SIZE[1])
+        Image.fromarray(scene.image(*size)).save(root / "images" / f"{index}.png")
+        Image.fromarray(scene.label(*size)).save(root / "labels" / f"{index}.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ODD_SHAPES", str(root))
+        yield root
+
+
+def shrink(model: DictConfig) -> None:
+    """A model's smaller sibling: the same parts, fewer channels and blocks."""
+    head = model.sem_seg_head
+    head.num_classes = len(CLASSES)
+    if "model_name" in model.backbone:
+        model.backbone.model_name = "hrnet_w18_small"
+        channels = (16, 32, 64, 128)
+    else:
+        model.backbone.update(depth=18, stem_channels=16, res5_multi_grid=None)
+        model.backbone.zero_init_residual = False  # some norms would not move at first
+        channels = (64, 128, 256, 512)
+    model.backbone.norm = "BN"
+    for level, count in zip(("res2", "res3", "res4", "res5"), channels, strict=True):
+        head.input_shape[level].channels = count
+    head.hidden_dims = [16] * len(head.get("hidden_dims", (512, 256, 256)))
+    head.channels = [16] * len(head.channels) if "48" in str(head.get("channels")) else 16
+    head.aux_channels = 8
+
+
+def image(height: int, width: int) -> dict:
+    picture = torch.from_numpy(make_scene(2, 1, 0).image(height, width).copy())
+    return {"image": picture.permute(2, 0, 1), "height": height, "width": width}
+
+
+class Architecture:
+    """What has to hold of each model. A subclass names its ``config`` in projects/IFA/configs."""
+
+    config: str
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model_config(cls) -> DictConfig:
+        cfg = LazyConfig.load(str(CONFIGS / cls.config))
+        shrink(cfg.model)
+        return cfg.model
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def run(
+        cls, model_config: DictConfig, scenes: Path, tmp_path_factory: pytest.TempPathFactory
+    ) -> tuple[torch.nn.Module, Path]:
+        """The model after two iterations and an evaluation."""
+        output = tmp_path_factory.mktemp("run")
+        names = [f"dataloader.{part}.dataset.names=odd_shapes" for part in ("train", "test")]
+        augment = "dataloader.train.mapper.augmentations"
+        cfg = load_config(
+            "shapes/ifa_r18.py",
+            [
+                *names,
+                f"{augment}.crop_size=[65,97]",
+                f"{augment}.short_edge=65",
+                "dataloader.train.num_workers=0",
+                "dataloader.test.num_workers=0",
+                "train.max_iter=2",
+                "train.batch_size=2",
+                "train.device=cpu",
+                f"train.output_dir={output}",
+            ],
+        )
+        cfg.model = model_config
+        torch.manual_seed(1)
+        trainer = Trainer(cfg)
+        before = {k: v.detach().clone() for k, v in trainer.model.named_parameters()}
+        trainer.train()
+        still = [k for k, v in trainer.model.named_parameters() if torch.equal(v, before[k])]
+        assert not [name for name in still if "bias" not in name]
+        torch.use_deterministic_algorithms(False)
+        return trainer.model.eval(), output
+
+    def test_losses_and_figures(self, run: tuple[torch.nn.Module, Path]) -> None:
+        model, output = run
+        lines = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+        metrics = {key: value for line in lines for key, value in line.items()}
+        expected = {"loss_sem_seg"}
+        if model.sem_seg_head.aux_head is not None:
+            expected.add("loss_sem_seg_aux")
+        if getattr(model.sem_seg_head.grid_decoder, "context", None) is not None:
+            expected.add("loss_sem_seg_regions")
+        if len(expected) > 1:  # Detectron2 logs one loss as the total alone
+            assert {key for key in metrics if key.startswith("loss_")} == expected
+        assert 0 < metrics["total_loss"] < 20
+        assert 0 <= metrics["sem_seg/mIoU"] <= 100
+
+    def test_checkpoint_gives_the_same_model(
+        self, run: tuple[torch.nn.Module, Path], model_config: DictConfig
+    ) -> None:
+        model, output = run
+        other = instantiate(model_config).eval()
+        saved = torch.load(output / "model_final.pth", weights_only=True)["model"]
+        other.load_state_dict(saved)
+        with torch.no_grad():
+            expected, answer = (m([image(*SIZE)])[0]["sem_seg"] for m in (model, other))
+        assert answer.shape == (len(CLASSES), *SIZE)
+        assert torch.equal(answer, expected)
+        assert model_config.sem_seg_head.input_shape.res5.stride == (
+            other.backbone.output_shape()["res5"].stride
+        )
+
+    @torch.no_grad()
+    def test_field_answers_as_the_head(self, run: tuple[torch.nn.Module, Path]) -> None:
+        model, _ = run
+        step = model.backbone.size_divisibility
+        size = (-(-SIZE[0] // step) * step, -(-SIZE[1] // step) * step)
+        picture = image(*size)
+        field = compute_fields(model, [picture])[0]
+        features = model.backbone((picture["image"] - model.pixel_mean)[None] / model.pixel_std)
+        logits = model.sem_seg_head.layers(features)[0]
+        grid = field.logits(tuple(logits.shape[1:]))
+        torch.testing.assert_close(grid, logits, rtol=1e-4, atol=1e-5)
+        points = [[(2 * i + 1) / (2 * n) for i, n in zip((1, 2), logits.shape[1:], strict=True)]]
+        torch.testing.assert_close(field.at(points)[0], logits[:, 1, 2], rtol=1e-4, atol=1e-5)
+
+    @torch.no_grad()
+    def test_windows_are_parts_of_the_whole(self, run: tuple[torch.nn.Module, Path]) -> None:
+        model, _ = run
+        field = compute_fields(model, [image(*SIZE)])[0]
+        whole = field.logits()
+        assert whole.shape == (len(CLASSES), *SIZE)
+        assert torch.equal(field.labels().long(), whole.argmax(0))
+        window = field.logits(window=(10, 21, 33, 84))
+        torch.testing.assert_close(window, whole[:, 10:33, 21:84], rtol=1e-4, atol=1e-5)
+        assert field.labels((7, 300)).shape == (7, 300)
+        direct = model.sem_seg_head.decode(field.levels, GridQuery.regular(5, 9))
+        assert direct.shape == (1, len(CLASSES), 5, 9) and direct.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("config", "head", "ifa"),
+    [
+        (
+            "table2/deeplabv3plus_ifa.py",
+            {"IN_FEATURES": ["res2", "res5"]},
+            {
+                "PROJECTIONS": ["pointwise", "aspp"],
+                "LEVEL_CHANNELS": [48, 256],
+                "ASPP_DILATIONS": [6, 12, 18],
+                "DECODER": "conv",
+                "HIDDEN_DIMS": [256, 256],
+            },
+        ),
+        (
+            "table2/pspnet.py",
+            {"IN_FEATURES": ["res5"], "CONVS_DIM": 512},
+            {
+                "PROJECTIONS": ["pyramid_pooling"],
+                "DECODER": "conv",
+                "HIDDEN_DIMS": [512],
+                "ALIGNMENT": "bilinear",
+            },
+        ),
+        (
+            "table2/hrnet_w48_ocr_ifa.py",
+            {},
+            {"PROJECTIONS": ["identity"], "DECODER": "ocr", "HIDDEN_DIMS": [512]},
+        ),
+    ],
+)
+def test_yacs_builds_the_same_head(config: str, head: dict, ifa: dict) -> None:
+    lazy = LazyConfig.load(str(CONFIGS / config)).model.sem_seg_head
+    lazy.update(num_classes=5, norm="BN")
+    cfg = get_cfg()
+    add_ifa_config(cfg)
+    cfg.MODEL.SEM_SEG_HEAD.NAME = "IFASemSegHead"
+    cfg.MODEL.SEM_SEG_HEAD.update(
+        {
+            "IN_FEATURES": ["res2", "res3", "res4", "res5"],
+            "NUM_CLASSES": 5,
+            "NORM": "BN",
+            "CONVS_DIM": 256,
+            **head,
+        }
+    )
+    cfg.MODEL.IFA.update({"AUX_FEATURE": lazy.get("aux_feature", "res4") or "", **ifa})
+    with torch.device("meta"):
+        shapes = {k: instantiate(v) for k, v in lazy.input_shape.items()}
+        built = build_sem_seg_head(cfg, shapes)
+        assert str(built) == str(instantiate(lazy))
+
+
+class TestFPN(Architecture):
+    config = "table1/ifa.py"
+
+
+class TestFPNBilinear(Architecture):
+    config = "table1/bilinear.py"
+
+
+class TestDeepLabV3Plus(Architecture):
+    config = "table2/deeplabv3plus.py"
+
+
+class TestDeepLabV3PlusIFA(Architecture):
+    config = "table2/deeplabv3plus_ifa.py"
+
+
+class TestDeepLabV3PlusPointwise(Architecture):
+    config = "table2/deeplabv3plus_ifa_pointwise.py"
+
+
+class TestPSPNet(Architecture):
+    config = "table2/pspnet.py"
+
+
+class TestPSPNetIFA(Architecture):
+    config = "table2/pspnet_ifa.py"
+
+
+class TestPSPNetPointwise(Architecture):
+    config = "table2/pspnet_ifa_pointwise.py"
+
+
+class TestHRNet(Architecture):
+    config = "table2/hrnet_w18.py"
+
+
+class TestHRNetIFA(Architecture):
+    config = "table2/hrnet_w18_ifa.py"
+
+
+class TestHRNetOCR(Architecture):
+    config = "table2/hrnet_w48_ocr.py"
+
+
+class TestHRNetOCRIFA(Architecture):
+    config = "table2/hrnet_w48_ocr_ifa.py"
+
+
+class TestFPNOfStride128(Architecture):
+    config = "table3/fpn_128_ifa.py"
+
+
+class TestUpsamplingFPNOfStride64(Architecture):
+    config = "table3/fpn_64.py"
+
+
+class TestDeepLabV3PlusOfStride64(Architecture):
+    config = "table3/deeplabv3plus_64_ifa.py"

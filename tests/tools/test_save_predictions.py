@@ -1,0 +1,90 @@
+"""Predictions that tools/train_net.py writes while it evaluates."""
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import LazyCall as L
+from detectron2.config import LazyConfig
+from omegaconf import ListConfig
+
+from ifa_d2.data import read_label
+from ifa_d2.engine import Trainer
+from ifa_d2.engine.checkpoint import Checkpointer
+from ifa_d2.engine.run import argument_parser, load_config
+from ifa_d2.evaluation import PredictionWriter
+from tests.engine.tiny import COUNT, RECIPE, tiny_config
+
+COMMAND = Path(__file__).parents[2] / "tools" / "train_net.py"
+
+
+def test_command_writes_what_the_model_predicts(trained: Path, tmp_path: Path) -> None:
+    """In two processes, which share the pictures."""
+    formats = [part for name in ("ids", "probabilities") for part in ("--save-format", name)]
+    command = [sys.executable, COMMAND, "--config-file", RECIPE, "--num-processes", 2]
+    command += ["--eval-only", "--save-predictions", tmp_path, *formats]
+    done = subprocess.run(
+        [str(part) for part in (*command, f"train.output_dir={trained / 'out'}")],
+        env={**os.environ, "PYTHONPATH": str(COMMAND.parents[1]), "OMP_NUM_THREADS": "1"},
+        cwd=trained,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"Wrote {2 * COUNT} predictions to {tmp_path}/ids, {tmp_path}/prob" in done.stdout
+    assert "copypaste: mIoU" in done.stdout
+
+    cfg = tiny_config(trained / "out")
+    model = Trainer.build_model(cfg)
+    Checkpointer(model).load(str(trained / "out" / "model_final.pth"))
+    model.eval()
+    names = []
+    for (one,) in Trainer.build_test_loader(cfg, "tiny"):
+        with torch.no_grad():
+            logits = model([one])[0]["sem_seg"]
+        names.append(Path(one["file_name"]).stem)
+        labels = read_label(str(tmp_path / "ids" / f"{names[-1]}.png"))
+        np.testing.assert_array_equal(labels, logits.argmax(dim=0).numpy())
+        shares = np.load(tmp_path / "probabilities" / f"{names[-1]}.npy")
+        np.testing.assert_allclose(shares, logits.softmax(dim=0).numpy(), atol=1e-3)
+    assert len(names) == len(list((tmp_path / "ids").iterdir())) == COUNT
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--save-predictions", "x"], "save_predictions needs --eval-only"),
+        (["--eval-only", "--save-format", "ids"], "save_format needs --save-predictions DIR"),
+        (
+            ["--eval-only", "--save-predictions", "x", "--save-format", "cityscapes"],
+            r"'cityscapes' needs its classes, but tiny has \['left', 'right', 'middle'\]",
+        ),
+    ],
+)
+def test_mistakes_are_named(trained: Path, arguments: list[str], message: str) -> None:
+    arguments = ["--config-file", str(RECIPE), *arguments, f"train.output_dir={trained / 'out'}"]
+    command = runpy.run_path(str(COMMAND))
+    with pytest.raises(ValueError, match=message):
+        command["main"](argument_parser("").parse_args(arguments))
+
+
+def test_a_recipe_may_list_evaluators(trained: Path, tmp_path: Path) -> None:
+    """The figures are the first one's; the saved config is read again."""
+    cfg = tiny_config(trained / "out")
+    figures = cfg.dataloader.evaluator
+    figures.dataset_name = "tiny"
+    figures.output_dir = str(tmp_path / "figures")
+    writer = L(PredictionWriter)(dataset_name="tiny", output_dir=str(tmp_path / "written"))
+    cfg.dataloader.evaluator = ListConfig([figures, writer], flags={"allow_objects": True})
+    LazyConfig.save(cfg, str(tmp_path / "config.yaml"))
+    cfg = load_config(str(tmp_path / "config.yaml"))
+    results = Trainer.test(cfg, Trainer.build_model(cfg).eval())
+    assert 0 <= results["sem_seg"]["mIoU"] <= 100
+    assert len(list((tmp_path / "written/ids").iterdir())) == COUNT
+    assert (tmp_path / "figures/confusion_matrix.csv").is_file()
