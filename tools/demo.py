@@ -1,35 +1,55 @@
 #!/usr/bin/env python
-"""Segment pictures and draw them: image, prediction and ground truth side by side.
+"""Segment pictures, films or a camera, and draw what was found.
 
-python tools/demo.py --config-file shapes/ifa_r18.py --input street.jpg --output drawn
+python tools/demo.py --config-file shapes/ifa_r18.py --input street.jpg photos/ 'more/*.png' \\
+    --output drawn
+python tools/demo.py --config-file shapes/ifa_r18.py --input street.jpg --output zoomed.png \\
+    --window 40 100 72 132 --zoom 16
+python tools/demo.py --config-file shapes/ifa_r18.py --input drive.mp4 --output segmented.webm
+python tools/demo.py --config-file shapes/ifa_r18.py --webcam
 python tools/demo.py --config-file shapes/ifa_r18.py --dataset shapes_val --num 8 --output drawn
+
+The exit status is 1 if a picture could not be read; the others are drawn all the same.
 """
 
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from contextlib import ExitStack
 
-import numpy as np
-import torch
-from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
-from detectron2.data.detection_utils import read_image
-from omegaconf import DictConfig
-from torch import nn
 from tqdm import tqdm
 
-from ifa_d2.data import read_label
-from ifa_d2.data.labels import translate_label
-from ifa_d2.engine.build import build_test_mapper, test_dataset_names
+from ifa_d2.engine.demo import (
+    Drawing,
+    Picture,
+    Segmenter,
+    VideoFrames,
+    VideoWriter,
+    View,
+    dataset_pictures,
+    decode_ahead,
+    find_metadata,
+    find_pictures,
+    is_image,
+    is_video,
+    label_pictures,
+    show_frame,
+)
+from ifa_d2.engine.inference import (
+    add_inference_arguments,
+    apply_inference_arguments,
+    build_inference_model,
+)
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config
-from ifa_d2.visualization import contact_sheet, save_png, side_by_side
+from ifa_d2.visualization import contact_sheet, save_image
 
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--config-file",
         required=True,
@@ -41,9 +61,27 @@ def parse_arguments() -> argparse.Namespace:
         metavar="FILE",
         help="a checkpoint; without it the config's, or the last of its output directory",
     )
+    _add_input_arguments(parser)
+    _add_view_arguments(parser)
+    add_inference_arguments(parser, window_flag="--slide")
+    parser.add_argument(
+        "opts", nargs="*", metavar="key=value", help="change the config, after a lone --"
+    )
+    args = parser.parse_args()
+    if args.output is None and args.webcam is None:
+        parser.error("--output is needed: only a camera can be shown on the screen")
+    return args
+
+
+def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--input", nargs="+", metavar="FILE", help="pictures to segment")
+    source.add_argument(
+        "--input", nargs="+", metavar="FILE", help="pictures, glob patterns, folders; or one film"
+    )
     source.add_argument("--dataset", metavar="NAME", help="draw pictures of this data set")
+    source.add_argument(
+        "--webcam", type=int, nargs="?", const=0, metavar="N", help="a camera, by default the first"
+    )
     parser.add_argument(
         "--ground-truth",
         nargs="+",
@@ -53,97 +91,143 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--num", type=int, default=12, metavar="N", help="how many of the data set, evenly spread"
     )
-    parser.add_argument("--output", required=True, metavar="DIR", help="where the PNGs go")
     parser.add_argument(
-        "opts", nargs="*", metavar="key=value", help="change the config, after a lone --"
+        "--frames", type=int, metavar="N", help="end a film or camera after this many frames"
     )
-    return parser.parse_args()
+    parser.add_argument(
+        "--workers", type=int, default=2, metavar="N", help="threads that read pictures ahead"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="PATH",
+        help="a folder; a .png or .jpg for one picture; .mp4, .mkv, .mov, .avi or .webm for a film",
+    )
 
 
-def list_records(args: argparse.Namespace) -> list[dict]:
-    """The pictures to draw, in Detectron2's data set format.
+def _add_view_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("view", "what is asked and how it is drawn")
+    group.add_argument(
+        "--window",
+        nargs=4,
+        type=int,
+        metavar=("Y0", "X0", "Y1", "X1"),
+        help="this part of every picture alone, in pixels",
+    )
+    size = group.add_mutually_exclusive_group()
+    size.add_argument("--zoom", type=float, metavar="F", help="samples a pixel that are decoded")
+    size.add_argument(
+        "--size", nargs=2, type=int, metavar=("H", "W"), help="samples that are decoded in all"
+    )
+    group.add_argument(
+        "--confidence",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="leave out what is less probable; of a panoptic model, instances with a lower score",
+    )
+    group.add_argument(
+        "--opacity", type=float, default=0.6, metavar="A", help="of the colours, 0 to 1"
+    )
+    group.add_argument("--no-names", action="store_true", help="write no class names")
+    group.add_argument(
+        "--layout",
+        choices=("row", "overlay"),
+        help="image, prediction and ground truth side by side, which is how pictures come; "
+        "or the drawing alone, as films do",
+    )
 
-    Raises:
-        FileNotFoundError: a picture or a label does not exist.
-        ValueError: no such data set, or not as many labels as pictures.
-    """
+
+def list_pictures(args: argparse.Namespace) -> list[Picture]:
+    """What to draw, by --dataset or --input."""
     if args.dataset:
-        if args.dataset not in DatasetCatalog:
-            known = sorted(DatasetCatalog)
-            raise ValueError(f"no data set {args.dataset!r}, only {', '.join(known)}")
-        if args.num < 1:
-            raise ValueError(f"num must be 1 or more, got {args.num}")
-        records = DatasetCatalog.get(args.dataset)
-        count = min(args.num, len(records))
-        return [records[index * len(records) // count] for index in range(count)]
-    labels = args.ground_truth or [None] * len(args.input)
-    if len(labels) != len(args.input):
-        raise ValueError(f"{len(args.input)} pictures, but {len(labels)} labels")
-    for path in [*args.input, *(args.ground_truth or [])]:
-        if not os.path.isfile(path):
-            raise FileNotFoundError(f"{path} does not exist")
-    return [
-        {"file_name": image, **({"sem_seg_file_name": label} if label else {})}
-        for image, label in zip(args.input, labels, strict=True)
-    ]
+        pictures = dataset_pictures(args.dataset, args.num)
+    else:
+        pictures = find_pictures(args.input)
+    if args.ground_truth:
+        pictures = label_pictures(pictures, args.ground_truth)
+    if is_video(args.output) or (is_image(args.output) and (args.dataset or len(pictures) > 1)):
+        raise ValueError(f"{len(pictures)} pictures need a folder for output, got {args.output}")
+    return pictures
 
 
-def draw(
-    cfg: CfgNode | DictConfig, model: nn.Module, records: list[dict], metadata: Metadata
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Segment and draw one picture after the other; gives each with its name."""
-    mapper = build_test_mapper(cfg)
-    num_classes = len(metadata.stuff_classes)
-    for record in tqdm(records, desc="drawing", unit="picture"):
-        label_file = record.get("sem_seg_file_name")
-        # The label is read below, at the picture's own size.
-        without_label = {key: record[key] for key in record if key != "sem_seg_file_name"}
-        sample = mapper(without_label)
-        with torch.no_grad():
-            answer = model([sample])[0]["sem_seg"]  # (K, H, W) logits or (H, W) labels
-        if answer.dim() == 3 and answer.shape[0] != num_classes:
-            raise ValueError(
-                f"the model predicts {answer.shape[0]} classes, but the data set has {num_classes}"
-            )
-        prediction = (answer.argmax(dim=0) if answer.dim() == 3 else answer).cpu().numpy()
-        truth = None
-        if label_file:
-            truth = translate_label(
-                read_label(label_file),
-                label_file,
-                num_classes=num_classes,
-                ignore_label=metadata.ignore_label,
-                ignore_value=255,
-            )
-        image = read_image(record["file_name"], format="RGB")
-        name = os.path.splitext(os.path.basename(record["file_name"]))[0]
-        yield name, side_by_side(image, prediction, metadata, truth)
+def draw_pictures(args: argparse.Namespace, drawing: Drawing, pictures: list[Picture]) -> int:
+    """Draw pictures into files, and a data set's on a sheet as well; gives the exit status."""
+    drawn, broken = [], 0
+    ahead = decode_ahead(pictures, drawing.read, workers=args.workers)
+    for picture, content in tqdm(ahead, desc="drawing", unit="picture", total=len(pictures)):
+        if isinstance(content, Exception):
+            tqdm.write(f"skipped: {content}", file=sys.stderr)
+            broken += 1
+            continue
+        image = drawing.draw(*content)
+        path = args.output
+        if not is_image(path):
+            path = os.path.join(path, f"{picture.name}.png")
+        save_image(path, image)
+        if args.dataset:
+            drawn.append(image)
+    print(f"{len(pictures) - broken} of {len(pictures)} pictures in {args.output}")
+    if drawn:
+        sheet = os.path.join(args.output, "sheet.png")
+        save_image(sheet, contact_sheet(drawn, columns=2 if len(drawn) > 4 else 1))
+        print(f"all of them in {sheet}")
+    return 1 if broken else 0
 
 
-def main() -> None:
+def draw_video(args: argparse.Namespace, drawing: Drawing, frames: VideoFrames) -> int:
+    """Draw frames into a film or a folder, or on the screen; gives the exit status."""
+    count = 0
+    with ExitStack() as stack:
+        writer = None
+        if args.output and is_video(args.output):
+            writer = stack.enter_context(VideoWriter(args.output, frames.fps))
+        for frame in tqdm(frames, desc="drawing", unit="frame", total=frames.count):
+            image, count = drawing.draw(frame), count + 1
+            if writer:
+                writer.write(image)
+            elif args.output:
+                save_image(os.path.join(args.output, f"{count:06d}.png"), image)
+            elif not show_frame(image):
+                break
+    print(f"{count} frames in {args.output}" if args.output else f"{count} frames shown")
+    return 0
+
+
+def main() -> int:
     """Draw what the command line asks for, and say where it is."""
     args = parse_arguments()
+    view = View(
+        tuple(args.window) if args.window else None,
+        tuple(args.size) if args.size else None,
+        args.zoom,
+        args.confidence,
+    )
     # The config first: it may register the data set.
     cfg = load_config(args.config_file, args.opts)
-    records = list_records(args)
-    dataset = args.dataset or (test_dataset_names(cfg) or [None])[0]
-    if dataset is None:
-        raise ValueError("the config names no data set to take class names and colours from")
-    model = load_model(cfg, args.weights)
-    os.makedirs(args.output, exist_ok=True)
-    pictures = []
-    for name, picture in draw(cfg, model, records, MetadataCatalog.get(dataset)):
-        save_png(os.path.join(args.output, f"{name}.png"), picture)
-        pictures.append(picture)
-    print(f"{len(pictures)} pictures in {args.output}")
-    if args.dataset:
-        sheet = os.path.join(args.output, "sheet.png")
-        save_png(sheet, contact_sheet(pictures, columns=2 if len(pictures) > 4 else 1))
-        print(f"all of them in {sheet}")
+    apply_inference_arguments(cfg, args)
+    frames = pictures = None
+    if args.webcam is not None:
+        frames = VideoFrames(args.webcam, limit=args.frames)
+    elif args.input and len(args.input) == 1 and is_video(args.input[0]):
+        frames = VideoFrames(args.input[0], limit=args.frames)
+    else:
+        pictures = list_pictures(args)
+    metadata = find_metadata(cfg, args.dataset)
+    model = build_inference_model(cfg, load_model(cfg, args.weights))
+    drawing = Drawing(
+        Segmenter(cfg, model, view),
+        metadata,
+        layout=args.layout or ("row" if frames is None else "overlay"),
+        alpha=args.opacity,
+        names=not args.no_names,
+    )
+    if frames is not None:
+        return draw_video(args, drawing, frames)
+    return draw_pictures(args, drawing, pictures)
 
 
 if __name__ == "__main__":
     try:
-        main()
+        sys.exit(main())
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"{sys.argv[0]}: {error}")

@@ -1,0 +1,150 @@
+#!/usr/bin/env python3
+"""Training targets side by side: step time, memory, and mIoU decoded at stride 8, 4, 2 and 1.
+
+    python projects/IFA/compare_targets.py --dataset shapes --output output/targets/shapes
+    python projects/IFA/compare_targets.py --dataset camvid --targets grid jittered_grid boundary \\
+        --local-ensemble yes --seeds 1 2 3 --output output/targets/camvid -- train.max_iter=1600
+
+Trains what is not trained yet, one run after the other, by tools/train_net.py; a run that was
+stopped goes on. Writes targets.md, targets.csv and targets.json below the output folder.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from ifa_d2.engine.benchmarks.tables import github_table, number
+from ifa_d2.engine.run import load_config
+from ifa_d2.engine.runs import (
+    STRIDES,
+    check_settings,
+    mean_and_deviation,
+    measure_steps,
+    stride_figures,
+    train,
+    write_tables,
+)
+
+TRAIN_NET = Path(__file__).resolve().parents[2] / "tools" / "train_net.py"
+_HEAD, _MAPPER = "model.sem_seg_head", "dataloader.train.mapper"
+# What is trained: the head's targets and the mapper's points. {points} stands for as many as the
+# grid has queries, {candidates} for those among which the least certain are looked for.
+_POINTS = [f"{_HEAD}.targets=points", f"{_MAPPER}.num_points={{points}}"]
+TARGETS = {
+    "grid": [f"{_HEAD}.targets=grid"],
+    "jittered_grid": [f"{_HEAD}.targets=jittered_grid"],
+    "stratified_grid": [f"{_HEAD}.targets=stratified_grid"],
+    "jittered_spacings": [
+        f"{_HEAD}.targets=jittered_grid",
+        f"{_HEAD}.target_spacings=[1.0,0.5]",
+    ],
+    "uniform": [*_POINTS, f"{_MAPPER}.point_sampling=uniform"],
+    "boundary": [*_POINTS, f"{_MAPPER}.point_sampling=boundary"],
+    "class_balanced": [*_POINTS, f"{_MAPPER}.point_sampling=class_balanced"],
+    "uncertain": [
+        f"{_HEAD}.targets=uncertain_points",
+        f"{_MAPPER}.num_points={{candidates}}",
+    ],
+}
+
+
+def overrides_of(config_file: str, targets: str, ensemble: bool, opts: Sequence[str]) -> list[str]:
+    """What makes a recipe one of the compared trainings."""
+    cfg = load_config(config_file, opts)
+    head = cfg.model.sem_seg_head
+    stride = min(int(head.input_shape[name].stride) for name in _levels(head))
+    height, width = cfg.dataloader.train.mapper.augmentations.crop_size
+    points = math.ceil(height / stride) * math.ceil(width / stride)
+    ratios = head.get("oversample_ratio", 3.0), head.get("importance_ratio", 0.75)
+    candidates = math.ceil(points * (ratios[0] + 1 - ratios[1]))
+    chosen = [part.format(points=points, candidates=candidates) for part in TARGETS[targets]]
+    return [
+        "model._target_=ifa_d2.modeling.FieldSegmentor",
+        f"{_HEAD}.local_ensemble={ensemble}",
+        "train.eval_period=0",
+        *chosen,
+        *opts,
+    ]
+
+
+def _levels(head: DictConfig) -> Iterable[str]:
+    return head.get("in_features") or list(head.input_shape)
+
+
+def table_rows(results: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Rows as they are shown; figures of several seeds as mean and standard deviation."""
+    rows = []
+    for result in results:
+        row = {
+            "targets": result["targets"],
+            "local ensemble": "yes" if result["local_ensemble"] else "no",
+            "step, s": number(result.get("seconds"), 2),
+            "memory, MiB": number(result.get("mib"), 0),
+        }
+        for stride in STRIDES:
+            values = [figures[str(stride)] for figures in result["miou"].values()]
+            row[f"mIoU, stride {stride}"] = mean_and_deviation(values)
+        rows.append(row)
+    return rows
+
+
+def run(args: argparse.Namespace) -> str:
+    """Train, evaluate and measure; returns the table."""
+    config_file = args.config_file or f"{args.dataset}/ifa_r18.py"
+    folder = Path(args.output).resolve()
+    chosen = [True, False] if args.local_ensemble == "both" else [args.local_ensemble == "yes"]
+    results, cfgs = [], {}
+    for targets in args.targets:
+        for ensemble in sorted(chosen):
+            name = f"{targets}_ensemble" if ensemble else targets
+            common = overrides_of(config_file, targets, ensemble, args.opts)
+            cfgs[name] = load_config(config_file, common)
+            result = {"name": name, "targets": targets, "local_ensemble": ensemble, "miou": {}}
+            for seed in args.seeds or [cfgs[name].train.seed]:
+                output = folder / name / f"seed{seed}"
+                overrides = [*common, f"train.seed={seed}"]
+                check_settings(output, {"config_file": config_file, "overrides": overrides})
+                train(TRAIN_NET, config_file, output, overrides)
+                result["miou"][str(seed)] = stride_figures(cfgs[name], output)
+            results.append(result)
+    if args.repeats:
+        costs = measure_steps(cfgs, args.repeats)
+        for result in results:
+            result.update(costs[result["name"]])
+    rows = table_rows(results)
+    text = github_table(rows) + "\n"
+    write_tables(folder, "targets", text, rows, results)
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    recipe = parser.add_mutually_exclusive_group(required=True)
+    recipe.add_argument("--dataset", choices=("shapes", "camvid"), help="its R-18 recipe")
+    recipe.add_argument("--config-file", metavar="FILE", help="another recipe (.py)")
+    parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
+    parser.add_argument("--local-ensemble", choices=("no", "yes", "both"), default="both")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="default: the recipe's")
+    parser.add_argument(
+        "--repeats", type=int, default=5, metavar="N", help="steps timed of each; 0 for none"
+    )
+    parser.add_argument("--output", required=True, metavar="DIR")
+    parser.add_argument(
+        "opts", nargs="*", metavar="key=value", help="change the recipe, after a lone --"
+    )
+    args = parser.parse_args()
+    try:
+        print(run(args), end="")
+    except (ValueError, FileNotFoundError, RuntimeError) as error:
+        sys.exit(f"{sys.argv[0]}: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""FPN with AlignSeg (Table 1)."""
+
+from .ifa import model
+
+model.sem_seg_head.alignment = "alignseg"

@@ -1,0 +1,5 @@
+"""FPN with IFA trained on jittered grids, with the local ensemble; the paper has no such row."""
+
+from .ifa import model
+
+model.sem_seg_head.update(targets="jittered_grid", local_ensemble=True)

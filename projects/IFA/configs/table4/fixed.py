@@ -1,0 +1,5 @@
+"""IFA with fixed frequencies (Table 4)."""
+
+from ..table1.ifa import model
+
+model.sem_seg_head.encoding = "fixed"

@@ -1,0 +1,5 @@
+"""IFA as it is: with learned frequencies (Table 4)."""
+
+from ..table1.ifa import model
+
+model.sem_seg_head.encoding = "learned"

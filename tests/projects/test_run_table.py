@@ -1,0 +1,307 @@
+"""The driver of the paper's tables, and the models it names."""
+
+import csv
+import json
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import LazyConfig
+from omegaconf import OmegaConf
+from PIL import Image
+
+from ifa_d2.data.shapes.street import make_scene
+from ifa_d2.engine.cost import build_on_meta
+from ifa_d2.layers import PositionEncoding
+
+PROJECT = Path(__file__).parents[2] / "projects" / "IFA"
+CONFIGS = PROJECT / "configs"
+
+
+@pytest.fixture(scope="module")
+def command() -> Iterator[dict]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(PROJECT))
+        yield runpy.run_path(str(PROJECT / "run_table.py"))
+
+
+def _model(config: str) -> dict:
+    return OmegaConf.to_container(LazyConfig.load(str(CONFIGS / config)).model)
+
+
+def test_every_row_has_a_model_and_every_model_a_row(command: dict, tmp_path: Path) -> None:
+    tables = command["read_paper_tables"]()
+    assert sorted(tables) == [*"1234567", "figure3"]
+    named = set()
+    for table in tables.values():
+        for row in table["rows"]:
+            cfg = command["row_config"](row, table["num_classes"])
+            assert not OmegaConf.missing_keys(cfg.model)
+            assert cfg.model.sem_seg_head.num_classes == table["num_classes"]
+            named.add(row.get("config"))
+        assert len({row["row"] for row in table["rows"]}) == len(table["rows"])
+    there = {p.relative_to(CONFIGS).as_posix() for p in CONFIGS.rglob("*.py")}
+    assert there == named - {None}
+
+
+def test_rows_that_are_trained_once_are_the_same_model(command: dict) -> None:
+    pairs = [
+        (row["config"], row["same_as"])
+        for table in command["read_paper_tables"]().values()
+        for row in table["rows"]
+        if "same_as" in row
+    ]
+    assert ("table4/learned.py", "table1/ifa.py") in pairs
+    assert ("figure3/dim24.py", "table1/ifa.py") in pairs
+    defaults = {"num_frequencies": 6, "encoding": "learned"}
+    for one, other in pairs:
+        models = [_model(config) for config in (one, other)]
+        for model in models:
+            model["sem_seg_head"] = {**defaults, **model["sem_seg_head"]}
+        assert models[0] == models[1], (one, other)
+
+
+@pytest.mark.parametrize("table", ["1", "3", "4"])
+def test_rows_of_jittered_grids(command: dict, table: str) -> None:
+    rows = command["read_paper_tables"]()[table]["rows"]
+    jittered = [row for row in rows if "jittered" in row["config"]]
+    assert len(jittered) == (3 if table == "3" else 1)
+    for row in jittered:
+        model, plain = _model(row["config"]), _model(row["config"].replace("_jittered", ""))
+        plain["sem_seg_head"].update(targets="jittered_grid", local_ensemble=True)
+        assert model == plain
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        *(("table1/ifa.py", f"table1/{name}.py") for name in ("bilinear", "carafe", "alignseg")),
+        *(
+            (f"table2/{name}_ifa.py", f"table2/{name}.py")
+            for name in ("deeplabv3plus", "pspnet", "hrnet_w18", "hrnet_w48_ocr")
+        ),
+        ("table3/fpn_64_ifa.py", "table3/fpn_64.py"),
+        ("table3/deeplabv3plus_128_ifa.py", "table3/deeplabv3plus_128.py"),
+    ],
+)
+def test_alignments_are_one_key_apart(one: str, other: str) -> None:
+    ifa, plain = _model(one), _model(other)
+    assert "alignment" not in ifa["sem_seg_head"]
+    assert plain["sem_seg_head"].pop("alignment") != "ifa"
+    assert ifa == plain
+
+
+@pytest.mark.parametrize("dimensions", [12, 24, 36, 48, 60, 72])
+def test_dimensions_of_the_encoding(dimensions: int) -> None:
+    head = _model(f"figure3/dim{dimensions}.py")["sem_seg_head"]
+    encoding = PositionEncoding(num_frequencies=head["num_frequencies"])
+    assert encoding.num_features == 2 + dimensions
+
+
+def test_saved_model_loads_as_the_same(tmp_path: Path) -> None:
+    for config in ("table2/hrnet_w48_ocr_ifa.py", "table3/deeplabv3plus_128.py"):
+        cfg = LazyConfig.load(str(CONFIGS / config))
+        cfg.model.sem_seg_head.num_classes = 19
+        LazyConfig.save(cfg, str(tmp_path / "a.yaml"))
+        LazyConfig.save(LazyConfig.load(str(tmp_path / "a.yaml")), str(tmp_path / "b.yaml"))
+        assert (tmp_path / "a.yaml").read_text() == (tmp_path / "b.yaml").read_text()
+
+
+def test_costs_beside_the_papers(
+    command: dict, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = tmp_path / "costs.json"
+    command["main"](["costs", "--tables", "6", "7", "--json", str(path)])
+    rows = json.loads(path.read_text())["rows"]
+    assert [(row["table"], row["row"]) for row in rows] == [
+        (6, "IFA, R-101"),
+        (6, "IFA*, R-101"),
+        (7, "PSPNet, dilated R-101"),
+        (7, "IFA, R-101"),
+        (7, "IFA*, R-101"),
+    ]
+    assert [row["paper_macs"] / 1e9 for row in rows] == [59.1, 63.5, 280.3, 67.1, 72.0]
+    for row in rows:
+        assert row["paper_params"] is None
+        assert row["macs"] == pytest.approx(row["paper_macs"], rel=0.01)
+        assert row["macs_here"] < row["macs"]
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + len(rows)
+    assert "280.3" in lines[4] and "%" in lines[4]
+
+
+def test_pspnet_of_table_5_costs_what_the_paper_says(command: dict) -> None:
+    table = command["read_paper_tables"]()["5"]
+    row = table["rows"][0]
+    cfg = command["row_config"](row, table["num_classes"])
+    cost = command["report"](command["analyze"](cfg, tuple(table["input_size"])))
+    assert cost["params"] == pytest.approx(row["params"], rel=0.003)
+    assert cost["macs_textbook"] == pytest.approx(row["macs"], rel=0.005)
+
+
+def test_hrnet_w48_costs_what_was_published(command: dict) -> None:
+    """65.9 M and 747.3 G on Cityscapes: Wang et al., Deep High-Resolution Representation Learning
+    for Visual Recognition (PAMI 2020)."""
+    cfg = LazyConfig.load(str(CONFIGS / "table2" / "hrnet_w48_ocr.py"))
+    cfg.model.sem_seg_head.update(num_classes=19, decoder="pointwise", hidden_dims=[15 * 48])
+    cost = command["report"](command["analyze"](cfg, (1024, 2048)))
+    assert cost["params"] / 1e6 == pytest.approx(65.9, rel=0.002)
+    assert cost["macs_textbook"] / 1e9 == pytest.approx(747.3, rel=0.002)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: command"),
+        (["costs", "--tables", "9"], "invalid choice: '9'"),
+        (["5"], "invalid choice: '5'"),
+        (["1", "--dataset", "voc"], "invalid choice: 'voc'"),
+        (["1", "--seeds", "0"], "--seeds and --budget must be 1 or more, got 0 and None"),
+        (["3", "--rows", "fpn_16"], "--rows must be of fpn_32, fpn_32_ifa, fpn_32_ifa_jittered"),
+        (["1", "train.max_iters=3"], "the config has no key 'train.max_iters'"),
+    ],
+)
+def test_mistakes_are_named(
+    command: dict,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as error:
+        command["main"](arguments)
+    assert message in f"{capsys.readouterr().err}{error.value.code}"
+
+
+SMALL = {
+    "table1/carafe.py": 18,
+    "table2/deeplabv3plus_ifa.py": 18,
+    "table2/pspnet.py": 18,
+    "table2/hrnet_w18.py": "hrnet_w18_small",
+    "table2/hrnet_w48_ocr_ifa.py": "hrnet_w18_small_v2",
+    "table3/deeplabv3plus_128.py": 18,
+}
+
+
+@pytest.mark.parametrize("config", SMALL)
+def test_small_form_keeps_what_a_table_compares(command: dict, config: str) -> None:
+    module = command["table_training"]
+    row = {"config": config}
+    small = module.training_config(row, "shapes", "r18")
+    whole = module.training_config(row, "shapes", "paper")
+    backbone = small.model.backbone
+    assert backbone.get("depth", backbone.get("model_name")) == SMALL[config]
+    heads = [OmegaConf.to_container(cfg.model.sem_seg_head) for cfg in (small, whole)]
+    for head in heads:
+        head["input_shape"] = {k: v["stride"] for k, v in head["input_shape"].items()}
+        head["aux_channels"] = None
+        if config == "table2/hrnet_w18.py":
+            assert head.pop("hidden_dims") == ([240] if head is heads[0] else [270])
+    assert heads[0] == heads[1]
+    model = build_on_meta(small)
+    assert model.sem_seg_head.num_classes == 13
+    for name, shape in model.backbone.output_shape().items():
+        declared = small.model.sem_seg_head.input_shape[name]
+        assert (declared.channels, declared.stride) == (shape.channels, shape.stride)
+
+
+def test_weights_of_a_training_fit_its_backbone(command: dict) -> None:
+    config = command["table_training"].training_config
+    resnet = config({"config": "table1/ifa.py"}, "cityscapes", "paper")
+    assert resnet.train.init_checkpoint == "detectron2://DeepLab/R-52.pkl"
+    assert resnet.model.backbone.norm == "BN"
+    hrnet = config({"config": "table2/hrnet_w18.py"}, "cityscapes", "paper")
+    assert hrnet.train.init_checkpoint == "" and hrnet.model.backbone.pretrained
+    scratch = config({"config": "table2/hrnet_w18.py"}, "camvid", "paper")
+    assert "pretrained" not in scratch.model.backbone
+
+
+@pytest.fixture(scope="module")
+def camvid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few small pictures where the data set is looked for."""
+    root = tmp_path_factory.mktemp("datasets")
+    for split, count in (("train", 2), ("val", 1)):
+        for kind in ("images", "annotations"):
+            (root / "camvid" / kind / split).mkdir(parents=True)
+        for index in range(count):
+            scene = make_scene(1, 0, index)
+            label = scene.label(64, 96)
+            for kind, picture in (("images", scene.image(64, 96)), ("annotations", label % 12)):
+                Image.fromarray(picture).save(root / "camvid" / kind / split / f"{index}.png")
+    return root
+
+
+def _arguments(output: Path, *arguments: str) -> list[str]:
+    augmentations = "dataloader.train.mapper.augmentations"
+    return [
+        *("1", "--dataset", "camvid", "--seeds", "1", "--output", str(output), *arguments, "--"),
+        *(f"{augmentations}.crop_size=[64,96]", f"{augmentations}.short_edge=64"),
+        *("train.batch_size=2", "train.device=cpu", "model.sem_seg_head.channels=8"),
+        *("dataloader.train.num_workers=0", "dataloader.test.num_workers=0"),
+        "model.sem_seg_head.alignment_options={kernel_size: 3}",
+    ]
+
+
+def test_a_table_is_trained_and_goes_on(
+    command: dict,
+    camvid: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """A row that fails is named and the others go on; what is done is not done again."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(camvid))
+    rows = ["--rows", "bilinear", "carafe", "--budget", "1", "--repeats", "1"]
+    done = subprocess.run(
+        [sys.executable, str(PROJECT / "run_table.py"), *_arguments(tmp_path, *rows)],
+        env={**os.environ, "PYTHONPATH": str(PROJECT.parents[1]), "OMP_NUM_THREADS": "1"},
+        cwd=camvid,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 1
+    assert "error: 1 of the rows failed" in done.stderr
+    assert "[2/2] table1/carafe, seed 1: mIoU" in done.stderr
+    assert done.stdout == (tmp_path / "table1.md").read_text(encoding="utf-8")
+    reason = "alignment_options must be of [] for alignment 'bilinear', got ['kernel_size']"
+    assert f"- Bilinear Up-sampling: {reason}" in done.stdout
+    assert "1 iterations of 2 pictures" in done.stdout and "R-18 form" in done.stdout
+    assert str(tmp_path) not in done.stdout
+
+    with (tmp_path / "table1.csv").open(newline="", encoding="utf-8") as file:
+        failed, carafe = csv.DictReader(file)
+    assert (failed["row"], failed["mIoU, stride 4"]) == ("Bilinear Up-sampling", "failed")
+    result = json.loads((tmp_path / "table1.json").read_text())["rows"][1]
+    assert result["paper_miou"] == 76.8 and carafe["paper, Cityscapes val"] == "76.80"
+    assert result["seconds"] > 0 and result["mib"] > 0
+    # 360 rows are padded to 384 here, and are not in the paper's count.
+    assert result["macs_here"] < result["macs"] * 384 / 360
+    run = tmp_path / "table1" / "carafe" / "seed1"
+    metrics = json.loads((run / "metrics.json").read_text().splitlines()[-1])
+    assert result["miou"]["1"]["4"] == pytest.approx(metrics["sem_seg/mIoU"], abs=1e-3)
+    assert [p.name for p in run.glob("*.pth")] == ["model_final.pth"]
+    weights = torch.load(run / "model_final.pth", weights_only=True)["model"]
+    assert result["params"] == sum(
+        value.numel()
+        for key, value in weights.items()
+        if not key.endswith(("running_mean", "running_var", "num_batches_tracked"))
+    )
+    with Image.open(tmp_path / "table1.png") as picture:
+        assert min(picture.size) > 100
+
+    before = (run / "model_final.pth").stat().st_mtime_ns
+    again = ["--rows", "carafe", "--repeats", "0", "--budget"]
+    command["main"](_arguments(tmp_path, *again, "1"))
+    captured = capsys.readouterr()
+    assert "(was trained)" in captured.err and "| CARAFE" in captured.out
+    assert (run / "model_final.pth").stat().st_mtime_ns == before
+    with pytest.raises(SystemExit, match="carafe/seed1 holds a run of other settings"):
+        command["main"](_arguments(tmp_path, *again, "2"))

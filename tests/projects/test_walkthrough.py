@@ -1,0 +1,40 @@
+"""The walk-through as a whole, on small pictures."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.engine.tiny import RECIPE, write_tiny_data
+
+ROOT = Path(__file__).parents[2]
+PICTURES = ("1_training", "2_sizes", "3_windows", "4_points", "5_confidence")
+
+
+def test_every_cell_runs_and_draws(tmp_path: Path) -> None:
+    data = write_tiny_data(tmp_path)
+    command = [
+        *(sys.executable, ROOT / "projects" / "IFA" / "walkthrough.py"),
+        *("--config-file", RECIPE, "--dataset", "tiny", "--iterations", 2),
+        *("--output", tmp_path / "drawn", "train.eval_period=0"),
+    ]
+    done = subprocess.run(
+        [str(part) for part in command],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TINY_DATA": str(data)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "40 x 48 pixels, 3 classes" in done.stdout
+    assert "window (17, 21, 22, 27): 80 x 96 samples" in done.stdout
+    pictures = [np.asarray(Image.open(tmp_path / "drawn" / f"{name}.png")) for name in PICTURES]
+    assert pictures[1].shape == pictures[2].shape == (2 * 400 + 6, 2 * 480 + 6, 3)
+    assert pictures[3].shape == (40 * 15, 48 * 15, 3)
+    # The points are drawn: white rings that the picture has none of.
+    assert (pictures[3] == 255).all(axis=-1).sum() > 100
+    assert all(picture.std() > 5 for picture in pictures)

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+from detectron2.data import transforms as T
+
+from ifa_d2.serving import Limits, ShrinkLongSide, allowed_hosts, open_socket
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((40, 100), (20, 50)), ((101, 3), (50, 1)), ((50, 50), (50, 50)), ((7, 9), (7, 9))],
+)
+def test_long_sides_shrink_and_short_ones_stay(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    inputs = T.AugInput(np.zeros((*size, 3), np.uint8))
+    ShrinkLongSide(50)(inputs)
+    assert inputs.image.shape == (*expected, 3)
+    with pytest.raises(ValueError, match="max_size must be at least 1, got 0"):
+        ShrinkLongSide(0)
+
+
+def test_a_port_is_taken_once() -> None:
+    with open_socket("127.0.0.1", 0) as first:
+        host, port = first.getsockname()
+        assert host == "127.0.0.1"
+        with pytest.raises(ValueError, match=rf"cannot listen on host 127.0.0.1 port {port}"):
+            open_socket("127.0.0.1", port)
+    with pytest.raises(ValueError, match="port must be 0 to 65535, got 70000"):
+        open_socket("127.0.0.1", 70000)
+
+
+def test_names_of_this_machine_alone() -> None:
+    assert "127.0.0.1" in allowed_hosts("localhost") and "localhost" in allowed_hosts("127.0.0.1")
+    assert allowed_hosts("0.0.0.0") is None
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"megabytes": 0}, "megabytes must be above 0, got 0"),
+        ({"pictures": -1}, "pictures must be above 0, got -1"),
+        ({"samples": 2.0}, "samples must be at least the 16 of megapixels, got 2"),
+    ],
+)
+def test_limits(limits: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Limits(**limits)

@@ -1,0 +1,99 @@
+#!/usr/bin/env python
+"""A page on this machine: drop a picture, drag a window, see the same field asked closer.
+
+python tools/serve_demo.py --config-file shapes/ifa_r18.py --weights model_final.pth
+
+The page is its own few files over an HTTP interface by Starlette, which uvicorn serves: two small,
+well-kept libraries. Ready-made components (Gradio's, for one) have no window that is dragged over a
+picture and moved, and no class names under the pointer; they would bring some thirty packages.
+Uploads stay in memory; nothing is written to disk.
+"""
+
+import argparse
+import sys
+
+from ifa_d2 import Predictor
+from ifa_d2.engine.demo import find_metadata
+from ifa_d2.engine.run import load_config
+from ifa_d2.serving import Limits, ShrinkLongSide, allowed_hosts, build_app, open_socket, serve
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    limits = Limits()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--config-file",
+        required=True,
+        metavar="FILE",
+        help="a .py or .yaml file, or the name of a recipe such as shapes/ifa_r18.py",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="a checkpoint; without it the config's, or the last of its output directory",
+    )
+    parser.add_argument(
+        "--dataset", metavar="NAME", help="whose class names and colours; default: the config's"
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; the default is this machine alone. There is no password: "
+        "whoever reaches another address can use the page",
+    )
+    parser.add_argument("--port", type=int, default=8000, help="0 is any that is free")
+    for name, what in (
+        ("megabytes", "of a file (MiB)"),
+        ("megapixels", "of a picture (2^20 pixels)"),
+        ("samples", "of one answer (2^20)"),
+        ("pictures", "that are held at once"),
+    ):
+        default = getattr(limits, name)
+        parser.add_argument(
+            f"--max-{name}", type=type(default), default=default, metavar="N", help=what
+        )
+    parser.add_argument(
+        "--max-side",
+        type=int,
+        default=2048,
+        metavar="PIXELS",
+        help="a longer side is shrunk to this for the model; windows are of the picture's own "
+        "pixels all the same",
+    )
+    parser.add_argument(
+        "opts", nargs="*", metavar="key=value", help="change the config, after a lone --"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Serve until interrupted."""
+    args = parse_arguments()
+    limits = Limits(args.max_megabytes, args.max_megapixels, args.max_samples, args.max_pictures)
+    shrink = ShrinkLongSide(args.max_side)
+    # The config first: it may register the data set.
+    cfg = load_config(args.config_file, args.opts)
+    metadata = find_metadata(cfg, args.dataset)
+    with open_socket(args.host, args.port) as listening:
+        predictor = Predictor.from_config(args.config_file, args.weights, args.opts)
+        predictor.augmentations.augs.append(shrink)
+        app = build_app(
+            predictor,
+            metadata,
+            limits=limits,
+            title=args.config_file,
+            hosts=allowed_hosts(args.host),
+        )
+        port = listening.getsockname()[1]
+        print(f"http://{args.host}:{port} (Ctrl-C ends)", flush=True)
+        serve(app, listening)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"{sys.argv[0]}: {error}")
