@@ -8,5 +8,7 @@ from ..common.optim import lr_multiplier
 from ..common.train import train
 
 model.sem_seg_head.num_classes = 13
+# Trains every offset, so that any resolution can be asked; the paper has "grid" and False.
+model.sem_seg_head.update(targets="jittered_grid", local_ensemble=True)
 lr_multiplier.warmup_iters = 20
 train.update(max_iter=800, batch_size=4, seed=1, eval_period=0)

@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 from detectron2.config import CfgNode
+from detectron2.modeling import PanopticFPN
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -27,13 +28,20 @@ def build_inference_model(cfg: CfgNode | DictConfig, model: nn.Module) -> nn.Mod
         ``model`` itself where it is to be shown every picture once, whole and in its own size.
 
     Raises:
-        ValueError: a value out of range, by name.
+        ValueError: a value out of range, by name; views of a panoptic model.
     """
     if is_yacs(cfg):
         wrapped = MultiViewSegmentor(cfg, model)
     else:
         wrapped = MultiViewSegmentor(model=model, **_lazy_options(cfg))
-    return model if wrapped.transparent else wrapped
+    if wrapped.transparent:
+        return model
+    if isinstance(wrapped.model, PanopticFPN):
+        raise ValueError(
+            "inference must not have tta or a window for a panoptic model: "
+            "views are averaged of semantic segmentation alone"
+        )
+    return wrapped
 
 
 def check_inference(cfg: CfgNode | DictConfig) -> None:

@@ -22,6 +22,7 @@ from ifa_d2.engine.run import load_config
 from ifa_d2.evaluation import SemSegEvaluator
 from ifa_d2.modeling import FieldSegmentor, MultiViewSegmentor
 from tests.engine.tiny import tiny_config
+from tests.modeling.panoptic import small_model
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
@@ -173,3 +174,11 @@ def test_predictor_averages_fields(trained: Path) -> None:
     assert not torch.equal(expected, predictor(image).labels())
     with pytest.raises(ValueError, match="scales must be"):
         predictor.averaged_labels(image, scales=(-1.0,))
+
+
+def test_views_of_a_panoptic_model() -> None:
+    model, cfg = small_model(), OmegaConf.create({"inference": {"tta": False}})
+    assert build_inference_model(cfg, model) is model
+    for views in ({"tta": True}, {"window": [64, 64]}):
+        with pytest.raises(ValueError, match="inference must not have tta or a window"):
+            build_inference_model(OmegaConf.create({"inference": views}), model)
