@@ -26,8 +26,11 @@ $(READY): $(REQUIREMENTS)
 	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
 	touch $(READY)
 
+# Processes side by side, one thread each: the tests' tensors are too small for more.
+WORKERS ?= 2
+
 test: $(READY)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 # The figures that training ends with come last here, after the drawing.
 demo: $(READY)
