@@ -26,7 +26,6 @@ Nothing else should run on the machine meanwhile.
 import argparse
 import json
 import os
-import platform
 import shlex
 import sys
 from pathlib import Path
@@ -50,6 +49,7 @@ from ifa_d2.engine.benchmarks import (
     run_panoptic,
     run_peers,
 )
+from ifa_d2.engine.measure import device_name
 from ifa_d2.files import atomic_path
 
 _FULL_MEGAPIXELS = 100.0
@@ -123,13 +123,7 @@ def benchmark_panoptic(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def machine(device: str) -> dict[str, Any]:
     """What the figures depend on."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        name = models[0].partition(":")[2].strip() if models else name
-    if device.startswith("cuda"):
-        name = torch.cuda.get_device_name(device)
+    name = device_name(device)
     return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 

@@ -5,6 +5,7 @@ Times of a shared machine drift: what is compared runs in turn, and medians and 
 
 import ctypes
 import os
+import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -169,6 +170,16 @@ def _resident(key: str) -> int:
     """Bytes of a line of this process's status."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith(f"{key}:")).split()[1])
+
+
+def device_name(device: str | torch.device) -> str:
+    """What figures were measured on: the model of the CPU, or of a GPU."""
+    if _is_gpu(device):
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if "model name" in line]
+    return models[0] if models else platform.processor() or platform.machine()
 
 
 def _is_gpu(device: str | torch.device | None) -> bool:

@@ -7,7 +7,6 @@ where it was.
 import csv
 import json
 import math
-import platform
 import statistics
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from ..files import atomic_path
 from ..modeling import compute_fields
 from . import build
-from .measure import alternate, peak_memory
+from .measure import alternate, device_name, peak_memory
 from .predictor import load_model
 
 STRIDES = (8, 4, 2, 1)
@@ -213,10 +212,5 @@ def write_tables(
 def describe_machine() -> str:
     """The GPU or CPU that trains here, its threads, and torch's version."""
     if torch.cuda.is_available():
-        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        name = models[0].partition(":")[2].strip() if models else name
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+        return f"{device_name('cuda')}, torch {torch.__version__}"
+    return f"{device_name('cpu')}, {torch.get_num_threads()} threads, torch {torch.__version__}"

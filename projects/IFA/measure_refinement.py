@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""How well and how fast refined labels are, against labels asked at every pixel.
+
+    python projects/IFA/measure_refinement.py --config-file camvid/ifa_r18.py \\
+        --input street1.png street2.png --input-size 1024 2048
+
+For each threshold: the share of pixels that agree with dense decoding, the samples that were asked
+over those of the grid at stride 4, and the time over that of labels of that grid, the features
+being there before the clock starts.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from ifa_d2 import Predictor
+from ifa_d2.engine.benchmarks.tables import github_table, number
+from ifa_d2.engine.measure import alternate, median_ratio
+from ifa_d2.engine.runs import describe_machine
+from ifa_d2.files import atomic_path
+from ifa_d2.modeling import Refinement, SegmentationField
+from ifa_d2.modeling.refinement import refined_labels
+
+
+def measure(
+    fields: Sequence[SegmentationField], thresholds: Sequence[float], repeats: int
+) -> list[dict[str, Any]]:
+    """A row for each threshold, means over the fields, asked at their pictures' own pixels."""
+    rows = []
+    for threshold in thresholds:
+        refinement = Refinement(threshold)
+        agree, asked, ratios = [], [], []
+        for field in fields:
+            coarse = tuple(-(-side // 4) for side in field.image_size)
+            labels, share = refined_labels(field.alignment, field.levels, field.query(), refinement)
+            agree.append(float((labels.cpu() == field.labels()).double().mean()))
+            asked.append(share * labels.numel() / (coarse[0] * coarse[1]))
+            functions = {
+                "stride 4": partial(field.labels, coarse),
+                "refined": partial(field.refined_labels, refinement=refinement),
+            }
+            times = alternate(functions, repeats=repeats)
+            ratios.append(median_ratio(times["refined"], times["stride 4"]))
+        rows.append(
+            {
+                "threshold": threshold,
+                "agreement": statistics.mean(agree),
+                "asked_ratio": statistics.mean(asked),
+                "time_ratio": statistics.mean(ratios),
+            }
+        )
+    return rows
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True, metavar="FILE")
+    parser.add_argument("--weights", metavar="FILE", help="default: the last of the recipe's run")
+    parser.add_argument("--input", nargs="+", required=True, metavar="FILE", help="pictures")
+    parser.add_argument(
+        "--input-size",
+        nargs=2,
+        type=int,
+        metavar=("H", "W"),
+        help="that pictures are resized to before they are shown (default: none)",
+    )
+    parser.add_argument(
+        "--thresholds", nargs="+", type=float, default=[0.1, 0.2, 0.25, 0.3, 0.5], metavar="T"
+    )
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="timed turns")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
+    parser.add_argument(
+        "opts", nargs="*", metavar="key=value", help="change the config, after a lone --"
+    )
+    args = parser.parse_args()
+    if args.repeats < 1:
+        parser.error(f"--repeats must be at least 1, got {args.repeats}")
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    predictor = Predictor.from_config(args.config_file, args.weights, args.opts)
+    fields = []
+    for path in args.input:
+        image = cv2.imread(path)
+        if image is None:
+            raise SystemExit(f"{path} cannot be read as a picture")
+        if args.input_size:
+            size = tuple(reversed(args.input_size))
+            image = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
+        fields.append(predictor(image))
+    rows = measure(fields, args.thresholds, args.repeats)
+    table = [
+        {
+            "threshold": f"{row['threshold']:g}",
+            "pixels equal, %": number(100 * row["agreement"], 3),
+            "asked / stride 4": number(row["asked_ratio"], 2),
+            "time / stride 4": number(row["time_ratio"], 2),
+        }
+        for row in rows
+    ]
+    print(f"{describe_machine()}\n\n{github_table(table)}")
+    if args.json:
+        with atomic_path(args.json) as partial_path:
+            partial_path.write_text(json.dumps({"rows": rows}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
