@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
+from torch.utils.flop_counter import FlopCounterMode
 
 _PRODUCTS = {
     torch.ops.aten.convolution.default,
@@ -111,6 +112,13 @@ def peak_memory(
         current += event.nbytes()
         peak = max(peak, current)
     return peak
+
+
+def multiply_adds(function: Callable[[], Any]) -> int:
+    """Of convolutions and matrix products, in the backward pass too."""
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops() // 2
 
 
 @dataclass

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from detectron2.layers import Conv2d, get_norm
 from torch import Tensor, nn
 
 from ..layers import GridQuery, PositionEncoding, concatenate_levels
 from .ocr import ObjectContext
+from .unit import unit
 
 DECODERS = ("pointwise", "conv", "ocr")
 
@@ -107,17 +107,7 @@ class GridDecoder(nn.Module):
             self.out_channels = [dims[0]] * 2
             return
         for dim in dims:
-            conv = Conv2d(
-                channels,
-                dim,
-                kernel_size=3,
-                padding=1,
-                bias=not norm,
-                norm=get_norm(norm, dim),
-                activation=F.relu_,
-            )
-            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-            self.convs.append(conv)
+            self.convs.append(unit(channels, dim, kernel_size=3, norm=norm))
             channels = dim
         self.out_channels = [channels]
 

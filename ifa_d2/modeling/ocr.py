@@ -1,8 +1,9 @@
 """Object-contextual representations (Yuan et al., ECCV 2020, https://arxiv.org/abs/1909.11065)."""
 
-import torch.nn.functional as F
-from detectron2.layers import Conv2d, get_norm
+from detectron2.layers import Conv2d
 from torch import Tensor, nn
+
+from .unit import unit
 
 
 class ObjectContext(nn.Module):
@@ -34,14 +35,20 @@ class ObjectContext(nn.Module):
         super().__init__()
         keys = key_channels or max(channels // 2, 1)
         self.regions = nn.Sequential(
-            _unit(in_channels, in_channels, norm),
+            unit(in_channels, in_channels, kernel_size=1, norm=norm),
             Conv2d(in_channels, num_classes, kernel_size=1),
         )
-        self.pixels = _unit(in_channels, channels, norm, kernel_size=3)
-        self.query = nn.Sequential(_unit(channels, keys, norm), _unit(keys, keys, norm))
-        self.key = nn.Sequential(_unit(channels, keys, norm), _unit(keys, keys, norm))
-        self.value = _unit(channels, keys, norm)
-        self.context = _unit(keys, channels, norm)
+        self.pixels = unit(in_channels, channels, kernel_size=3, norm=norm)
+        self.query = nn.Sequential(
+            unit(channels, keys, kernel_size=1, norm=norm),
+            unit(keys, keys, kernel_size=1, norm=norm),
+        )
+        self.key = nn.Sequential(
+            unit(channels, keys, kernel_size=1, norm=norm),
+            unit(keys, keys, kernel_size=1, norm=norm),
+        )
+        self.value = unit(channels, keys, kernel_size=1, norm=norm)
+        self.context = unit(keys, channels, kernel_size=1, norm=norm)
         nn.init.normal_(self.regions[1].weight, std=0.01)
         nn.init.zeros_(self.regions[1].bias)
 
@@ -60,20 +67,3 @@ class ObjectContext(nn.Module):
         mixture = similarity.float().softmax(dim=2).to(value.dtype) @ value.transpose(1, 2)
         mixture = mixture.transpose(1, 2).unflatten(2, pixels.shape[2:])  # (B, D, h, w)
         return [self.context(mixture), pixels], regions
-
-
-def _unit(in_channels: int, out_channels: int, norm: str, *, kernel_size: int = 1) -> Conv2d:
-    """A convolution with norm and ReLU."""
-    conv = Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size=kernel_size,
-        padding=kernel_size // 2,
-        bias=not norm,
-        norm=get_norm(norm, out_channels),
-        activation=F.relu_,
-    )
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
-    return conv

@@ -22,11 +22,10 @@ from detectron2.config import instantiate
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ...config import get_config
 from ...modeling import FieldPanopticFPN
-from ..measure import alternate, median_ratio, peak_memory
+from ..measure import alternate, median_ratio, multiply_adds, peak_memory
 from .tables import github_table, number, pixels
 
 _REFERENCE = "IFA"
@@ -190,7 +189,7 @@ def _rows(
     device: str,
 ) -> list[dict[str, Any]]:
     """One part and pass, all models in turn."""
-    macs = {key: _multiply_adds(function) for key, function in functions.items()}  # and warm-up
+    macs = {key: multiply_adds(function) for key, function in functions.items()}  # and warm-up
     times = alternate(functions, repeats=repeats, warmup=0)
     memory = {
         key: peak_memory(function, warmup=0, device=device) for key, function in functions.items()
@@ -212,13 +211,6 @@ def _rows(
         }
         for key in functions
     ]
-
-
-def _multiply_adds(function: Callable[[], None]) -> int:
-    """Of convolutions and matrix products, in the backward pass too."""
-    with FlopCounterMode(display=False) as counter:
-        function()
-    return counter.get_total_flops() // 2
 
 
 def panoptic_tables(result: Mapping[str, Any]) -> str:

@@ -28,11 +28,10 @@ from detectron2.modeling.backbone import Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.projects import deeplab, point_rend
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ...config import get_config
 from ...modeling import build_resnet
-from ..measure import alternate, median_ratio, peak_memory
+from ..measure import alternate, median_ratio, multiply_adds, peak_memory
 from .tables import github_table, number, pixels
 
 NUM_CLASSES = 19
@@ -158,7 +157,7 @@ def _rows(
         make = _training_step
         picture["sem_seg"] = torch.randint(NUM_CLASSES, size, device=device)
     functions = {key: make(model, picture) for key, model in models.items()}
-    macs = {key: _multiply_adds(function) for key, function in functions.items()}  # and warm-up
+    macs = {key: multiply_adds(function) for key, function in functions.items()}  # and warm-up
     times = alternate(functions, repeats=repeats, warmup=0)
     memory = {
         key: peak_memory(function, warmup=0, device=device) for key, function in functions.items()
@@ -200,13 +199,6 @@ def _training_step(model: nn.Module, picture: dict[str, Any]) -> Callable[[], No
         optimizer.zero_grad(set_to_none=True)
 
     return step
-
-
-def _multiply_adds(function: Callable[[], None]) -> int:
-    """Of convolutions and matrix products, in the backward pass too."""
-    with FlopCounterMode(display=False) as counter:
-        function()
-    return counter.get_total_flops() // 2
 
 
 def peers_tables(result: Mapping[str, Any]) -> str:

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from detectron2.layers import Conv2d, get_norm
 from torch import Tensor, nn
 
-from .base import DenseAlignment, unit
+from ..unit import unit
+from .base import DenseAlignment
 
 # The context of AlignCM is pooled to this many cells a side.
 _CONTEXT_CELLS = 3

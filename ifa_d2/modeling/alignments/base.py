@@ -8,8 +8,6 @@ Shape legend: B batch, C channels of a level, h x w its cells, H x W cells of th
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
-from detectron2.layers import Conv2d, get_norm
 from torch import Tensor, nn
 
 
@@ -57,23 +55,6 @@ class DenseAlignment(nn.Module):
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """Levels (B, C, h, w), finest first, to one level (B, out_channels, H, W)."""
         raise NotImplementedError
-
-
-def unit(in_channels: int, out_channels: int, *, kernel_size: int, norm: str) -> Conv2d:
-    """A convolution that keeps the size, norm and ReLU."""
-    conv = Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size=kernel_size,
-        padding=kernel_size // 2,
-        bias=not norm,
-        norm=get_norm(norm, out_channels),
-        activation=F.relu_,
-    )
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
-    return conv
 
 
 def check_odd(name: str, value: int) -> None:

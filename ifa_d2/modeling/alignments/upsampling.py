@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import DenseAlignment, check_odd, unit
+from ..unit import unit
+from .base import DenseAlignment, check_odd
 
 
 class Upsampling(DenseAlignment):
