@@ -1,8 +1,9 @@
 """The implicit feature alignment function (paper, Sec. 3.3, Eq. 4), evaluated without its
 concatenation.
 
-:mod:`ifa_d2.layers.first_layer` says how the first layer is taken apart;
-:mod:`ifa_d2.layers.textbook` is the same function as the paper writes it.
+:mod:`ifa_d2.layers.first_layer` says how the first layer is taken apart, and
+:mod:`ifa_d2.layers.tile_decoder` decodes tile by tile at inference. :mod:`ifa_d2.layers.textbook`
+is the same function as the paper writes it.
 
 Shape legend: B batch, C channels of a level, h x w cells of a level, L levels, H x W query grid, P
 points, K classes.
@@ -10,6 +11,7 @@ points, K classes.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,9 +22,10 @@ from .first_layer import FirstLayer
 from .levels import Level, PointwiseLevel, Projected, materialize
 from .lookup import Terms
 from .mlp import CachingModule, NormFactory, PointwiseMLP, Weights, apply_folded
-from .position import PositionEncoding
-from .queries import GridQuery, GridSubset, PointQuery, Query
-from .tiling import cut_subset, keeps_whole, plan_grid, plan_points, runs, tile_queries
+from .position import build_encodings, count_columns
+from .queries import GridQuery, PointQuery, Query
+from .tile_decoder import TileDecoder
+from .tiling import keeps_whole, tile_queries
 
 
 class ImplicitAlignment(CachingModule):
@@ -33,7 +36,7 @@ class ImplicitAlignment(CachingModule):
         num_classes: K.
         hidden_dims: sizes of the MLP's hidden layers.
         encoding, num_frequencies, frequency_law, coupled_frequencies: see
-            :class:`PositionEncoding`.
+            :class:`ifa_d2.layers.PositionEncoding`.
         unfold: a cell's features are those of its 3x3 neighbourhood (zeros beyond the border).
         local_ensemble: a query is answered by the four nearest cells of each level, their inputs
             (features, offsets and encodings) weighted bilinearly, so that the result is continuous
@@ -66,17 +69,14 @@ class ImplicitAlignment(CachingModule):
         self.in_channels = tuple(in_channels)
         self.unfold = unfold
         self.local_ensemble = local_ensemble
-        self.encodings = nn.ModuleList(
-            PositionEncoding(
-                encoding=encoding,
-                num_frequencies=num_frequencies,
-                frequency_law=frequency_law,
-                coupled=coupled_frequencies,
-            )
-            for _ in in_channels
+        self.encodings = build_encodings(
+            len(in_channels),
+            encoding=encoding,
+            num_frequencies=num_frequencies,
+            frequency_law=frequency_law,
+            coupled_frequencies=coupled_frequencies,
         )
-        columns = sum(e.num_features for e in self.encodings)
-        columns += sum(in_channels) * (9 if unfold else 1)
+        columns = count_columns(self.encodings, in_channels, unfold=unfold)
         self.mlp = PointwiseMLP(columns, hidden_dims, norm)
         self.predictor = nn.Conv2d(hidden_dims[-1], num_classes, kernel_size=1)
         nn.init.normal_(self.predictor.weight, std=0.01)
@@ -127,8 +127,14 @@ class ImplicitAlignment(CachingModule):
 
     def first_layer(self, weight: Tensor, bias: Tensor) -> FirstLayer:
         """The first layer taken apart, of given (or folded) weights (D, columns, 1, 1) and (D,)."""
-        encodings, ensemble = list(self.encodings), self.local_ensemble
-        return FirstLayer(weight, bias, encodings, self.in_channels, self.unfold, ensemble)
+        return FirstLayer(
+            weight=weight,
+            bias=bias,
+            encodings=list(self.encodings),
+            in_channels=self.in_channels,
+            unfold=self.unfold,
+            ensemble=self.local_ensemble,
+        )
 
     def _check(self, levels: Sequence[Level], query: Query) -> None:
         shapes = [tuple(level.shape) for level in levels]
@@ -185,7 +191,6 @@ class ImplicitAlignment(CachingModule):
         """
         self._check_inference(levels, query)
         first, tail = self._folded()
-        finish = self._program or _finish
         batch, width = levels[0].shape[0], len(first.bias)
         asked = batch * math.prod(query.size)
         kept = projected or [
@@ -196,33 +201,8 @@ class ImplicitAlignment(CachingModule):
         ]
         widest = max(m.out_channels for m in (*self.mlp.layers, self.predictor))
         budget = tile_queries(widest, first.weight)
-        if isinstance(query, PointQuery):
-            for images, part in plan_points(len(query), batch, budget):
-                points = PointQuery(query.coordinates[images, part])
-                terms = first.points(_of(images, levels), points, _of(images, kept))
-                yield (images, part), finish(terms, tail).flatten(2)
-            return
-        if isinstance(query, GridSubset):
-            query = cut_subset(query)
-            few = sum(query.grid.size) <= budget  # so that their position terms may be held
-            positions = first.positions(levels, query.grid) if few else None
-            for images, part in plan_points(len(query), batch, budget):
-                some, where = query[part], positions
-                if where is None:
-                    some = cut_subset(some)
-                    where = first.positions(levels, some.grid)
-                terms = first.subset(_of(images, levels), where, some.index, _of(images, kept))
-                yield (images, part), finish(terms, tail).flatten(2)
-            return
-        sizes = [level.shape[2:] for level, k in zip(levels, kept, strict=True) if k is None]
-        for strip in plan_grid(query, batch, budget, sizes, self.local_ensemble):
-            positions = first.positions(levels, strip.query)
-            for images in runs(batch, strip.images):
-                some, some_kept = _of(images, levels), _of(images, kept)
-                for band in strip.bands():
-                    sums = first.grid(some, positions.part(band), some_kept)
-                    for rows, place in strip.tiles(band):
-                        yield (images, *place), finish(sums.terms(rows), tail)
+        finish = partial(self._program or _finish, tail=tail)
+        yield from TileDecoder(first, finish, levels, kept, budget).tiles(query)
 
     def _check_inference(self, levels: Sequence[Level], query: Query) -> None:
         self._check(levels, query)
@@ -257,8 +237,3 @@ class ImplicitAlignment(CachingModule):
 def _finish(terms: Terms, tail: Weights) -> Tensor:
     """From the first layer's terms to logits (B, K, H, W)."""
     return apply_folded(terms.sum(), tail)
-
-
-def _of(images: slice, levels: Sequence[Any]) -> list[Any]:
-    """Levels of some images of the batch, None as it is."""
-    return [None if level is None else level[images] for level in levels]

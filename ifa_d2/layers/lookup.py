@@ -41,9 +41,13 @@ def sum_lookups(lookups: Sequence[Lookup]) -> Tensor:
 def add_lookups_(base: Tensor, lookups: Sequence[Lookup]) -> Tensor:
     """Add all lookups to a map (B, C, H, W) of as many cells, in their order.
 
-    The map is overwritten where its channels are last in memory, and copied first where not.
+    The map is overwritten where its channels are last in memory, and copied first where not, or
+    where it is a view that carries a gradient.
     """
     plan = [(lookup.index, lookup.weights) for lookup in lookups]
+    if base.requires_grad and base._is_view():
+        # Cheaper than the copies by which autograd would follow the change of a view.
+        base = base.clone(memory_format=torch.channels_last)
     base = base.contiguous(memory_format=torch.channels_last)
     return _SumLookups.apply(plan, base, *(lookup.table for lookup in lookups))
 

@@ -4,11 +4,21 @@ Shape legend: F frequencies an axis, S any shape of queries.
 """
 
 import math
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-ENCODINGS = ("none", "coord", "sine", "cosine", "fixed", "learned")
+# The functions of an angle that each encoding has.
+_FUNCTIONS = {
+    "none": (),
+    "coord": (),
+    "sine": (torch.sin,),
+    "cosine": (torch.cos,),
+    "fixed": (torch.sin, torch.cos),
+    "learned": (torch.sin, torch.cos),
+}
+ENCODINGS = tuple(_FUNCTIONS)
 FREQUENCY_LAWS = ("pow2", "2exp")
 
 
@@ -73,18 +83,14 @@ class PositionEncoding(nn.Module):
             raise ValueError(f"coupled frequencies need encoding 'learned', got {encoding!r}")
         self.encoding = encoding
         self.coupled = coupled
-        self.functions = {"sine": (torch.sin,), "cosine": (torch.cos,)}.get(
-            encoding, (torch.sin, torch.cos) if encoding in ("fixed", "learned") else ()
-        )
+        self.functions = _FUNCTIONS[encoding]
         self.num_frequencies = num_frequencies if self.functions else 0
         frequencies = None
         if self.functions:
-            values = initial_frequencies(num_frequencies, frequency_law)
-            frequencies = torch.stack([values, values], dim=1)  # (F, 2): y, x
-            if coupled:
-                frequencies = torch.cat(
-                    [frequencies * torch.eye(2)[i] for i in range(2)]
-                )  # (2F, 2)
+            values = initial_frequencies(num_frequencies, frequency_law)[:, None]  # (F, 1)
+            frequencies = values.repeat(1, 2)  # (F, 2): y, x
+            if coupled:  # at first, half of the rows act on y and half on x
+                frequencies = torch.block_diag(values, values)  # (2F, 2)
         if encoding == "learned":
             self.frequencies = nn.Parameter(frequencies)
         else:
@@ -116,7 +122,7 @@ class PositionEncoding(nn.Module):
         return torch.cat(parts, dim=-1)
 
     def forward(self, dy: Tensor, dx: Tensor) -> Tensor:
-        """All values of offsets (*S,) and (*S,): (*S, num_features)."""
+        """All values of offsets ``dy`` and ``dx``, (*S,) each: (*S, num_features)."""
         offset = torch.stack([dy, dx], dim=-1)  # (*S, 2)
         if self.encoding == "none":
             return offset[..., :0]
@@ -128,3 +134,46 @@ class PositionEncoding(nn.Module):
         else:
             angle = (offset[..., None, :] * frequencies).transpose(-1, -2).flatten(-2)  # (*S, 2F)
         return torch.cat([offset, *(function(angle) for function in self.functions)], dim=-1)
+
+
+def build_encodings(
+    num_levels: int,
+    *,
+    encoding: str,
+    num_frequencies: int,
+    frequency_law: str,
+    coupled_frequencies: bool,
+) -> nn.ModuleList:
+    """A :class:`PositionEncoding` for each level: the same kind, with frequencies of its own.
+
+    Args:
+        num_levels: how many.
+        encoding, num_frequencies, frequency_law, coupled_frequencies: see
+            :class:`PositionEncoding`.
+
+    Raises:
+        ValueError: as :class:`PositionEncoding`.
+    """
+    return nn.ModuleList(
+        PositionEncoding(
+            encoding=encoding,
+            num_frequencies=num_frequencies,
+            frequency_law=frequency_law,
+            coupled=coupled_frequencies,
+        )
+        for _ in range(num_levels)
+    )
+
+
+def count_columns(
+    encodings: Iterable[PositionEncoding], in_channels: Sequence[int], *, unfold: bool
+) -> int:
+    """Channels of all levels and of their position encodings, concatenated (Eq. 4).
+
+    Args:
+        encodings: one for each level.
+        in_channels: C of each level.
+        unfold: a cell's features are those of its 3x3 neighbourhood.
+    """
+    neighbours = 9 if unfold else 1
+    return sum(e.num_features for e in encodings) + sum(in_channels) * neighbours

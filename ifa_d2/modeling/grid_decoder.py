@@ -4,7 +4,7 @@ The decoders of DeepLabV3+, PSPNet and OCR take convolutions, or attention, over
 What they make is again levels, for the last layers that answer at any coordinate; between the
 cells of that grid these interpolate.
 
-Shape legend: B batch, C channels of a level, h x w cells of the finest level.
+Shape legend: B batch, C channels of a level, h x w cells of the finest level, K classes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers import GridQuery, PositionEncoding, concatenate_levels
+from ..layers import GridQuery, concatenate_levels
+from ..layers.position import build_encodings, count_columns
 from .ocr import ObjectContext
 from .unit import unit
 
@@ -44,20 +45,17 @@ class AlignedLevels(nn.Module):
         super().__init__()
         self.unfold = unfold
         self.local_ensemble = local_ensemble
-        self.encodings = nn.ModuleList(
-            PositionEncoding(
-                encoding=encoding,
-                num_frequencies=num_frequencies,
-                frequency_law=frequency_law,
-                coupled=coupled_frequencies,
-            )
-            for _ in in_channels
+        self.encodings = build_encodings(
+            len(in_channels),
+            encoding=encoding,
+            num_frequencies=num_frequencies,
+            frequency_law=frequency_law,
+            coupled_frequencies=coupled_frequencies,
         )
-        self.out_channels = sum(e.num_features for e in self.encodings)
-        self.out_channels += sum(in_channels) * (9 if unfold else 1)
+        self.out_channels = count_columns(self.encodings, in_channels, unfold=unfold)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """(B, out_channels, h, w)."""
+        """Levels (B, C, ...), finest first, to (B, out_channels, h, w)."""
         size = levels[0].shape[-2:]
         if self.unfold or not self.local_ensemble or self.encodings[0].num_features:
             query = GridQuery.regular(*size)
@@ -68,6 +66,7 @@ class AlignedLevels(nn.Module):
                 unfold=self.unfold,
                 local_ensemble=self.local_ensemble,
             )
+        # Without positions the local ensemble is bilinear interpolation, which torch has.
         coarser = [
             F.interpolate(level, size=size, mode="bilinear", align_corners=False)
             for level in levels[1:]
@@ -76,15 +75,19 @@ class AlignedLevels(nn.Module):
 
 
 class GridDecoder(nn.Module):
-    """Levels to levels on the finest one's grid, and logits for an auxiliary loss or None.
+    """Levels to levels on the finest one's grid, and logits of soft object regions or None.
 
     Args:
         kind: ``"conv"``, 3x3 convolutions with norm and ReLU; ``"ocr"``, object context.
         in_channels: C of each level.
-        num_classes: of the soft object regions.
-        dims: channels of the convolutions; the pixels' in object context, one number.
+        num_classes: K, of the soft object regions.
+        dims: channels of each convolution; or one number, the channels of a pixel in object
+            context.
         norm: name of a norm, see Detectron2's ``get_norm``.
         options: of :class:`AlignedLevels`.
+
+    Attributes:
+        out_channels: C of each level that it makes.
     """
 
     def __init__(
@@ -104,15 +107,15 @@ class GridDecoder(nn.Module):
         self.context: ObjectContext | None = None
         if kind == "ocr":
             self.context = ObjectContext(channels, num_classes, channels=dims[0], norm=norm)
-            self.out_channels = [dims[0]] * 2
-            return
-        for dim in dims:
-            self.convs.append(unit(channels, dim, kernel_size=3, norm=norm))
-            channels = dim
-        self.out_channels = [channels]
+            self.out_channels = [dims[0]] * 2  # its context and the pixels
+        else:
+            for dim in dims:
+                self.convs.append(unit(channels, dim, kernel_size=3, norm=norm))
+                channels = dim
+            self.out_channels = [channels]
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[list[Tensor], Tensor | None]:
-        """Levels (B, C, h, w) each, and logits (B, K, h, w) of soft object regions, if any."""
+        """Levels (B, C, h, w) each, and logits (B, K, h, w) of soft object regions or None."""
         x = self.align(levels)
         if self.context is not None:
             return self.context(x)
@@ -151,7 +154,7 @@ def build_grid_decoder(
     if decoder == "pointwise":
         return None, {"in_channels": in_channels, "hidden_dims": hidden_dims, **options}
     conv = decoder == "conv"
-    made = GridDecoder(
+    grid_decoder = GridDecoder(
         decoder,
         in_channels=in_channels,
         num_classes=num_classes,
@@ -159,8 +162,8 @@ def build_grid_decoder(
         norm=norm,
         options=options,
     )
-    return made, {
-        "in_channels": made.out_channels,
+    return grid_decoder, {
+        "in_channels": grid_decoder.out_channels,
         "hidden_dims": hidden_dims[-1:] if conv else hidden_dims,
         "encoding": "none",
         "unfold": conv,

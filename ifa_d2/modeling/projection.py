@@ -12,6 +12,7 @@ from detectron2.layers import ASPP, Conv2d, ShapeSpec, get_norm
 from torch import Tensor, nn
 
 from ..layers import CachingModule, Level, PointwiseLevel, fold_norm, is_foldable
+from .unit import unit
 
 PROJECTIONS = ("pointwise", "identity", "aspp", "pyramid_pooling")
 
@@ -33,9 +34,11 @@ class PointwiseProjection(CachingModule, Conv2d):
             activation=F.relu_,
         )
         self.level_channels = (out_channels,)
-        _initialize(self)
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, h, w) to (B, out_channels, h, w)."""
         if torch.is_grad_enabled() or not is_foldable(self.norm):
             return super().forward(x)
         tensors = [*self.parameters(), *self.buffers()]
@@ -85,22 +88,14 @@ class ASPPProjection(nn.Module):
         self.aspp = ASPP(in_channels, out_channels, list(dilations), norm=norm, activation=F.relu_)
         self.aspp.project = nn.Identity()  # Detectron2 fuses by a 1x1 convolution
         fused = fuse_channels or out_channels
-        self.fuse = Conv2d(
-            5 * out_channels,
-            fused,
-            kernel_size=1 if fuse_channels else 3,
-            padding=0 if fuse_channels else 1,
-            bias=not norm,
-            norm=get_norm(norm, fused),
-            activation=F.relu_,
-        )
-        _initialize(self.fuse)
+        self.fuse = unit(5 * out_channels, fused, kernel_size=1 if fuse_channels else 3, norm=norm)
         self.project = (
             PointwiseProjection(fused, out_channels, norm=norm) if fuse_channels else nn.Identity()
         )
         self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, h, w) to (B, out_channels, h, w)."""
         return self.dropout(self.project(self.fuse(self.aspp(x))))
 
 
@@ -121,13 +116,11 @@ class DeepLabASPP(ASPP):
     https://arxiv.org/abs/1802.02611).
 
     Args:
-        in_channels, out_channels: sizes; the branches have ``out_channels`` each.
-        dilations: of the three 3x3 convolutions.
-        norm: name of a norm, see Detectron2's ``get_norm``.
+        in_channels, out_channels, dilations, norm: see :class:`ASPPProjection`.
         dropout: share of values dropped in training.
 
     Raises:
-        ValueError: other than three dilations, or a dropout outside [0, 1).
+        ValueError: as :class:`ASPPProjection`.
     """
 
     def __init__(
@@ -180,22 +173,14 @@ class PyramidPooling(nn.Module):
         if not pool_sizes or min(pool_sizes) < 1:
             raise ValueError(f"pool_sizes must be one or more of at least 1, got {pool_sizes}")
         self.pool_sizes = tuple(sorted(pool_sizes, reverse=True))  # finest first
-        self.convs = nn.ModuleList()
-        for size in self.pool_sizes:
-            conv_norm = get_norm(norm, out_channels) if size > 1 else None
-            conv = Conv2d(
-                in_channels,
-                out_channels,
-                kernel_size=1,
-                bias=conv_norm is None,
-                norm=conv_norm,
-                activation=F.relu_,
-            )
-            _initialize(conv)
-            self.convs.append(conv)
+        self.convs = nn.ModuleList(
+            unit(in_channels, out_channels, kernel_size=1, norm=norm if size > 1 else "")
+            for size in self.pool_sizes
+        )
         self.level_channels = (in_channels, *[out_channels] * len(self.pool_sizes))
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, in_channels, h, w) to itself and (B, out_channels, s, s) of each pool size s."""
         pooled = [
             conv(F.adaptive_avg_pool2d(x, size))
             for size, conv in zip(self.pool_sizes, self.convs, strict=True)
@@ -271,9 +256,3 @@ def _check_aspp(dilations: Sequence[int], dropout: float) -> None:
         raise ValueError(f"dilations must be three numbers, got {tuple(dilations)}")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-
-
-def _initialize(conv: Conv2d) -> None:
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)

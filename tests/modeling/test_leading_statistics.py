@@ -46,6 +46,50 @@ def test_leading_statistics_are_their_definition():
     assert torch.allclose(norm(x), plain_statistics(norm, x, 20))  # as ever outside the block
 
 
+@pytest.mark.parametrize("count", [1, 5, 7])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradients_are_those_of_finite_differences(count, affine, layout):
+    norm = nn.BatchNorm2d(3, affine=affine).double()
+    if affine:
+        nn.init.uniform_(norm.weight), nn.init.uniform_(norm.bias)
+    x = torch.randn(2, 3, 1, 7, dtype=torch.float64).contiguous(memory_format=layout)
+
+    def normalised(x: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
+        with leading_statistics(norm, count):
+            return torch.func.functional_call(norm, dict(zip(names, parameters, strict=True)), x)
+
+    names = [name for name, _ in norm.named_parameters()]
+    assert torch.autograd.gradcheck(normalised, (x.requires_grad_(), *norm.parameters()))
+
+
+def test_statistics_of_all_points_are_those_of_batch_norm():
+    ours, theirs = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    x = torch.randn(2, 3, 1, 20, requires_grad=True)
+    other = x.detach().clone().requires_grad_()
+    with leading_statistics(ours, 20):
+        out = ours(x)
+    expected, probe = theirs(other), torch.randn_like(x)
+    assert torch.allclose(out, expected, atol=1e-6)
+    (out * probe).sum().backward(), (expected * probe).sum().backward()
+    assert torch.allclose(x.grad, other.grad, atol=1e-6)
+    pairs = zip(ours.buffers(), theirs.buffers(), strict=True)
+    assert all(torch.allclose(a, b) for a, b in pairs)
+
+
+def test_half_precision_keeps_its_type_and_single_precision_statistics():
+    norm = nn.BatchNorm2d(3)
+    x = (torch.randn(2, 3, 1, 40) + 3).bfloat16().requires_grad_()
+    single = x.detach().float().requires_grad_()
+    with leading_statistics(norm, 9):
+        out, expected = norm(x), norm(single)
+    assert out.dtype == torch.bfloat16
+    assert torch.allclose(out.float(), expected, atol=0.02)
+    probe = torch.randn_like(expected)
+    (out * probe).sum().backward(), (expected * probe).sum().backward()
+    assert torch.allclose(x.grad.float(), single.grad, atol=0.02)
+
+
 def test_no_statistics_without_a_count_or_in_eval_mode():
     norm, x = nn.BatchNorm2d(3), torch.randn(2, 3, 1, 20)
     with leading_statistics(norm, None):
