@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from fvcore.transforms.transform import Transform
 from torch import Tensor
 
-POINT_SAMPLINGS = ("uniform", "boundary", "class_balanced")
+POINT_SAMPLINGS = ("uniform", "boundary", "class_balanced", "balanced_boundary")
 # Points keep this far, in pixels, from the border of the pixel they were drawn in, so that
 # rounding to float32 does not carry them over it (up to 8000 pixels a side).
 _MARGIN = 1e-3
@@ -31,10 +31,12 @@ class PointSampler:
     Attributes:
         num_points: P, of each image.
         sampling: ``"uniform"``; ``"boundary"``, uniform over the pixels of :func:`near_boundary`;
-            ``"class_balanced"``, each class of the image as often as any other.
+            ``"class_balanced"``, each class of the image as often as any other;
+            ``"balanced_boundary"``, each class as often as any other, from those of its pixels that
+            are near a boundary.
         importance_ratio: share of the points that are not uniform, where ``sampling`` is another.
             (PointRend's 0.75, Kirillov et al. 2020, Sec. 3.1.)
-        boundary_width: in pixels, of "boundary".
+        boundary_width: in pixels, of what is near a boundary.
         ignore_value: label of pixels that do not count.
 
     Raises:
@@ -77,12 +79,15 @@ class PointSampler:
         points = [_draw(labelled.double(), labelled, self.num_uniform)]
         rest = self.num_points - self.num_uniform
         if rest:
-            if self.sampling == "boundary":
-                weights = near_boundary(labels, self.boundary_width, self.ignore_value).double()
-            else:
-                weights = _balanced(labels, labelled)
-            points.append(_draw(weights, labelled, rest))
+            points.append(_draw(self._weights(labels, labelled), labelled, rest))
         return torch.cat(points, dim=1)
+
+    def _weights(self, labels: Tensor, labelled: Tensor) -> Tensor:
+        """Of pixels (B, H, W), by which the points that are not uniform are drawn."""
+        if self.sampling == "class_balanced":
+            return _balanced(labels, labelled)
+        near = near_boundary(labels, self.boundary_width, self.ignore_value)
+        return near.double() if self.sampling == "boundary" else _balanced(labels, near)
 
 
 def near_boundary(labels: Tensor, width: int, ignore_value: int) -> Tensor:
@@ -143,12 +148,13 @@ def trace_back(
     return torch.from_numpy(source).flip(-1)
 
 
-def _balanced(labels: Tensor, labelled: Tensor) -> Tensor:
-    """Weights (B, H, W) of pixels by which each class of an image weighs the same."""
-    flat = labels.masked_fill(~labelled, 0).flatten(1)
+def _balanced(labels: Tensor, chosen: Tensor) -> Tensor:
+    """Weights (B, H, W) of the chosen, labelled pixels by which each class among those of an image
+    weighs the same."""
+    flat = labels.masked_fill(~chosen, 0).flatten(1)
     counts = labels.new_zeros((len(labels), int(flat.max()) + 1), dtype=torch.float64)
-    counts.scatter_add_(1, flat, labelled.double().flatten(1))
-    return (labelled.flatten(1) / counts.gather(1, flat).clamp_(min=1)).view(labels.shape)
+    counts.scatter_add_(1, flat, chosen.double().flatten(1))
+    return (chosen.flatten(1) / counts.gather(1, flat).clamp_(min=1)).view(labels.shape)
 
 
 def _draw(weights: Tensor, labelled: Tensor, count: int) -> Tensor:

@@ -95,6 +95,17 @@ def test_classes_are_balanced_whatever_their_area():
     assert (uniform[0] == 2).float().mean() == pytest.approx(0.6, abs=0.03)
 
 
+def test_balanced_boundary_points_lie_near_boundaries_and_on_each_class_alike():
+    labels = torch.zeros(1, 20, 60, dtype=torch.int64)
+    labels[0, 3, 4], labels[0, :, 20:], labels[0, 10:, 40:] = 7, 2, IGNORE
+    sampler = PointSampler(12_000, "balanced_boundary", boundary_width=2)
+    points = sampler(labels)[:, sampler.num_uniform :]
+    y, x = pixels_of(points[0], labels.shape[1:]).unbind(1)
+    assert near_boundary(labels, 2, IGNORE)[0, y, x].all()
+    shares = torch.bincount(labels[0, y, x], minlength=8) / len(y)
+    assert all(abs(shares[c] - 1 / 3) < 0.02 for c in (0, 2, 7))
+
+
 @pytest.mark.parametrize("sampling", POINT_SAMPLINGS)
 def test_points_of_a_seed_repeat(sampling):
     labels = torch.randint(0, 3, (2, 9, 11))
