@@ -1,20 +1,24 @@
 """Print a model's parameters and multiply-adds by part, for both ways to evaluate it.
 
-    python tools/analyze_model.py --config-file configs/cityscapes/ifa_r50.py \
+    python tools/analyze_model.py --config-file configs/cityscapes/ifa_r50.py \\
         --input-size 1024 1024 --json cost.json
 
 The columns are ours (``macs``), textbook (``macs_textbook``) and same maps
 (``macs_textbook_same_maps``); ``ifa_d2.engine.cost`` says what each counts.
 """
 
-import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
+from ifa_d2.engine.arguments import (
+    add_config_argument,
+    add_overrides_argument,
+    command_parser,
+    errors_in_one_line,
+)
 from ifa_d2.engine.cost import analyze, report
 from ifa_d2.engine.run import load_config
 from ifa_d2.files import atomic_path
@@ -33,24 +37,27 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main(args: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config-file", required=True, metavar="FILE")
+    parser = command_parser(__doc__)
+    add_config_argument(parser)
     parser.add_argument(
-        "--input-size", type=int, nargs=2, required=True, metavar=("H", "W"), help="in pixels"
+        "--input-size",
+        type=int,
+        nargs=2,
+        required=True,
+        metavar=("H", "W"),
+        help="of the picture, in pixels",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
-    parser.add_argument("opts", nargs="*", metavar="key=value", help="changes of the config")
+    add_overrides_argument(parser)
     options = parser.parse_args(args)
-    try:
+    with errors_in_one_line():
         size = tuple(options.input_size)
         result = report(analyze(load_config(options.config_file, options.opts), size))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    print(table(result))
-    if options.json is not None:
-        config = {"config_file": options.config_file, "input_size": list(size)}
-        with atomic_path(options.json) as temporary:
-            temporary.write_text(json.dumps({**config, **result}, indent=2) + "\n")
+        print(table(result))
+        if options.json is not None:
+            config = {"config_file": options.config_file, "input_size": list(size)}
+            with atomic_path(options.json) as temporary:
+                temporary.write_text(json.dumps({**config, **result}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

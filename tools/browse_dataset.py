@@ -8,31 +8,29 @@ What is ignored, padding too, is striped; sampled points have the colours of the
 """
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.data import Metadata, MetadataCatalog
 from detectron2.utils.env import seed_all_rng
 from tqdm import tqdm
 
-from ifa_d2.engine.inputs import build_mapper, dataset_names
+from ifa_d2.engine.arguments import (
+    add_config_argument,
+    add_overrides_argument,
+    command_parser,
+    errors_in_one_line,
+)
+from ifa_d2.engine.inputs import build_mapper, choose_records, dataset_names
 from ifa_d2.engine.run import load_config
 from ifa_d2.visualization import contact_sheet, sample_row, save_png
 
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--config-file",
-        required=True,
-        metavar="FILE",
-        help="a .py or .yaml file, or the name of a recipe such as shapes/ifa_r18.py",
-    )
+    parser = command_parser(__doc__)
+    add_config_argument(parser)
     parser.add_argument(
         "--dataset", metavar="NAME", help="a data set; without it the first that the config names"
     )
@@ -45,30 +43,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--repeats", type=int, default=1, metavar="N", help="draws of each image (default: 1)"
     )
-    parser.add_argument("--columns", type=int, default=1, metavar="N", help="of the sheet")
+    parser.add_argument(
+        "--columns", type=int, default=1, metavar="N", help="of the sheet (default: 1)"
+    )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the augmentations (default: 0)"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="a PNG")
-    parser.add_argument(
-        "opts", nargs="*", metavar="key=value", help="change the config, after a lone --"
-    )
+    add_overrides_argument(parser)
     return parser.parse_args()
-
-
-def choose_records(name: str, num: int) -> list[dict]:
-    """Some of a data set's records, evenly spread.
-
-    Raises:
-        ValueError: no such data set, or `num` is below 1.
-    """
-    if name not in DatasetCatalog:
-        raise ValueError(f"dataset must be one of {sorted(DatasetCatalog)}, got {name!r}")
-    if num < 1:
-        raise ValueError(f"num must be at least 1, got {num}")
-    records = DatasetCatalog.get(name)
-    count = min(num, len(records))
-    return [records[index * len(records) // count] for index in range(count)]
 
 
 def draw_sample(sample: dict, metadata: Metadata, image_format: str) -> np.ndarray:
@@ -124,7 +107,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_in_one_line():
         main()
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"{sys.argv[0]}: {error}")

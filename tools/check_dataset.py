@@ -14,7 +14,12 @@ from pathlib import Path
 
 import ifa_d2.data  # noqa: F401 (registers the built-in data sets)
 from ifa_d2.data.check import check_dataset
-from ifa_d2.data.parallel import default_workers
+from ifa_d2.engine.arguments import (
+    add_config_argument,
+    add_workers_argument,
+    command_parser,
+    errors_in_one_line,
+)
 from ifa_d2.engine.inputs import dataset_names
 from ifa_d2.engine.run import load_config
 from ifa_d2.files import atomic_path
@@ -22,24 +27,15 @@ from ifa_d2.files import atomic_path
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("--dataset", nargs="+", metavar="NAME", help="registered data sets")
-    parser.add_argument(
-        "--config-file",
-        metavar="FILE",
-        help="a .py or .yaml file, or the name of a recipe: the data sets that it names, or that "
-        "it registers",
+    add_config_argument(
+        parser,
+        required=False,
+        purpose="the data sets that it names; or those of --dataset, which it registers",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the reports there")
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=default_workers(),
-        metavar="N",
-        help="processes (default: one for each processor)",
-    )
+    add_workers_argument(parser)
     args = parser.parse_args()
     if not args.dataset and not args.config_file:
         parser.error("one of --dataset and --config-file is needed")
@@ -67,7 +63,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_in_one_line():
         sys.exit(main())
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"{sys.argv[0]}: {error}")

@@ -8,10 +8,8 @@ timm:resnet18d.ra2_in1k. The command prints the overrides that a recipe needs to
 All these weights want RGB pictures.
 """
 
-import argparse
 import json
 import pickle
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import torch
 from detectron2.utils.file_io import PathManager
 from torch import Tensor
 
+from ifa_d2.engine.arguments import command_parser, errors_in_one_line
 from ifa_d2.files import atomic_path
 from ifa_d2.modeling.imagenet_checkpoint import convert_imagenet_state_dict
 
@@ -40,7 +39,7 @@ def read_weights(source: str) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{source} is not a checkpoint of tensors: {error}") from error
+        raise ValueError(f"{source} is not a checkpoint of tensors") from error
     for key in ("state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
@@ -82,18 +81,16 @@ def write_checkpoint(state: Mapping[str, Tensor], path: Path, author: str) -> No
 
 
 def main(args: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_parser(__doc__)
     parser.add_argument("input", metavar="IN", help="a .pth file, its http address, or timm:NAME")
     parser.add_argument("output", type=Path, metavar="OUT.pth", help="checkpoint to write")
     options = parser.parse_args(args)
-    if options.output.suffix != ".pth":  # Detectron2 takes others for other formats
-        sys.exit(f"error: OUT.pth must end in .pth, got {options.output}")
-    try:
+    with errors_in_one_line():
+        if options.output.suffix != ".pth":  # Detectron2 takes others for other formats
+            raise ValueError(f"OUT.pth must end in .pth, got {options.output}")
         source, overrides = read_weights(options.input)
         converted = convert_imagenet_state_dict(source)
         write_checkpoint(converted.state, options.output, options.input)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
     overrides |= needed_overrides(converted.settings)
     print(f"wrote {len(converted.state)} tensors to {options.output}")
     depth = converted.settings["depth"]

@@ -7,11 +7,9 @@ IN.pth is ``{"model_state": ...}`` as the authors' training saves it. The result
 is of another network than that recipe's.
 """
 
-import argparse
 import inspect
 import json
 import pickle
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from detectron2.utils.registry import locate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ifa_d2 import get_config
+from ifa_d2.engine.arguments import command_parser, errors_in_one_line
 from ifa_d2.files import atomic_path
 from ifa_d2.modeling.reference_checkpoint import convert_reference_state_dict
 
@@ -35,7 +34,7 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is not a checkpoint of tensors: {error}") from error
+        raise ValueError(f"{path} is not a checkpoint of tensors") from error
     state = checkpoint.get("model_state") if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict):
         found = sorted(checkpoint) if isinstance(checkpoint, dict) else type(checkpoint).__name__
@@ -70,19 +69,17 @@ def _default(recipe: DictConfig, key: str) -> Any:
 
 
 def main(args: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_parser(__doc__)
     parser.add_argument(
         "input", type=Path, metavar="IN.pth", help="checkpoint of the authors' code"
     )
     parser.add_argument("output", type=Path, metavar="OUT.pth", help="checkpoint to write")
     options = parser.parse_args(args)
-    if options.output.suffix != ".pth":  # Detectron2 takes others for other formats
-        sys.exit(f"error: OUT.pth must end in .pth, got {options.output}")
-    try:
+    with errors_in_one_line():
+        if options.output.suffix != ".pth":  # Detectron2 takes others for other formats
+            raise ValueError(f"OUT.pth must end in .pth, got {options.output}")
         converted = convert_reference_state_dict(read_checkpoint(options.input))
         write_checkpoint(converted.state, options.output)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
     overrides = needed_overrides(converted.settings, get_config(RECIPE))
     print(f"wrote {len(converted.state)} tensors to {options.output}")
     print(" ".join([f"load it with configs/{RECIPE}", *overrides]))

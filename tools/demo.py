@@ -1,13 +1,13 @@
 #!/usr/bin/env python
 """Segment pictures, films or a camera, and draw what was found.
 
-python tools/demo.py --config-file shapes/ifa_r18.py --input street.jpg photos/ 'more/*.png' \\
-    --output drawn
-python tools/demo.py --config-file shapes/ifa_r18.py --input street.jpg --output zoomed.png \\
-    --window 40 100 72 132 --zoom 16
-python tools/demo.py --config-file shapes/ifa_r18.py --input drive.mp4 --output segmented.webm
-python tools/demo.py --config-file shapes/ifa_r18.py --webcam
-python tools/demo.py --config-file shapes/ifa_r18.py --dataset shapes_val --num 8 --output drawn
+    python tools/demo.py --config-file shapes/ifa_r18.py --input street.jpg photos/ 'more/*.png' \\
+        --output drawn
+    python tools/demo.py --config-file shapes/ifa_r18.py --input street.jpg --output zoomed.png \\
+        --window 40 100 72 132 --zoom 16
+    python tools/demo.py --config-file shapes/ifa_r18.py --input drive.mp4 --output segmented.webm
+    python tools/demo.py --config-file shapes/ifa_r18.py --webcam
+    python tools/demo.py --config-file shapes/ifa_r18.py --dataset shapes_val --num 8 --output drawn
 
 The exit status is 1 if a picture could not be read; the others are drawn all the same.
 """
@@ -19,6 +19,13 @@ from contextlib import ExitStack
 
 from tqdm import tqdm
 
+from ifa_d2.engine.arguments import (
+    add_config_argument,
+    add_overrides_argument,
+    add_weights_argument,
+    command_parser,
+    errors_in_one_line,
+)
 from ifa_d2.engine.demo import (
     Drawing,
     Picture,
@@ -47,26 +54,13 @@ from ifa_d2.visualization import contact_sheet, save_image
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--config-file",
-        required=True,
-        metavar="FILE",
-        help="a .py or .yaml file, or the name of a recipe such as shapes/ifa_r18.py",
-    )
-    parser.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="a checkpoint; without it the config's, or the last of its output directory",
-    )
+    parser = command_parser(__doc__)
+    add_config_argument(parser)
+    add_weights_argument(parser)
     _add_input_arguments(parser)
     _add_view_arguments(parser)
     add_inference_arguments(parser, window_flag="--slide")
-    parser.add_argument(
-        "opts", nargs="*", metavar="key=value", help="change the config, after a lone --"
-    )
+    add_overrides_argument(parser)
     args = parser.parse_args()
     if args.output is None and args.webcam is None:
         parser.error("--output is needed: only a camera can be shown on the screen")
@@ -89,13 +83,21 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
         help="label files of the pictures, in their order",
     )
     parser.add_argument(
-        "--num", type=int, default=12, metavar="N", help="how many of the data set, evenly spread"
+        "--num",
+        type=int,
+        default=12,
+        metavar="N",
+        help="pictures of the data set, evenly spread (default: 12)",
     )
     parser.add_argument(
         "--frames", type=int, metavar="N", help="end a film or camera after this many frames"
     )
     parser.add_argument(
-        "--workers", type=int, default=2, metavar="N", help="threads that read pictures ahead"
+        "--workers",
+        type=int,
+        default=2,
+        metavar="N",
+        help="threads that read pictures ahead (default: 2)",
     )
     parser.add_argument(
         "--output",
@@ -114,7 +116,12 @@ def _add_view_arguments(parser: argparse.ArgumentParser) -> None:
         help="this part of every picture alone, in pixels",
     )
     size = group.add_mutually_exclusive_group()
-    size.add_argument("--zoom", type=float, metavar="F", help="samples a pixel that are decoded")
+    size.add_argument(
+        "--zoom",
+        type=float,
+        metavar="F",
+        help="samples a pixel that are decoded, along each axis (default: 1)",
+    )
     size.add_argument(
         "--size", nargs=2, type=int, metavar=("H", "W"), help="samples that are decoded in all"
     )
@@ -123,10 +130,15 @@ def _add_view_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar="P",
-        help="leave out what is less probable; of a panoptic model, instances with a lower score",
+        help="leave out what is less probable; of a panoptic model, instances with a lower score "
+        "(default: 0)",
     )
     group.add_argument(
-        "--opacity", type=float, default=0.6, metavar="A", help="of the colours, 0 to 1"
+        "--opacity",
+        type=float,
+        default=0.6,
+        metavar="A",
+        help="of the colours, 0 to 1 (default: 0.6)",
     )
     group.add_argument("--no-names", action="store_true", help="write no class names")
     group.add_argument(
@@ -227,7 +239,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_in_one_line():
         sys.exit(main())
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"{sys.argv[0]}: {error}")

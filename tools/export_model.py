@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Write a model to one file that runs without this package: TorchScript, ONNX or torch.export.
 
-    python tools/export_model.py --config-file camvid/ifa_r18.py \
+    python tools/export_model.py --config-file camvid/ifa_r18.py \\
         --weights output/camvid/ifa_r18/model_best.pth --format onnx --output ifa_r18.onnx
 
 The program in the file takes
@@ -17,12 +17,18 @@ ends with status 1.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from detectron2.config import CfgNode
 from omegaconf import DictConfig
 
+from ifa_d2.engine.arguments import (
+    add_config_argument,
+    add_overrides_argument,
+    add_weights_argument,
+    command_parser,
+    errors_in_one_line,
+)
 from ifa_d2.engine.build import build_test_mapper
 from ifa_d2.engine.export import DECODES, FORMATS, ExportMismatchError, export_model
 from ifa_d2.engine.predictor import load_model
@@ -31,22 +37,11 @@ from ifa_d2.engine.run import load_config
 
 def parse_arguments(args: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--config-file",
-        required=True,
-        metavar="FILE",
-        help="a .py or .yaml file, or the name of a recipe such as camvid/ifa_r18.py",
-    )
-    parser.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="a checkpoint; without it the config's, or the last of its output directory",
-    )
-    parser.add_argument("--format", required=True, choices=FORMATS)
-    parser.add_argument("--output", required=True, type=Path, metavar="FILE")
+    parser = command_parser(__doc__)
+    add_config_argument(parser)
+    add_weights_argument(parser)
+    parser.add_argument("--format", required=True, choices=FORMATS, help="of the file")
+    parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="to write")
     parser.add_argument(
         "--input-size",
         type=int,
@@ -78,11 +73,10 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
         "--tolerance",
         type=float,
         default=1e-4,
+        metavar="SHARE",
         help="largest difference from the model, as a share of the largest logit (default: 1e-4)",
     )
-    parser.add_argument(
-        "opts", nargs="*", metavar="key=value", help="change the config, after a lone --"
-    )
+    add_overrides_argument(parser)
     return parser.parse_args(args)
 
 
@@ -119,7 +113,5 @@ def main(args: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_in_one_line(ImportError, ExportMismatchError):
         main()
-    except (ValueError, OSError, ImportError, ExportMismatchError) as error:
-        sys.exit(f"{sys.argv[0]}: {error}")

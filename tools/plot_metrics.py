@@ -1,13 +1,11 @@
 #!/usr/bin/env python3
 """Draw the training curves of runs: loss and mIoU against iterations.
 
-python tools/plot_metrics.py IFA=output/camvid/ifa_r18 bilinear=output/camvid/bilinear_r18 \
-    --output curves.png
+    python tools/plot_metrics.py IFA=output/camvid/ifa_r18 bilinear=output/camvid/bilinear_r18 \\
+        --output curves.png
 """
 
-import argparse
 import json
-import sys
 from pathlib import Path
 
 import matplotlib
@@ -16,6 +14,7 @@ matplotlib.use("agg")
 
 import matplotlib.pyplot as plt
 
+from ifa_d2.engine.arguments import command_parser, errors_in_one_line
 from ifa_d2.files import atomic_path
 
 CURVES = {"loss_sem_seg": "loss (smoothed over 20 iterations)", "sem_seg/mIoU": "mIoU, percent"}
@@ -25,12 +24,15 @@ def read_curve(run: Path, key: str) -> tuple[list[int], list[float]]:
     """Iterations and values of one figure of a run's ``metrics.json``.
 
     Raises:
-        ValueError: the run has no such file.
+        ValueError: the run has no such file, or it is damaged.
     """
     path = run / "metrics.json"
     if not path.is_file():
         raise ValueError(f"{path} does not exist")
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
     # A line repeats the last evaluation until there is a new one.
     points: dict[int, float] = {}
     for row in rows:
@@ -40,20 +42,15 @@ def read_curve(run: Path, key: str) -> tuple[list[int], list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("runs", nargs="+", metavar="[NAME=]DIR", help="output folders of runs")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE.png")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE.png", help="to draw")
     args = parser.parse_args()
     figure, axes = plt.subplots(1, len(CURVES), figsize=(5 * len(CURVES), 3.2), layout="tight")
     for run in args.runs:
         name, _, folder = run.rpartition("=")
         for axis, (key, title) in zip(axes, CURVES.items(), strict=True):
-            try:
-                x, y = read_curve(Path(folder), key)
-            except ValueError as error:
-                sys.exit(f"{sys.argv[0]}: {error}")
+            x, y = read_curve(Path(folder), key)
             axis.plot(x, y, marker="o" if key != "loss_sem_seg" else "", label=name or folder)
             axis.set(title=title, xlabel="iteration")
             axis.grid(alpha=0.3)
@@ -63,4 +60,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        main()

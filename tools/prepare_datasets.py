@@ -10,20 +10,17 @@ run again at any time: killed half-way, it goes on where it was; on what is comp
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 
 from tabulate import tabulate
 
-from ifa_d2.data.parallel import default_workers
 from ifa_d2.data.preparation import PREPARATIONS, prepare
+from ifa_d2.engine.arguments import add_workers_argument, command_parser, errors_in_one_line
 
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("dataset", choices=list(PREPARATIONS), help="which one")
     parser.add_argument("root", type=Path, metavar="ROOT", help="the folder of all data sets")
     parser.add_argument(
@@ -34,13 +31,7 @@ def parse_arguments() -> argparse.Namespace:
         "pascal_context, 367 + 101 in camvid, 118287 + 5000 in "
         "coco_panoptic); an image without annotation stays an error",
     )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=default_workers(),
-        metavar="N",
-        help="processes (default: one for each processor)",
-    )
+    add_workers_argument(parser)
     return parser.parse_args()
 
 
@@ -62,7 +53,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_in_one_line():
         main()
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"{sys.argv[0]}: {error}")

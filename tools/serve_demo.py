@@ -1,18 +1,26 @@
 #!/usr/bin/env python
 """A page on this machine: drop a picture, drag a window, see the same field asked closer.
 
-python tools/serve_demo.py --config-file shapes/ifa_r18.py --weights model_final.pth
+    python tools/serve_demo.py --config-file shapes/ifa_r18.py --weights model_final.pth
 
-The page is its own few files over an HTTP interface by Starlette, which uvicorn serves: two small,
-well-kept libraries. Ready-made components (Gradio's, for one) have no window that is dragged over a
-picture and moved, and no class names under the pointer; they would bring some thirty packages.
-Uploads stay in memory; nothing is written to disk.
+Uploads stay in memory; nothing is written to disk. It needs Starlette and uvicorn.
 """
 
+# The page is its own few files over an HTTP interface by Starlette, which uvicorn serves: two
+# small, well-kept libraries. Ready-made components (Gradio's, for one) have no window that is
+# dragged over a picture and moved, and no class names under the pointer; they would bring some
+# thirty packages.
+
 import argparse
-import sys
 
 from ifa_d2 import Predictor
+from ifa_d2.engine.arguments import (
+    add_config_argument,
+    add_overrides_argument,
+    add_weights_argument,
+    command_parser,
+    errors_in_one_line,
+)
 from ifa_d2.engine.demo import find_metadata
 from ifa_d2.engine.run import load_config
 from ifa_d2.serving import Limits, ShrinkLongSide, allowed_hosts, build_app, open_socket, serve
@@ -21,20 +29,9 @@ from ifa_d2.serving import Limits, ShrinkLongSide, allowed_hosts, build_app, ope
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     limits = Limits()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--config-file",
-        required=True,
-        metavar="FILE",
-        help="a .py or .yaml file, or the name of a recipe such as shapes/ifa_r18.py",
-    )
-    parser.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="a checkpoint; without it the config's, or the last of its output directory",
-    )
+    parser = command_parser(__doc__)
+    add_config_argument(parser)
+    add_weights_argument(parser)
     parser.add_argument(
         "--dataset", metavar="NAME", help="whose class names and colours; default: the config's"
     )
@@ -44,7 +41,9 @@ def parse_arguments() -> argparse.Namespace:
         help="address to listen on; the default is this machine alone. There is no password: "
         "whoever reaches another address can use the page",
     )
-    parser.add_argument("--port", type=int, default=8000, help="0 is any that is free")
+    parser.add_argument(
+        "--port", type=int, default=8000, help="0 is any that is free (default: 8000)"
+    )
     for name, what in (
         ("megabytes", "of a file (MiB)"),
         ("megapixels", "of a picture (2^20 pixels)"),
@@ -53,7 +52,11 @@ def parse_arguments() -> argparse.Namespace:
     ):
         default = getattr(limits, name)
         parser.add_argument(
-            f"--max-{name}", type=type(default), default=default, metavar="N", help=what
+            f"--max-{name}",
+            type=type(default),
+            default=default,
+            metavar="N",
+            help=f"{what} (default: {default})",
         )
     parser.add_argument(
         "--max-side",
@@ -61,11 +64,9 @@ def parse_arguments() -> argparse.Namespace:
         default=2048,
         metavar="PIXELS",
         help="a longer side is shrunk to this for the model; windows are of the picture's own "
-        "pixels all the same",
+        "pixels all the same (default: 2048)",
     )
-    parser.add_argument(
-        "opts", nargs="*", metavar="key=value", help="change the config, after a lone --"
-    )
+    add_overrides_argument(parser)
     return parser.parse_args()
 
 
@@ -78,7 +79,7 @@ def main() -> None:
     cfg = load_config(args.config_file, args.opts)
     metadata = find_metadata(cfg, args.dataset)
     with open_socket(args.host, args.port) as listening:
-        predictor = Predictor.from_config(args.config_file, args.weights, args.opts)
+        predictor = Predictor.build(cfg, args.weights)
         predictor.augmentations.augs.append(shrink)
         app = build_app(
             predictor,
@@ -93,7 +94,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with errors_in_one_line():
         main()
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"{sys.argv[0]}: {error}")

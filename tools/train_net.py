@@ -2,23 +2,24 @@
 """Train or evaluate a model.
 
     python tools/train_net.py --config-file configs/shapes/ifa_r18.py
-    python tools/train_net.py --config-file configs/shapes/ifa_r18.py --eval-only \
+    python tools/train_net.py --config-file configs/shapes/ifa_r18.py --eval-only \\
         train.init_checkpoint=output/shapes/ifa_r18/model_final.pth
 """
 
 import argparse
 import os
-import sys
 
 from detectron2.config import CfgNode
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 from omegaconf import DictConfig
 
 from ifa_d2.engine import Trainer
+from ifa_d2.engine.arguments import errors_in_one_line, training_parser
 from ifa_d2.engine.build import test_dataset_names
 from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.engine.inference import apply_inference_arguments
-from ifa_d2.engine.run import argument_parser, launch_run, load_config, setup_run
+from ifa_d2.engine.inputs import check_datasets
+from ifa_d2.engine.run import launch_run, load_config, setup_run
 from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.evaluation import PredictionWriter
 
@@ -31,6 +32,8 @@ def main(args: argparse.Namespace) -> dict:
         raise ValueError("save_format needs --save-predictions DIR")
     cfg = load_config(args.config_file, args.opts)
     apply_inference_arguments(cfg, args)
+    for is_train in (False,) if args.eval_only else (True, False):
+        check_datasets(cfg, is_train=is_train)
     setup_run(cfg, eval_only=args.eval_only)
     if not args.eval_only:
         trainer = Trainer(cfg)
@@ -66,8 +69,6 @@ def build_evaluators(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> lis
 
 
 if __name__ == "__main__":
-    arguments = argument_parser(__doc__.splitlines()[0]).parse_args()
-    try:
+    arguments = training_parser(__doc__).parse_args()
+    with errors_in_one_line():
         launch_run(main, arguments)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"{sys.argv[0]}: {error}")

@@ -110,7 +110,7 @@ class Checkpointer(DetectionCheckpointer):
         try:
             loaded = super()._load_file(filename)
         except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError) as error:
-            raise ValueError(f"{filename} is damaged or is no checkpoint: {error}") from error
+            raise ValueError(f"{filename} is damaged or is no checkpoint") from error
         if not isinstance(loaded["model"], Mapping):
             raise ValueError(f"{filename} is no checkpoint: it holds no table of weights")
         return loaded

@@ -74,7 +74,11 @@ class Predictor:
             FileNotFoundError: a file does not exist.
             ValueError: there are no weights, or they do not fit the model.
         """
-        cfg = load_config(config_file, overrides)
+        return cls.build(load_config(config_file, overrides), weights, compile=compile)
+
+    @classmethod
+    def build(cls, cfg: Any, weights: str | None = None, *, compile: bool = False) -> "Predictor":
+        """As :meth:`from_config`, of a config that is read already, of either kind."""
         model = load_model(cfg, weights)
         mapper = build_test_mapper(cfg)
         if compile:

@@ -18,12 +18,11 @@ from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 from detectron2.utils.registry import locate
+from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ..config import add_ifa_config, get_config_file, merge_yaml
-from ..evaluation import FORMATS
 from ..files import atomic_path
-from .inference import add_inference_arguments
 from .settings import TrainSettings, is_yacs
 from .solver import scale_config
 
@@ -43,33 +42,29 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode | Di
         The config. An output directory that is not set becomes ./output/<name of the recipe>.
 
     Raises:
-        ValueError: no such file, or an override of a key that does not exist.
+        ValueError: no such file, a file that is no config, or an override that cannot be read or
+            is of a key that does not exist.
     """
     path = Path(config_file)
     if not path.is_file():
         path = get_config_file(config_file)
     if path.suffix not in (".py", ".yaml", ".yml"):
         raise ValueError(f"config_file must end in .py or .yaml, got {config_file!r}")
-    if path.suffix == ".py":
-        cfg = LazyConfig.load(str(path))
-    else:
-        content = _read_yaml(path)
-        if isinstance(content, dict) and "model" in content:
-            cfg = OmegaConf.create(content, flags={"allow_objects": True})
-        else:
-            cfg = get_cfg()
-            add_ifa_config(cfg)
-            merge_yaml(cfg, path)
+    cfg = _read_python(path) if path.suffix == ".py" else _read_yaml(path)
     output_dir = os.path.join(".", "output", _recipe_name(path))
     if is_yacs(cfg):
-        cfg.merge_from_list(_split_pairs(overrides))
+        _merge_overrides(cfg, overrides)
         if cfg.OUTPUT_DIR in ("", get_cfg().OUTPUT_DIR):
             cfg.OUTPUT_DIR = output_dir
         cfg.freeze()
     else:
         for override in overrides:
             _check_override(cfg, override)
-        LazyConfig.apply_overrides(cfg, list(overrides))
+        try:
+            LazyConfig.apply_overrides(cfg, list(overrides))
+        except HydraException as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"overrides {list(overrides)} cannot be read: {reason}") from error
         cfg.train.output_dir = cfg.train.get("output_dir") or output_dir
     return cfg
 
@@ -84,12 +79,31 @@ class _NamesLoader(yaml.SafeLoader):
 _NamesLoader.add_multi_constructor("tag:yaml.org,2002:python/name:", _NamesLoader.construct_name)
 
 
-def _read_yaml(path: Path) -> Any:
+def _read_python(path: Path) -> DictConfig:
+    try:
+        return LazyConfig.load(str(path))
+    except SyntaxError as error:  # Detectron2's own, caused by the one that says where
+        raise ValueError(f"{path} is no config file: {error.__cause__ or error}") from error
+
+
+def _read_yaml(path: Path) -> CfgNode | DictConfig:
     # Not by LazyConfig.load, which calls whatever a tag in the file asks for.
     try:
-        return yaml.load(path.read_text(), _NamesLoader)
+        content = yaml.load(path.read_text(), _NamesLoader)
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no config file: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is no config file: {reason}") from error
+    if not isinstance(content, dict | None):
+        raise ValueError(f"{path} is no config file: it holds no keys")
+    if content and "model" in content:
+        return OmegaConf.create(content, flags={"allow_objects": True})
+    cfg = get_cfg()
+    add_ifa_config(cfg)
+    try:
+        merge_yaml(cfg, path)
+    except KeyError as error:
+        raise ValueError(f"{path}: {error.args[0]}") from error
+    return cfg
 
 
 def _recipe_name(path: Path) -> str:
@@ -99,6 +113,15 @@ def _recipe_name(path: Path) -> str:
         last = len(parts) - 1 - parts[::-1].index("configs")
         return os.path.join(*parts[last + 1 :])
     return parts[-1]
+
+
+def _merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
+    pairs = _split_pairs(overrides)
+    for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+        try:
+            cfg.merge_from_list([key, value])
+        except AssertionError as error:
+            raise ValueError(f"the config has no key {key!r}") from error
 
 
 def _split_pairs(overrides: Sequence[str]) -> list[str]:
@@ -183,56 +206,6 @@ def _save_config(cfg: CfgNode | DictConfig, path: Path) -> None:
         path.write_text(cfg.dump())
     else:
         LazyConfig.save(cfg, str(path))
-
-
-def argument_parser(description: str) -> argparse.ArgumentParser:
-    """The arguments of a command that trains or evaluates, named as Detectron2's."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument(
-        "--config-file",
-        required=True,
-        metavar="FILE",
-        help="a .py or .yaml file, or the name of a recipe such as shapes/ifa_r18.py",
-    )
-    parser.add_argument("--eval-only", action="store_true", help="evaluate, do not train")
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="continue from the last checkpoint of the output directory",
-    )
-    parser.add_argument(
-        "--save-predictions",
-        metavar="DIR",
-        help="with --eval-only: also write the predictions there, in a folder for each format",
-    )
-    parser.add_argument(
-        "--save-format",
-        action="append",
-        choices=FORMATS,
-        help="of --save-predictions, once for each format (default: ids)",
-    )
-    add_inference_arguments(parser)
-    processes = parser.add_mutually_exclusive_group()
-    processes.add_argument(
-        "--num-gpus", type=int, default=1, metavar="N", help="GPUs of each machine"
-    )
-    processes.add_argument(
-        "--num-processes", type=int, metavar="N", help="processes on the CPU, instead of GPUs"
-    )
-    parser.add_argument("--num-machines", type=int, default=1, metavar="N")
-    parser.add_argument("--machine-rank", type=int, default=0, metavar="R")
-    parser.add_argument(
-        "--dist-url",
-        default="auto",
-        help="where the processes meet, as tcp://HOST:PORT; needed with several machines",
-    )
-    parser.add_argument(
-        "opts",
-        nargs=argparse.REMAINDER,
-        metavar="key=value",
-        help="change the config: train.max_iter=100 (.py) or SOLVER.MAX_ITER=100 (.yaml)",
-    )
-    return parser
 
 
 def launch_run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:

@@ -16,7 +16,6 @@ RUN is the output folder of a training, or a config file with weights in train.i
 
 import argparse
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from regions import Box, differing_regions, draw_frames, draw_map, enlarge
 from torch import Tensor, nn
 
 from ifa_d2.engine import build
+from ifa_d2.engine.arguments import command_parser, errors_in_one_line
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config
 from ifa_d2.layers.levels import materialize
@@ -240,18 +240,25 @@ def draw_all_features(runs: Sequence[Run], args: argparse.Namespace) -> list[np.
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, draw in (("predictions", draw_all_predictions), ("features", draw_all_features)):
-        command = commands.add_parser(name, help=draw.__doc__)
+    for name, draw, text in (
+        ("predictions", draw_all_predictions, "a row for each picture: all models' answers"),
+        ("features", draw_all_features, "a row for each picture and model: maps of its features"),
+    ):
+        command = commands.add_parser(name, help=text)
         command.add_argument("runs", nargs="+", metavar="[NAME=]RUN", help="the baseline first")
-        command.add_argument("--output", required=True, metavar="FILE.png")
+        command.add_argument("--output", required=True, metavar="FILE.png", help="to draw")
         command.add_argument(
-            "--pictures", type=int, nargs="+", metavar="I", help="of the test data, from 0"
+            "--pictures",
+            type=int,
+            nargs="+",
+            metavar="I",
+            help="of the test data, from 0; without them --count",
         )
-        command.add_argument("--count", type=int, default=3, metavar="N", help="without --pictures")
+        command.add_argument(
+            "--count", type=int, default=3, metavar="N", help="pictures (default: 3)"
+        )
         command.add_argument(
             "--stride",
             type=int,
@@ -259,7 +266,9 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             metavar="S",
             help="pixels from one sample of the field to the next (default: 4, as the paper)",
         )
-        command.add_argument("--width", type=int, default=384, metavar="W", help="of a panel")
+        command.add_argument(
+            "--width", type=int, default=384, metavar="W", help="of a panel, about (default: 384)"
+        )
         command.set_defaults(draw=draw)
     command.add_argument(
         "--layer",
@@ -278,11 +287,9 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_args(arguments)
-    try:
+    with errors_in_one_line():
         rows = args.draw([load_run(text) for text in args.runs], args)
         save_png(args.output, contact_sheet(rows))
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"{sys.argv[0]}: {error}")
 
 
 if __name__ == "__main__":

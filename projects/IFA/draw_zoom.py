@@ -1,19 +1,23 @@
 #!/usr/bin/env python3
 """One field asked three times: the picture at its own size, at 4x, and a window at 16x.
 
-python projects/IFA/draw_zoom.py --config-file shapes/ifa_r18.py --input picture.png \
-    --window 0 100 32 148 --output zoom.png
+    python projects/IFA/draw_zoom.py --config-file shapes/ifa_r18.py --input picture.png \\
+        --window 0 100 32 148 --output zoom.png
 """
-
-import argparse
-import sys
 
 import cv2
 import numpy as np
-from detectron2.data import Metadata, MetadataCatalog
+from detectron2.data import Metadata
 
 from ifa_d2 import Predictor
-from ifa_d2.engine.build import test_dataset_names
+from ifa_d2.engine.arguments import (
+    add_config_argument,
+    add_overrides_argument,
+    add_weights_argument,
+    command_parser,
+    errors_in_one_line,
+)
+from ifa_d2.engine.demo import find_metadata
 from ifa_d2.engine.run import load_config
 from ifa_d2.modeling import SegmentationField
 from ifa_d2.visualization import contact_sheet, draw_segmentation, save_png
@@ -39,11 +43,9 @@ def panel(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config-file", required=True, metavar="FILE")
-    parser.add_argument("--weights", metavar="FILE", help="default: the last of the recipe's run")
+    parser = command_parser(__doc__)
+    add_config_argument(parser)
+    add_weights_argument(parser)
     parser.add_argument("--input", required=True, metavar="FILE", help="a picture")
     parser.add_argument(
         "--window",
@@ -53,14 +55,13 @@ def main() -> None:
         metavar=("Y0", "X0", "Y1", "X1"),
         help="what to zoom into, in pixels",
     )
-    parser.add_argument("--output", required=True, metavar="FILE.png")
-    parser.add_argument(
-        "opts", nargs="*", metavar="key=value", help="change the config, after a lone --"
-    )
+    parser.add_argument("--output", required=True, metavar="FILE.png", help="to draw")
+    add_overrides_argument(parser)
     args = parser.parse_args()
-    try:
-        predictor = Predictor.from_config(args.config_file, args.weights, args.opts)
-        metadata = MetadataCatalog.get(test_dataset_names(load_config(args.config_file))[0])
+    with errors_in_one_line():
+        cfg = load_config(args.config_file, args.opts)
+        metadata = find_metadata(cfg)
+        predictor = Predictor.build(cfg, args.weights)
         image = cv2.imread(args.input)
         if image is None:
             raise ValueError(f"--input {args.input} is no picture")
@@ -70,8 +71,6 @@ def main() -> None:
         zooms = [(whole, 1), (whole, 4), (tuple(args.window), 1), (tuple(args.window), 16)]
         panels = [panel(rgb, field, metadata, window, zoom, width) for window, zoom in zooms]
         save_png(args.output, contact_sheet(panels, columns=2))
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"{sys.argv[0]}: {error}")
     print(
         f"{args.output}: top, the picture asked at 1 and 4 samples a pixel; below, "
         f"the window {args.window} at 1 and 16"

@@ -20,6 +20,13 @@ from typing import Any
 import cv2
 
 from ifa_d2 import Predictor
+from ifa_d2.engine.arguments import (
+    add_config_argument,
+    add_overrides_argument,
+    add_weights_argument,
+    command_parser,
+    errors_in_one_line,
+)
 from ifa_d2.engine.benchmarks.tables import github_table, number
 from ifa_d2.engine.measure import alternate, median_ratio
 from ifa_d2.engine.runs import describe_machine
@@ -59,11 +66,9 @@ def measure(
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config-file", required=True, metavar="FILE")
-    parser.add_argument("--weights", metavar="FILE", help="default: the last of the recipe's run")
+    parser = command_parser(__doc__)
+    add_config_argument(parser)
+    add_weights_argument(parser)
     parser.add_argument("--input", nargs="+", required=True, metavar="FILE", help="pictures")
     parser.add_argument(
         "--input-size",
@@ -73,13 +78,18 @@ def parse_args() -> argparse.Namespace:
         help="that pictures are resized to before they are shown (default: none)",
     )
     parser.add_argument(
-        "--thresholds", nargs="+", type=float, default=[0.1, 0.2, 0.25, 0.3, 0.5], metavar="T"
+        "--thresholds",
+        nargs="+",
+        type=float,
+        default=[0.1, 0.2, 0.25, 0.3, 0.5],
+        metavar="T",
+        help="of refinement, a row each (default: 0.1 0.2 0.25 0.3 0.5)",
     )
-    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="timed turns")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
     parser.add_argument(
-        "opts", nargs="*", metavar="key=value", help="change the config, after a lone --"
+        "--repeats", type=int, default=3, metavar="N", help="timed turns (default: 3)"
     )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
+    add_overrides_argument(parser)
     args = parser.parse_args()
     if args.repeats < 1:
         parser.error(f"--repeats must be at least 1, got {args.repeats}")
@@ -93,7 +103,7 @@ def main() -> None:
     for path in args.input:
         image = cv2.imread(path)
         if image is None:
-            raise SystemExit(f"{path} cannot be read as a picture")
+            raise ValueError(f"{path} cannot be read as a picture")
         if args.input_size:
             size = tuple(reversed(args.input_size))
             image = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
@@ -115,4 +125,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        main()

@@ -18,8 +18,9 @@ import timm
 import torch
 
 from ifa_d2.engine import Trainer
+from ifa_d2.engine.arguments import training_parser
 from ifa_d2.engine.checkpoint import Checkpointer
-from ifa_d2.engine.run import argument_parser, load_config
+from ifa_d2.engine.run import load_config
 from ifa_d2.modeling import build_resnet
 from tests.configs.test_paper_recipes import RECIPES
 from tests.data import miniatures
@@ -93,7 +94,7 @@ def _train(root: Path, recipe: str, *overrides: str) -> list[dict]:
     namespace = runpy.run_path(str(TOOLS / "train_net.py"))
     flags = ["--tta", "--window", "40", "40", "--stride", "24", "24"]
     arguments = ["--config-file", recipe, *flags, *overrides]
-    namespace["main"](argument_parser("").parse_args(arguments))
+    namespace["main"](training_parser("").parse_args(arguments))
     lines = (root / "out" / "metrics.json").read_text().splitlines()
     assert (root / "out" / "model_final.pth").is_file()
     shutil.rmtree(root / "out")

@@ -18,8 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 
 import ifa_d2
 from ifa_d2.engine import build
+from ifa_d2.engine.arguments import training_parser
 from ifa_d2.engine.cost import build_on_meta
-from ifa_d2.engine.run import argument_parser, load_config
+from ifa_d2.engine.run import load_config
 from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.engine.solver import build_optimizer, build_scheduler
 from ifa_d2.modeling import FieldPanopticFPN, IFASemSegHead, PanopticField
@@ -75,7 +76,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def run(recipe: str, *arguments: str) -> dict:
     """The command's own main function, in this process; what it returns."""
     main = runpy.run_path(str(TRAIN_NET))["main"]
-    return main(argument_parser("").parse_args(["--config-file", recipe, *arguments]))
+    return main(training_parser("").parse_args(["--config-file", recipe, *arguments]))
 
 
 def losses(root: Path, name: str = "total_loss") -> list[float]:

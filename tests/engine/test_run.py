@@ -5,7 +5,8 @@ import torch
 import yaml
 from detectron2.config import CfgNode, LazyConfig
 
-from ifa_d2.engine.run import argument_parser, launch_run, load_config, setup_run
+from ifa_d2.engine.arguments import training_parser
+from ifa_d2.engine.run import launch_run, load_config, setup_run
 from tests.engine.tiny import RECIPE, tiny_config
 
 
@@ -44,6 +45,7 @@ def test_overrides_of_a_recipe() -> None:
         ("optimizer.learning_rate=1", "no key 'optimizer.learning_rate'"),
         ("model.pixel_mean.3=1", "no key 'model.pixel_mean.3'"),
         ("train.max_iter", "overrides must be key=value each"),
+        ("train.max_iter=[1,", r"\['train.max_iter=\[1,'\] cannot be read: .* input '\[1,'$"),
     ],
 )
 def test_overrides_that_change_nothing_are_errors(override: str, message: str) -> None:
@@ -65,18 +67,33 @@ def test_overrides_of_yacs(overrides: list[str]) -> None:
     assert list(cfg.INPUT.CROP.SIZE) == [64, 96]
 
 
-def test_half_a_pair() -> None:
-    with pytest.raises(ValueError, match="overrides must be KEY=value each"):
-        load_config("shapes/ifa_r18.yaml", ["SOLVER.MAX_ITER"])
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["SOLVER.MAX_ITER"], "overrides must be KEY=value each"),
+        (["SEED=1", "SOLVER.MAX_ITR=7"], r"the config has no key 'SOLVER\.MAX_ITR'"),
+        (["SOLVER.MAX_ITER=seven"], "SOLVER.MAX_ITER"),
+    ],
+)
+def test_overrides_that_yacs_does_not_take(overrides: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_config("shapes/ifa_r18.yaml", overrides)
 
 
 def test_files_that_are_no_config(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="name must be one of"):
         load_config("shapes/ifa_r19.py")
-    other = tmp_path / "config.json"
-    other.write_text("{}")
-    with pytest.raises(ValueError, match=r"config_file must end in \.py or \.yaml"):
-        load_config(str(other))
+    for name, content, message in (
+        ("config.json", "{}", r"config_file must end in \.py or \.yaml"),
+        ("half.py", "model = (", r"half\.py is no config file: '\(' was never closed"),
+        ("half.yaml", "model: [1,", r"half\.yaml is no config file: while parsing .* line 1"),
+        ("list.yaml", "- 1", r"list\.yaml is no config file: it holds no keys"),
+        ("unknown.yaml", "NO_SUCH: 1", r"unknown\.yaml: .*NO_SUCH"),
+    ):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(ValueError, match=message) as error:
+            load_config(str(tmp_path / name))
+        assert "\n" not in str(error.value)
 
 
 def test_yaml_does_not_run_code(tmp_path: Path) -> None:
@@ -126,7 +143,7 @@ def test_seed_and_deterministic_mode(tmp_path: Path) -> None:
     ],
 )
 def test_processes_that_cannot_be(arguments: list[str], message: str) -> None:
-    args = argument_parser("").parse_args(["--config-file", "x.py", *arguments])
+    args = training_parser("").parse_args(["--config-file", "x.py", *arguments])
     with pytest.raises(ValueError, match=message):
         launch_run(print, args)
 

@@ -15,8 +15,9 @@ from omegaconf import ListConfig
 
 from ifa_d2.data import read_label
 from ifa_d2.engine import Trainer
+from ifa_d2.engine.arguments import training_parser
 from ifa_d2.engine.checkpoint import Checkpointer
-from ifa_d2.engine.run import argument_parser, load_config
+from ifa_d2.engine.run import load_config
 from ifa_d2.evaluation import PredictionWriter
 from tests.engine.tiny import COUNT, RECIPE, tiny_config
 
@@ -71,7 +72,7 @@ def test_mistakes_are_named(trained: Path, arguments: list[str], message: str) -
     arguments = ["--config-file", str(RECIPE), *arguments, f"train.output_dir={trained / 'out'}"]
     command = runpy.run_path(str(COMMAND))
     with pytest.raises(ValueError, match=message):
-        command["main"](argument_parser("").parse_args(arguments))
+        command["main"](training_parser("").parse_args(arguments))
 
 
 def test_a_recipe_may_list_evaluators(trained: Path, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ branch alone is taken from the pyramid's features to logits at stride 4 (``forwa
 gradients of its parameters and features (``train``).
 """
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,8 +24,8 @@ from torch import Tensor, nn
 
 from ...config import get_config
 from ...modeling import FieldPanopticFPN
-from ..measure import alternate, median_ratio, multiply_adds, peak_memory
-from .tables import github_table, number, pixels
+from .models import compare_models, inference, model_columns
+from .tables import github_table, pixels
 
 _REFERENCE = "IFA"
 _LABELS = "IFA, labels"
@@ -65,13 +64,16 @@ def run_panoptic(
     heads = {name: model.sem_seg_head for name, model in trained.items()}
     rows = []
     for part, name, functions, modules in (
-        ("model", "forward", {k: _inference(m, picture) for k, m in models.items()}, models),
+        ("model", "forward", {k: inference(m, picture) for k, m in models.items()}, models),
         ("model", "train", {k: _training(m, picture) for k, m in trained.items()}, trained),
         ("branch", "forward", {k: _layers(h, features) for k, h in heads.items()}, heads),
         ("branch", "train", {k: _losses(h, features, picture) for k, h in heads.items()}, heads),
     ):
         if (part, name) in cases:
-            rows += _rows(part, name, functions, modules, repeats, device)
+            compared = compare_models(
+                functions, modules, reference=_REFERENCE, repeats=repeats, device=device
+            )
+            rows += [{"part": part, "pass": name, **row} for row in compared]
     return {"input": list(input_size), "rows": rows}
 
 
@@ -132,15 +134,6 @@ def _features(model: nn.Module, picture: dict[str, Any]) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in model.backbone(images.tensor).items()}
 
 
-def _inference(model: nn.Module, picture: dict[str, Any]) -> Callable[[], None]:
-    def infer() -> None:
-        model.eval()
-        with torch.no_grad():
-            model([picture])
-
-    return infer
-
-
 def _training(model: nn.Module, picture: dict[str, Any]) -> Callable[[], None]:
     def step() -> None:
         model.train()
@@ -180,39 +173,6 @@ def _losses(
     return step
 
 
-def _rows(
-    part: str,
-    name: str,
-    functions: Mapping[str, Callable[[], None]],
-    modules: Mapping[str, nn.Module],
-    repeats: int,
-    device: str,
-) -> list[dict[str, Any]]:
-    """One part and pass, all models in turn."""
-    macs = {key: multiply_adds(function) for key, function in functions.items()}  # and warm-up
-    times = alternate(functions, repeats=repeats, warmup=0)
-    memory = {
-        key: peak_memory(function, warmup=0, device=device) for key, function in functions.items()
-    }
-    params = {key: sum(p.numel() for p in modules[key].parameters()) for key in functions}
-    return [
-        {
-            "model": key,
-            "part": part,
-            "pass": name,
-            "seconds": statistics.median(times[key]),
-            "mib": memory[key] / 2**20,
-            "macs": macs[key],
-            "params": params[key],
-            "time_ratio": median_ratio(times[key], times[_REFERENCE]),
-            "memory_ratio": memory[key] / memory[_REFERENCE],
-            "macs_ratio": macs[key] / macs[_REFERENCE],
-            "params_ratio": params[key] / params[_REFERENCE],
-        }
-        for key in functions
-    ]
-
-
 def panoptic_tables(result: Mapping[str, Any]) -> str:
     """The rows for a person."""
     return github_table(
@@ -222,13 +182,7 @@ def panoptic_tables(result: Mapping[str, Any]) -> str:
                 "semantic head": row["model"],
                 "input": pixels(result["input"]),
                 "pass": row["pass"],
-                "seconds": number(row["seconds"], 3),
-                "peak MiB": number(row["mib"], 0),
-                "G multiply-adds": number(row["macs"] / 1e9, 1),
-                "M parameters": number(row["params"] / 1e6, 2),
-                "time ratio": number(row["time_ratio"], 2),
-                "memory ratio": number(row["memory_ratio"], 2),
-                "multiply-adds ratio": number(row["macs_ratio"], 2),
+                **model_columns(row, seconds_digits=3, params_digits=2),
             }
             for row in result["rows"]
         ]

@@ -16,7 +16,6 @@ of the FPN models have GN; norms are not what is compared here), and nothing fro
   hard pixel mining.
 """
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,8 +30,8 @@ from torch import nn
 
 from ...config import get_config
 from ...modeling import build_resnet
-from ..measure import alternate, median_ratio, multiply_adds, peak_memory
-from .tables import github_table, number, pixels
+from .models import compare_models, inference, model_columns
+from .tables import github_table, pixels
 
 NUM_CLASSES = 19
 _REFERENCE = "IFA"
@@ -57,7 +56,7 @@ def run_peers(
         channels_last: the memory format of all models' weights.
 
     Returns:
-        ``rows``: ``time_ratio``, ``memory_ratio`` and ``macs_ratio`` are the model's over IFA's.
+        ``rows``: each ratio is the model's over IFA's.
         Memory is that of tensors beyond weights and the optimizer's state.
     """
     models = {name: build() for name, build in BUILDERS.items()}
@@ -152,40 +151,15 @@ def _rows(
         "height": size[0],
         "width": size[1],
     }
-    make = _inference
+    make = inference
     if name == "train":
         make = _training_step
         picture["sem_seg"] = torch.randint(NUM_CLASSES, size, device=device)
     functions = {key: make(model, picture) for key, model in models.items()}
-    macs = {key: multiply_adds(function) for key, function in functions.items()}  # and warm-up
-    times = alternate(functions, repeats=repeats, warmup=0)
-    memory = {
-        key: peak_memory(function, warmup=0, device=device) for key, function in functions.items()
-    }
-    return [
-        {
-            "model": key,
-            "input": list(size),
-            "pass": name,
-            "seconds": statistics.median(times[key]),
-            "mib": memory[key] / 2**20,
-            "macs": macs[key],
-            "params": sum(p.numel() for p in models[key].parameters()),
-            "time_ratio": median_ratio(times[key], times[_REFERENCE]),
-            "memory_ratio": memory[key] / memory[_REFERENCE],
-            "macs_ratio": macs[key] / macs[_REFERENCE],
-        }
-        for key in models
-    ]
-
-
-def _inference(model: nn.Module, picture: dict[str, Any]) -> Callable[[], None]:
-    def infer() -> None:
-        model.eval()
-        with torch.no_grad():
-            model([picture])
-
-    return infer
+    compared = compare_models(
+        functions, models, reference=_REFERENCE, repeats=repeats, device=device
+    )
+    return [{"input": list(size), "pass": name, **row} for row in compared]
 
 
 def _training_step(model: nn.Module, picture: dict[str, Any]) -> Callable[[], None]:
@@ -209,13 +183,7 @@ def peers_tables(result: Mapping[str, Any]) -> str:
                 "model": row["model"],
                 "input": pixels(row["input"]),
                 "pass": row["pass"],
-                "seconds": number(row["seconds"], 2),
-                "peak MiB": number(row["mib"], 0),
-                "G multiply-adds": number(row["macs"] / 1e9, 1),
-                "M parameters": number(row["params"] / 1e6, 1),
-                "time ratio": number(row["time_ratio"], 2),
-                "memory ratio": number(row["memory_ratio"], 2),
-                "multiply-adds ratio": number(row["macs_ratio"], 2),
+                **model_columns(row, seconds_digits=2, params_digits=1),
             }
             for row in result["rows"]
         ]

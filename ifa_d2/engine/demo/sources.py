@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from detectron2.data import DatasetCatalog
 from detectron2.data.detection_utils import read_image
+
+from ..inputs import choose_records
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -94,17 +95,10 @@ def dataset_pictures(name: str, num: int) -> list[Picture]:
     Raises:
         ValueError: no such data set, or ``num`` below 1.
     """
-    if name not in DatasetCatalog:
-        raise ValueError(f"no data set {name!r}, only {', '.join(sorted(DatasetCatalog))}")
-    if num < 1:
-        raise ValueError(f"num must be 1 or more, got {num}")
-    records = DatasetCatalog.get(name)
-    count = min(num, len(records))
-    chosen = [records[index * len(records) // count] for index in range(count)]
     return _name_apart(
         [
             Picture(one["file_name"], Path(one["file_name"]).stem, one.get("sem_seg_file_name"))
-            for one in chosen
+            for one in choose_records(name, num)
         ]
     )
 

@@ -1,0 +1,141 @@
+"""What the commands share: arguments, and errors in one line."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..data.parallel import default_workers
+from ..evaluation import FORMATS
+from .inference import add_inference_arguments
+
+
+def command_parser(description: str) -> argparse.ArgumentParser:
+    """A parser whose help begins with a command's docstring, line by line as it is written."""
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def add_config_argument(
+    parser: argparse.ArgumentParser, *, required: bool = True, purpose: str = ""
+) -> None:
+    """Add --config-file.
+
+    Args:
+        parser: that takes it.
+        required: the command does nothing without.
+        purpose: what the config is for, where that is not plain.
+    """
+    text = "a .py or .yaml file, or the name of a recipe such as shapes/ifa_r18.py"
+    parser.add_argument(
+        "--config-file",
+        required=required,
+        metavar="FILE",
+        help=f"{text}: {purpose}" if purpose else text,
+    )
+
+
+def add_weights_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --weights, as :func:`ifa_d2.engine.predictor.load_model` takes it."""
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="a checkpoint; without it the config's, or the last of its output directory",
+    )
+
+
+def add_overrides_argument(parser: argparse.ArgumentParser, *, rest: bool = False) -> None:
+    """Add ``opts``, the changes of the config behind all other arguments.
+
+    Args:
+        parser: that takes them.
+        rest: they begin with the first that is no option, whatever follows, as Detectron2's do;
+            otherwise options may follow, and a list of values before them ends with a lone "--".
+    """
+    text = "change the config: train.seed=2 (.py) or SEED=2 (.yaml); last"
+    parser.add_argument(
+        "opts",
+        nargs=argparse.REMAINDER if rest else "*",
+        metavar="key=value",
+        help=text if rest else f"{text}, after a lone --",
+    )
+
+
+def add_workers_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --workers, by default one for each processor."""
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=default_workers(),
+        metavar="N",
+        help="processes (default: one for each processor)",
+    )
+
+
+def training_parser(description: str) -> argparse.ArgumentParser:
+    """The arguments of a command that trains or evaluates, named as Detectron2's."""
+    parser = command_parser(description)
+    add_config_argument(parser)
+    parser.add_argument("--eval-only", action="store_true", help="evaluate, do not train")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue from the last checkpoint of the output directory",
+    )
+    parser.add_argument(
+        "--save-predictions",
+        metavar="DIR",
+        help="with --eval-only: also write the predictions there, in a folder for each format",
+    )
+    parser.add_argument(
+        "--save-format",
+        action="append",
+        choices=FORMATS,
+        help="of --save-predictions, once for each format (default: ids)",
+    )
+    add_inference_arguments(parser)
+    processes = parser.add_mutually_exclusive_group()
+    processes.add_argument(
+        "--num-gpus", type=int, default=1, metavar="N", help="GPUs of each machine (default: 1)"
+    )
+    processes.add_argument(
+        "--num-processes", type=int, metavar="N", help="processes on the CPU, instead of GPUs"
+    )
+    parser.add_argument(
+        "--num-machines",
+        type=int,
+        default=1,
+        metavar="N",
+        help="that train together, each with this command (default: 1)",
+    )
+    parser.add_argument(
+        "--machine-rank",
+        type=int,
+        default=0,
+        metavar="R",
+        help="which of them this is, from 0 (default: 0)",
+    )
+    parser.add_argument(
+        "--dist-url",
+        default="auto",
+        metavar="URL",
+        help="where the processes meet, as tcp://HOST:PORT; needed with several machines",
+    )
+    add_overrides_argument(parser, rest=True)
+    return parser
+
+
+@contextmanager
+def errors_in_one_line(*others: type[Exception]) -> Iterator[None]:
+    """End the command with status 1 and a message for what a user can mend, without a traceback.
+
+    Args:
+        others: errors to treat so besides ValueError and OSError, which mean a wrong value, and a
+            file that is not there or cannot be read or written.
+    """
+    try:
+        yield
+    except (ValueError, OSError, *others) as error:
+        sys.exit(f"{os.path.basename(sys.argv[0])}: error: {error}")

@@ -1,0 +1,180 @@
+"""The command line of ``tools/benchmark.py``: the arguments of each command, and their ranges."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..arguments import command_parser
+
+FULL_MEGAPIXELS = 100.0  # of --full in growth
+FULL_CLASSES = 150
+LARGE = (1024, 2048)  # (height, width) of a picture of Cityscapes, in pixels
+
+
+def parse_arguments(description: str) -> argparse.Namespace:
+    """The command line of ``tools/benchmark.py``: a command's name, and what it measures with.
+
+    Values out of range end the program with a message that names the argument.
+
+    Args:
+        description: what the help begins with.
+    """
+    parser = command_parser(description)
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_head(commands)
+    _add_growth(commands)
+    _add_peers(commands)
+    _add_evaluator(commands)
+    _add_panoptic(commands)
+    for command in commands.choices.values():
+        command.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+        command.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
+        command.add_argument(
+            "--markdown", type=Path, metavar="FILE", help="also write command and tables there"
+        )
+    args = parser.parse_args()
+    _check(commands.choices[args.command], args)
+    return args
+
+
+def _add_head(commands: Any) -> None:
+    head = commands.add_parser("head", help="the head against its textbook evaluation")
+    _add_size(head, "of the picture, in pixels (default: 512 512 and 1024 1024)")
+    head.add_argument(
+        "--compile", action="store_true", help="also time the decode under torch.compile"
+    )
+    _add_repeats(head, 7)
+
+
+def _add_growth(commands: Any) -> None:
+    growth = commands.add_parser(
+        "growth", help="time and memory of a field's answer against what is asked"
+    )
+    _add_size(growth, "of the picture whose levels are asked, in pixels", (512, 1024))
+    growth.add_argument(
+        "--megapixels",
+        type=float,
+        nargs="+",
+        default=[1.0, 4.0, 16.0, 64.0],
+        metavar="N",
+        help="sizes of the answer, asked with the first number of classes (default: 1 4 16 64)",
+    )
+    growth.add_argument(
+        "--classes",
+        type=int,
+        nargs="+",
+        default=[19, 150, 1000],
+        metavar="K",
+        help="numbers of classes, compared at --class-megapixels (default: 19 150 1000)",
+    )
+    growth.add_argument(
+        "--class-megapixels",
+        type=float,
+        default=4.0,
+        metavar="N",
+        help="size of the answer at which numbers of classes are compared (default: 4)",
+    )
+    growth.add_argument(
+        "--stride-ratios",
+        type=int,
+        nargs="+",
+        default=[1, 2, 4],
+        metavar="R",
+        help="of one level's stride to that of the next finer one, compared at the picture's own "
+        "size (default: 1 2 4; the model's is 2)",
+    )
+    growth.add_argument(
+        "--points",
+        type=int,
+        nargs="+",
+        default=[1_000, 10_000, 100_000, 1_000_000],
+        metavar="P",
+        help="numbers of single points asked for logits (default: 1000 to 1000000)",
+    )
+    growth.add_argument(
+        "--full",
+        action="store_true",
+        help=f"also {FULL_MEGAPIXELS:g} megapixels, with the first number of classes and with "
+        f"{FULL_CLASSES} (many minutes)",
+    )
+    growth.add_argument("--plot", type=Path, metavar="FILE", help="draw the growth there, as PNG")
+    _add_repeats(growth, 3)
+
+
+def _add_peers(commands: Any) -> None:
+    peers = commands.add_parser(
+        "peers", help="whole R-50 models of Detectron2, in inference and training"
+    )
+    _add_size(peers, "of the picture, in pixels (default: 512 512 and 1024 2048)")
+    peers.add_argument(
+        "--full", action="store_true", help="training at 1024 2048 too, which takes long"
+    )
+    peers.add_argument(
+        "--memory-format",
+        choices=("channels_last", "contiguous"),
+        default="channels_last",
+        help="of all models' weights (default: channels_last)",
+    )
+    _add_repeats(peers, 3)
+
+
+def _add_evaluator(commands: Any) -> None:
+    evaluator = commands.add_parser("evaluator", help="the evaluator against Detectron2's")
+    _add_size(evaluator, "of the picture, in pixels", LARGE)
+    evaluator.add_argument(
+        "--classes", type=int, default=19, metavar="K", help="of the data set (default: 19)"
+    )
+    _add_repeats(evaluator, 7)
+
+
+def _add_panoptic(commands: Any) -> None:
+    panoptic = commands.add_parser("panoptic", help="Panoptic FPN with IFA and without")
+    _add_size(panoptic, "of the picture, in pixels", (800, 1216))
+    panoptic.add_argument(
+        "--parts",
+        nargs="+",
+        choices=("model", "branch"),
+        default=["model", "branch"],
+        help="the whole model, the semantic branch alone (default: both)",
+    )
+    _add_repeats(panoptic, 5)
+
+
+def _add_size(
+    command: argparse.ArgumentParser, text: str, default: tuple[int, int] | None = None
+) -> None:
+    text += f" (default: {default[0]} {default[1]})" if default else ""
+    command.add_argument(
+        "--input-size", type=int, nargs=2, metavar=("H", "W"), default=default, help=text
+    )
+
+
+def _add_repeats(command: argparse.ArgumentParser, default: int) -> None:
+    command.add_argument(
+        "--repeats",
+        type=int,
+        default=default,
+        metavar="N",
+        help=f"timed turns (default: {default})",
+    )
+
+
+def _check(command: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Stop with a message that names the argument that is out of range."""
+    for name in ("repeats", "classes", "stride_ratios", "points", "input_size"):
+        value = getattr(args, name, None)
+        if value is not None and min(value if isinstance(value, list | tuple) else [value]) < 1:
+            command.error(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if args.command == "evaluator" and not 2 <= args.classes <= 254:
+        command.error(f"--classes must be from 2 to 254, got {args.classes}")
+    for name in ("megapixels", "class_megapixels"):
+        value = getattr(args, name, None)
+        values = value if isinstance(value, list) else [value]
+        if value is not None and not all(0 < number <= 1e6 for number in values):
+            command.error(f"--{name.replace('_', '-')} must be in (0, 1e6], got {value}")
+    try:
+        torch.empty(0, device=args.device)
+    except (RuntimeError, AssertionError) as error:
+        command.error(f"--device {args.device} cannot be used: {str(error).splitlines()[0]}")

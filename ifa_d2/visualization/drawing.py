@@ -1,0 +1,166 @@
+"""What is drawn over an image: segmentations, panoptic segmentations, and points.
+
+Shape legend: H x W an image's size in pixels. Images are (H, W, 3) uint8 RGB arrays.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from detectron2.data import Metadata
+from detectron2.utils.visualizer import Visualizer
+
+_NAMED_SHARE = 0.01  # of the picture, that a region must cover to have its name written on it
+_STRIPE = 4  # pixels of the drawing, black on what is ignored
+_POINT_RADIUS, _RING_RADIUS = 2.75, 4.0  # pixels of the drawing
+_SUBPIXELS = 4  # binary digits of a pixel's fraction, for OpenCV
+
+
+def draw_segmentation(
+    image: np.ndarray,
+    sem_seg: np.ndarray,
+    metadata: Metadata,
+    *,
+    scale: float = 1.0,
+    alpha: float = 0.6,
+    names: bool = True,
+) -> np.ndarray:
+    """Draw a segmentation over its image in the data set's colours.
+
+    Args:
+        image: (H, W, 3).
+        sem_seg: class ids, (H, W); what is not a class is left as it is.
+        metadata: with ``stuff_classes`` and ``stuff_colors``.
+        scale: of the drawing to the image.
+        alpha: opacity of the colours.
+        names: write the class names on the larger regions.
+
+    Returns:
+        (scale * H, scale * W, 3), whole pixels.
+
+    Raises:
+        ValueError: the segmentation has another size than the image.
+    """
+    _check_size("sem_seg", sem_seg, image)
+    # Not by Visualizer.draw_sem_seg: its outlines run through the centres of the border pixels, and
+    # what is a pixel wide would be lost.
+    is_class = (sem_seg >= 0) & (sem_seg < len(metadata.stuff_classes))
+    colors = np.asarray(metadata.stuff_colors, np.float64)[np.where(is_class, sem_seg, 0)]
+    blended = np.where(is_class[..., None], (1 - alpha) * image + alpha * colors, image)
+    if not names and scale == 1.0:
+        return blended.round().astype(np.uint8)
+    visualizer = Visualizer(blended.round(), metadata, scale=scale)
+    if names:
+        for label in np.unique(sem_seg[is_class]):
+            place = _largest_region(sem_seg == label)
+            if place is not None:
+                visualizer.draw_text(metadata.stuff_classes[label], place, color="white")
+    return visualizer.output.get_image()
+
+
+def draw_panoptic(
+    image: np.ndarray,
+    segment_ids: np.ndarray,
+    segments: Sequence[dict[str, Any]],
+    metadata: Metadata,
+    *,
+    scale: float = 1.0,
+    alpha: float = 0.6,
+) -> np.ndarray:
+    """Draw a panoptic segmentation over its image, with names and scores, as Detectron2 does.
+
+    Args:
+        image: (H, W, 3).
+        segment_ids: (H, W), 0 or the id of one of the segments.
+        segments: Detectron2's ``segments_info``.
+        metadata: with ``thing_classes`` and ``stuff_classes``.
+        scale: of the drawing to the image.
+        alpha: opacity of the colours.
+
+    Returns:
+        (scale * H, scale * W, 3), whole pixels.
+
+    Raises:
+        ValueError: the segmentation has another size than the image.
+    """
+    _check_size("segment_ids", segment_ids, image)
+    visualizer = Visualizer(image, metadata, scale=scale)
+    ids = torch.from_numpy(segment_ids)
+    return visualizer.draw_panoptic_seg(ids, list(segments), alpha=alpha).get_image()
+
+
+def draw_labels(
+    image: np.ndarray,
+    sem_seg: np.ndarray,
+    metadata: Metadata,
+    *,
+    scale: int = 1,
+    names: bool = True,
+) -> np.ndarray:
+    """:func:`draw_segmentation`, with black stripes on what is not a class and is ignored."""
+    drawn = draw_segmentation(image, sem_seg, metadata, scale=scale, names=names).copy()
+    ignored = ((sem_seg < 0) | (sem_seg >= len(metadata.stuff_classes))).astype(np.uint8)
+    ignored = cv2.resize(ignored, drawn.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    rows, columns = np.indices(ignored.shape, sparse=True)
+    drawn[(ignored == 1) & ((rows + columns) // _STRIPE % 2 == 0)] = 0
+    return drawn
+
+
+def draw_points(
+    image: np.ndarray,
+    points: np.ndarray,
+    labels: np.ndarray,
+    metadata: Metadata,
+    *,
+    scale: int = 1,
+) -> np.ndarray:
+    """Draw labelled points over an image, each in its class's colour; ignored ones are hollow.
+
+    Args:
+        image: (H, W, 3).
+        points: (P, 2) of (y, x) in [0, 1] of the image.
+        labels: class ids, (P,).
+        metadata: with ``stuff_classes`` and ``stuff_colors``.
+        scale: of the drawing to the image, a whole factor.
+
+    Returns:
+        (scale * H, scale * W, 3).
+
+    Raises:
+        ValueError: not one label for each point.
+    """
+    if points.shape != (len(labels), 2):
+        raise ValueError(f"points must be (P, 2) with P labels, got {points.shape}, {labels.shape}")
+    drawn = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    one = 1 << _SUBPIXELS
+    # OpenCV's coordinates are 0 at the centre of the first pixel.
+    places = (points * drawn.shape[:2] - 0.5) * one
+    radius, ring = round(_POINT_RADIUS * one), round(_RING_RADIUS * one)
+    white = (255, 255, 255)
+    for (y, x), label in zip(places.round().astype(int).tolist(), labels.tolist(), strict=True):
+        if 0 <= label < len(metadata.stuff_classes):
+            color = tuple(int(c) for c in metadata.stuff_colors[label])
+            cv2.circle(drawn, (x, y), ring, white, cv2.FILLED, cv2.LINE_AA, _SUBPIXELS)
+            cv2.circle(drawn, (x, y), radius, color, cv2.FILLED, cv2.LINE_AA, _SUBPIXELS)
+        else:
+            cv2.circle(drawn, (x, y), ring, white, 1, cv2.LINE_AA, _SUBPIXELS)
+    return drawn
+
+
+def _check_size(name: str, segmentation: np.ndarray, image: np.ndarray) -> None:
+    if segmentation.shape != image.shape[:2]:
+        raise ValueError(
+            f"{name} has (height, width) {segmentation.shape}, but the image {image.shape[:2]}"
+        )
+
+
+def _largest_region(mask: np.ndarray) -> tuple[float, float] | None:
+    """(x, y) in the middle of a mask's largest connected part; None if it is too small to name."""
+    _, parts, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), 8)
+    areas = statistics[1:, cv2.CC_STAT_AREA]
+    if areas.max(initial=0) < _NAMED_SHARE * mask.size:
+        return None
+    y, x = np.median(np.nonzero(parts == 1 + areas.argmax()), axis=1)
+    return float(x), float(y)
