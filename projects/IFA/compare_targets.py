@@ -34,21 +34,25 @@ TRAIN_NET = Path(__file__).resolve().parents[2] / "tools" / "train_net.py"
 _HEAD, _MAPPER = "model.sem_seg_head", "dataloader.train.mapper"
 # What is trained: the head's targets and the mapper's points. {points} stands for as many as the
 # grid has queries, {candidates} for those among which the least certain are looked for.
+_NO_POINTS = f"{_MAPPER}.num_points=0"
 _POINTS = [f"{_HEAD}.targets=points", f"{_MAPPER}.num_points={{points}}"]
 TARGETS = {
-    "grid": [f"{_HEAD}.targets=grid"],
-    "jittered_grid": [f"{_HEAD}.targets=jittered_grid"],
-    "stratified_grid": [f"{_HEAD}.targets=stratified_grid"],
+    "grid": [f"{_HEAD}.targets=grid", _NO_POINTS],
+    "jittered_grid": [f"{_HEAD}.targets=jittered_grid", _NO_POINTS],
+    "stratified_grid": [f"{_HEAD}.targets=stratified_grid", _NO_POINTS],
     "jittered_spacings": [
         f"{_HEAD}.targets=jittered_grid",
         f"{_HEAD}.target_spacings=[1.0,0.5]",
+        _NO_POINTS,
     ],
     "uniform": [*_POINTS, f"{_MAPPER}.point_sampling=uniform"],
     "boundary": [*_POINTS, f"{_MAPPER}.point_sampling=boundary"],
     "class_balanced": [*_POINTS, f"{_MAPPER}.point_sampling=class_balanced"],
+    "balanced_boundary": [*_POINTS, f"{_MAPPER}.point_sampling=balanced_boundary"],
     "uncertain": [
         f"{_HEAD}.targets=uncertain_points",
         f"{_MAPPER}.num_points={{candidates}}",
+        f"{_MAPPER}.point_sampling=uniform",
     ],
 }
 

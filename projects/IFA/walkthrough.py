@@ -39,13 +39,11 @@ args, _ = parser.parse_known_args()
 
 # %% [markdown]
 # ## Train
-# The recipe is a LazyConfig. Its queries are moved off the grid at random, and four cells around a
-# query are blended: a field that is to be asked anywhere is trained anywhere.
+# The recipe is a LazyConfig. It asks at points anywhere in the picture, and four cells around a
+# point are blended: a field that is to be asked anywhere is trained anywhere.
 
 # %%
 overrides = [
-    "model.sem_seg_head.targets=jittered_grid",
-    "model.sem_seg_head.local_ensemble=True",
     f"train.max_iter={args.iterations}",
     f"train.output_dir={args.output / 'training'}",
     *args.opts,

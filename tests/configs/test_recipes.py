@@ -101,6 +101,7 @@ def test_yacs_and_lazy_recipes_are_the_same_training(name: str) -> None:
     shapes = [{k: v.shape for k, v in model.state_dict().items()} for model in models]
     assert shapes[0] == shapes[1]
     assert str(models[0]) == str(models[1])
+    assert models[0].sem_seg_head.targets == models[1].sem_seg_head.targets
     for key, values in (("pixel_mean", yacs.MODEL.PIXEL_MEAN), ("pixel_std", yacs.MODEL.PIXEL_STD)):
         assert list(lazy.model[key]) == list(values)
 
@@ -126,6 +127,7 @@ def test_yacs_and_lazy_recipes_are_the_same_training(name: str) -> None:
         texts = [re.sub(", max_size=[0-9]+", "", str(one.augmentations)) for one in (mapper, twin)]
         assert texts[0] == texts[1]
         assert mapper.image_format == twin.image_format
+        assert mapper.points == twin.points
     assert list(yacs.DATASETS.TRAIN) == [lazy.dataloader.train.dataset.names]
     assert list(yacs.DATASETS.TEST) == [lazy.dataloader.test.dataset.names]
     assert yacs.DATALOADER.NUM_WORKERS == lazy.dataloader.train.num_workers

@@ -1,0 +1,5 @@
+"""FPN with IFA trained at points, with the local ensemble; the paper has no such row."""
+
+from .ifa import model
+
+model.sem_seg_head.update(targets="points", point_sampling="balanced_boundary", local_ensemble=True)
