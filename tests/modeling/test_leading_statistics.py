@@ -117,7 +117,10 @@ def labelled_features(labels: torch.Tensor) -> dict[str, torch.Tensor]:
     return features
 
 
-@pytest.mark.parametrize("sampling", ["boundary", "class_balanced", "uncertain"])
+SAMPLINGS = ["boundary", "class_balanced", "balanced_boundary", "uncertain"]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_inference_on_the_dense_grid_agrees_with_biased_training(sampling):
     """Logits of the picture, normalised by what training on biased points has gathered, are those
     of the picture's own statistics; with the statistics of all points they are not."""
