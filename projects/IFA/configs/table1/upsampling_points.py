@@ -1,5 +1,0 @@
-"""FPN with the up-sampling module trained at points; the paper has no such row."""
-
-from .upsampling import model
-
-model.sem_seg_head.update(targets="points", point_sampling="balanced_boundary")
