@@ -1,7 +1,6 @@
 """The rows of the paper's tables: their models, and what trains them here."""
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -74,7 +73,7 @@ def training_config(row: dict[str, Any], dataset: str, backbone: str) -> DictCon
     """The complete recipe that trains a row: the data set's, with the row's model.
 
     Norms are plain batch norms, which one process trains with. Rows that are trained at points draw
-    them from the crops' labels.
+    them from the crops' labels, as many as the head's ``num_points``.
 
     Args:
         row: of paper_tables.json.
@@ -93,12 +92,7 @@ def training_config(row: dict[str, Any], dataset: str, backbone: str) -> DictCon
         cfg.train.init_checkpoint = ""
         model.backbone.pretrained = True
     cfg.model = model
-    mapper = cfg.dataloader.train.mapper
-    mapper.num_points = 0  # those that the recipes of shapes and camvid draw
-    head = model.sem_seg_head
-    if head.get("targets") == "points":  # as many as the grid has cells
-        stride = head.input_shape.res2.stride
-        head.num_points = math.prod(math.ceil(n / stride) for n in mapper.augmentations.crop_size)
+    cfg.dataloader.train.mapper.num_points = 0  # those that the recipes of shapes and camvid draw
     return cfg
 
 
