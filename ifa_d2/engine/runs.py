@@ -31,6 +31,15 @@ STRIDES = (8, 4, 2, 1)
 FINAL = "model_final.pth"
 
 
+def queries_of_grid(cfg: DictConfig) -> int:
+    """How many queries a crop has that is asked on the grid of its finest feature."""
+    head = cfg.model.sem_seg_head
+    names = head.get("in_features") or list(head.input_shape)
+    stride = min(int(head.input_shape[name].stride) for name in names)
+    height, width = cfg.dataloader.train.mapper.augmentations.crop_size
+    return math.ceil(height / stride) * math.ceil(width / stride)
+
+
 def check_settings(output: Path, settings: Mapping[str, Any]) -> None:
     """Note what a folder's run is of, or see that it is the same.
 

@@ -68,14 +68,12 @@ class IFASemSegHead(FeatureLevels):
             the labels (the paper's). The others see ``common_stride ** 2`` times fewer pixels or
             less, and let the field learn every offset, not just the few of one grid:
             ``"jittered_grid"``: that grid moved by a random part of its spacing in each iteration,
-            and the labels at those places. ``"stratified_grid"``: each row and each column of it
-            moved by itself, so that every iteration, and BatchNorm's statistics, see all offsets.
-            ``"points"``: points at continuous coordinates.
+            and the labels at those places. ``"points"``: points at continuous coordinates.
             ``"uncertain_points"``: of more points, those whose class is least certain, and some
             uniform ones (PointRend, Kirillov et al. 2020, Sec. 3.1). Points come from the data
             where those hold them (``FieldSegmentor``), else they are drawn from the dense labels.
             BatchNorms of the MLP take their statistics of the uniform points alone.
-        target_spacings: of the two jittered grids, see :class:`~.targets.TargetSampler`.
+        target_spacings: of the jittered grid, see :class:`~.targets.TargetSampler`.
         num_points: of each image, where they are drawn from dense labels.
         point_sampling, boundary_width: of "points" then, see :class:`ifa_d2.data.PointSampler`.
         importance_ratio: share of the points that are not uniform.

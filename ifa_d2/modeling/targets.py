@@ -19,7 +19,7 @@ from ..data.points import PointSampler, labels_at
 from ..layers import FreeAxis, GridAxis, GridQuery, PointQuery
 
 POINT_TARGETS = ("points", "uncertain_points")
-GRID_TARGETS = ("grid", "jittered_grid", "stratified_grid")
+GRID_TARGETS = ("grid", "jittered_grid")
 TARGETS = (*GRID_TARGETS, *POINT_TARGETS)
 
 
@@ -99,9 +99,9 @@ class TargetSampler:
 
     Args:
         targets: see ``IFASemSegHead``.
-        spacings: of "jittered_grid" and "stratified_grid", in cells of the finest feature; each
-            iteration draws one. A grid of smaller spacing covers a smaller window of the image, at
-            a random place, with as many queries.
+        spacings: of "jittered_grid", in cells of the finest feature; each iteration draws one. A
+            grid of smaller spacing covers a smaller window of the image, at a random place, with
+            as many queries.
         points: draws the points of the point targets that come with dense labels, and says how
             many of "uncertain_points" are uniform.
         oversample_ratio: candidates of "uncertain_points" for each point that is kept.
@@ -161,8 +161,7 @@ class TargetSampler:
         if self.targets == "grid":
             return Sample(GridQuery.regular(*size), targets)
         drawn = int(torch.randint(len(self.spacings), ())) if len(self.spacings) > 1 else 0
-        stratified = self.targets == "stratified_grid"
-        query = jittered_grid(size, self.spacings[drawn], stratified=stratified)
+        query = jittered_grid(size, self.spacings[drawn])
         return Sample(query, grid_labels(targets, query))
 
     def _drawn(
@@ -210,21 +209,17 @@ def uncertainty(logits: Tensor) -> Tensor:
     return second - best
 
 
-def jittered_grid(
-    size: Sequence[int], spacing: float = 1.0, *, stratified: bool = False
-) -> GridQuery:
+def jittered_grid(size: Sequence[int], spacing: float = 1.0) -> GridQuery:
     """A grid moved by up to half its spacing along each axis, kept inside the image.
 
     Args:
         size: (h, w) of the grid.
         spacing: 1 covers the image; less covers that share of each axis, at a random place.
-        stratified: each row and each column is moved by itself, so that one grid holds all
-            offsets.
     """
     axes = []
     for n in size:
         begin = (1 - spacing) * float(torch.rand(())) if spacing < 1 else 0.0
-        shift = (torch.rand(n if stratified else (), dtype=torch.float64) - 0.5) * spacing / n
+        shift = (torch.rand((), dtype=torch.float64) - 0.5) * spacing / n
         centers = GridAxis.centers(n).coordinates
         axes.append(FreeAxis((begin + spacing * centers + shift).clamp_(0, 1)))
     return GridQuery(*axes)

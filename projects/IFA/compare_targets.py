@@ -12,11 +12,9 @@ stopped goes on. Writes targets.md, targets.csv and targets.json below the outpu
 import argparse
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from omegaconf import DictConfig
 
 from ifa_d2.engine.benchmarks.tables import github_table, number
 from ifa_d2.engine.run import load_config
@@ -25,6 +23,7 @@ from ifa_d2.engine.runs import (
     check_settings,
     mean_and_deviation,
     measure_steps,
+    queries_of_grid,
     stride_figures,
     train,
     write_tables,
@@ -39,7 +38,6 @@ _POINTS = [f"{_HEAD}.targets=points", f"{_MAPPER}.num_points={{points}}"]
 TARGETS = {
     "grid": [f"{_HEAD}.targets=grid", _NO_POINTS],
     "jittered_grid": [f"{_HEAD}.targets=jittered_grid", _NO_POINTS],
-    "stratified_grid": [f"{_HEAD}.targets=stratified_grid", _NO_POINTS],
     "jittered_spacings": [
         f"{_HEAD}.targets=jittered_grid",
         f"{_HEAD}.target_spacings=[1.0,0.5]",
@@ -61,9 +59,7 @@ def overrides_of(config_file: str, targets: str, ensemble: bool, opts: Sequence[
     """What makes a recipe one of the compared trainings."""
     cfg = load_config(config_file, opts)
     head = cfg.model.sem_seg_head
-    stride = min(int(head.input_shape[name].stride) for name in _levels(head))
-    height, width = cfg.dataloader.train.mapper.augmentations.crop_size
-    points = math.ceil(height / stride) * math.ceil(width / stride)
+    points = queries_of_grid(cfg)
     ratios = head.get("oversample_ratio", 3.0), head.get("importance_ratio", 0.75)
     candidates = math.ceil(points * (ratios[0] + 1 - ratios[1]))
     chosen = [part.format(points=points, candidates=candidates) for part in TARGETS[targets]]
@@ -74,10 +70,6 @@ def overrides_of(config_file: str, targets: str, ensemble: bool, opts: Sequence[
         *chosen,
         *opts,
     ]
-
-
-def _levels(head: DictConfig) -> Iterable[str]:
-    return head.get("in_features") or list(head.input_shape)
 
 
 def table_rows(results: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

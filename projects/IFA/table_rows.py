@@ -9,6 +9,7 @@ from detectron2.config import LazyConfig
 from omegaconf import DictConfig
 
 from ifa_d2 import get_config
+from ifa_d2.engine.runs import queries_of_grid
 
 HERE = Path(__file__).resolve().parent
 LEVELS = ("res2", "res3", "res4", "res5")
@@ -73,7 +74,7 @@ def training_config(row: dict[str, Any], dataset: str, backbone: str) -> DictCon
     """The complete recipe that trains a row: the data set's, with the row's model.
 
     Norms are plain batch norms, which one process trains with. Rows that are trained at points draw
-    them from the crops' labels, as many as the head's ``num_points``.
+    them from the crops' labels, as many as the grid has cells.
 
     Args:
         row: of paper_tables.json.
@@ -93,6 +94,7 @@ def training_config(row: dict[str, Any], dataset: str, backbone: str) -> DictCon
         model.backbone.pretrained = True
     cfg.model = model
     cfg.dataloader.train.mapper.num_points = 0  # those that the recipes of shapes and camvid draw
+    cfg.model.sem_seg_head.num_points = queries_of_grid(cfg)
     return cfg
 
 

@@ -20,7 +20,6 @@ SHAPES = {f"res{i + 2}": ShapeSpec(channels=4 * 2**i, stride=4 * 2**i) for i in 
 POINTS = {"targets": "points", "num_points": 40}
 OFF_GRID = [
     {"targets": "jittered_grid"},
-    {"targets": "stratified_grid"},
     {"targets": "jittered_grid", "target_spacings": (1.0, 0.5)},
     POINTS,
     {**POINTS, "point_sampling": "boundary"},

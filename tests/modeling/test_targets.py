@@ -112,20 +112,3 @@ def test_batches_of_unequal_points_are_refused():
     for bad in (inputs, [inputs[0], {}]):
         with pytest.raises(ValueError, match="sem_seg_points must be as many of each image"):
             PointTargets.from_batch(bad, [(4, 4)] * 2, (4, 4), torch.device("cpu"))
-
-
-def test_stratified_grid_has_one_row_and_column_a_cell_at_any_place():
-    torch.manual_seed(0)
-    offsets = []
-    for _ in range(50):
-        grid = jittered_grid((5, 8), stratified=True)
-        for axis, n in ((grid.rows, 5), (grid.cols, 8)):
-            scaled = axis.coordinates * n
-            assert torch.equal(scaled.floor(), torch.arange(n).double())
-            offsets.append(scaled - scaled.floor())
-            assert offsets[-1].std() > 0.05
-    offsets = torch.cat(offsets)
-    counts = torch.histc(offsets, 4, 0, 1)
-    assert (counts / len(offsets) - 0.25).abs().max() < 0.06
-    moved = jittered_grid((5, 8)).rows.coordinates * 5  # all rows together
-    assert moved[1:4].diff().allclose(torch.ones(2, dtype=torch.float64))

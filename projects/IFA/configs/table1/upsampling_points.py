@@ -1,0 +1,5 @@
+"""FPN with its up-sampling module, trained at points like IFA's; the paper has no such row."""
+
+from .upsampling import model
+
+model.sem_seg_head.update(targets="points", point_sampling="balanced_boundary")
