@@ -1,5 +1,6 @@
 """Configuration: keys for yacs, and the recipes that come with the package."""
 
+import difflib
 from pathlib import Path
 
 import torch
@@ -20,6 +21,13 @@ def add_ifa_config(cfg: CfgNode) -> None:
     """
     if not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
+    _add_head_keys(cfg)
+    _add_backbone_keys(cfg)
+    _add_inference_keys(cfg)
+    _add_train_keys(cfg)
+
+
+def _add_head_keys(cfg: CfgNode) -> None:
     cfg.MODEL.IFA = CfgNode(
         {
             "HIDDEN_DIMS": [512, 256, 256],
@@ -54,12 +62,9 @@ def add_ifa_config(cfg: CfgNode) -> None:
     )
     # A node within a dict would forget that a file may add to it.
     cfg.MODEL.IFA.ALIGNMENT_OPTIONS = CfgNode(new_allowed=True)
-    # Of the meta-architecture FieldSegmentor.
-    cfg.MODEL.FIELD_SEGMENTOR = CfgNode({"RETURN_LOGITS": False})
-    # The arguments of Refinement; a BUDGET of 0 is none.
-    cfg.MODEL.FIELD_SEGMENTOR.REFINEMENT = CfgNode(
-        {"ENABLED": False, "THRESHOLD": 0.25, "BUDGET": 0.0, "LEVELS": 2}
-    )
+
+
+def _add_backbone_keys(cfg: CfgNode) -> None:
     # Of build_ifa_resnet_backbone; the first two are named and valued as Detectron2's DeepLab has.
     cfg.MODEL.RESNETS.STEM_TYPE = "basic"
     cfg.MODEL.RESNETS.RES5_MULTI_GRID = [1, 1, 1]
@@ -80,11 +85,19 @@ def add_ifa_config(cfg: CfgNode) -> None:
         }
     )
     cfg.MODEL.TIMM.MODEL_OPTIONS = CfgNode(new_allowed=True)
+
+
+def _add_inference_keys(cfg: CfgNode) -> None:
+    # Of the meta-architecture FieldSegmentor.
+    cfg.MODEL.FIELD_SEGMENTOR = CfgNode({"RETURN_LOGITS": False})
+    # The arguments of Refinement; a BUDGET of 0 is none.
+    cfg.MODEL.FIELD_SEGMENTOR.REFINEMENT = CfgNode(
+        {"ENABLED": False, "THRESHOLD": 0.25, "BUDGET": 0.0, "LEVELS": 2}
+    )
     # Factors of a picture's size that TEST.AUG takes instead of MIN_SIZES; () leaves those.
     cfg.TEST.AUG.SCALES = ()
     # Windows that a picture is shown in, as of MultiViewSegmentor; SIZE () is none.
     cfg.TEST.SLIDING_WINDOW = CfgNode({"SIZE": (), "STRIDE": (2 / 3, 2 / 3), "BATCH_SIZE": 1})
-    _add_train_keys(cfg)
 
 
 def _add_train_keys(cfg: CfgNode) -> None:
@@ -123,7 +136,7 @@ def get_config_file(name: str) -> Path:
     model zoo, such as ``"COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"``.
 
     Raises:
-        ValueError: no such recipe; the message lists those there are.
+        ValueError: no such recipe; the message names those most like it.
     """
     package = Path(__file__).resolve().parent
     roots = [package.parent / "configs", package / "configs"]  # a checkout, an installed package
@@ -132,13 +145,17 @@ def get_config_file(name: str) -> Path:
     if (zoo := _model_zoo_file(name)) and not path.is_file():
         return zoo
     if not path.is_file() or root not in path.resolve().parents:
-        known = sorted(
-            p.relative_to(root).as_posix()
-            for p in root.rglob("*")
-            if p.suffix in (".py", ".yaml") and "common" not in p.relative_to(root).parts
+        raise ValueError(
+            f"name must be a recipe such as {', '.join(_alike(name, root))}; got {name!r}"
         )
-        raise ValueError(f"name must be one of {known}, got {name!r}")
     return path
+
+
+def _alike(name: str, root: Path, number: int = 5) -> list[str]:
+    """The recipes below a folder whose names are most like a wrong one."""
+    files = (path.relative_to(root) for path in root.rglob("*") if path.suffix in (".py", ".yaml"))
+    known = sorted(file.as_posix() for file in files if "common" not in file.parts)
+    return difflib.get_close_matches(name, known, number, cutoff=0)
 
 
 def get_config(name: str) -> DictConfig | CfgNode:
@@ -148,7 +165,7 @@ def get_config(name: str) -> DictConfig | CfgNode:
         The LazyConfig of a ``.py`` recipe, the yacs config of a ``.yaml`` one.
 
     Raises:
-        ValueError: no such recipe; the message lists those there are.
+        ValueError: no such recipe; the message names those most like it.
     """
     path = get_config_file(name)
     if path.suffix == ".py":

@@ -201,7 +201,7 @@ def test_file_of_no_model_zoo(tmp_path: Path) -> None:
     path.write_text("_BASE_: model_zoo://COCO-PanopticSegmentation/none.yaml\n")
     with pytest.raises(ValueError, match=r"_BASE_ must be .* got 'model_zoo://COCO-Pan.*none.yaml"):
         load_config(str(path))
-    with pytest.raises(ValueError, match="name must be one of"):
+    with pytest.raises(ValueError, match="name must be a recipe such as"):
         load_config("COCO-PanopticSegmentation/none.yaml")
 
 
