@@ -6,15 +6,18 @@
         --local-ensemble yes --seeds 1 2 3 --output output/targets/camvid -- train.max_iter=1600
 
 Trains what is not trained yet, one run after the other, by tools/train_net.py; a run that was
-stopped goes on. Writes targets.md, targets.csv and targets.json below the output folder.
+stopped goes on. Writes targets.md, .csv, .json and .png below the output folder.
 """
 
 import argparse
 import math
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from matplotlib.figure import Figure
 
 from ifa_d2.engine.benchmarks.tables import github_table, number
 from ifa_d2.engine.run import load_config
@@ -28,6 +31,7 @@ from ifa_d2.engine.runs import (
     train,
     write_tables,
 )
+from ifa_d2.files import atomic_path
 
 TRAIN_NET = Path(__file__).resolve().parents[2] / "tools" / "train_net.py"
 _HEAD, _MAPPER = "model.sem_seg_head", "dataloader.train.mapper"
@@ -89,6 +93,34 @@ def table_rows(results: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     return rows
 
 
+def plot(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
+    """Draw mIoU by the stride of decoding: a line for each training, its seeds as bars."""
+    figure = Figure(figsize=(7.5, 0.9 + 0.3 * max(len(results), 8)), layout="constrained")
+    axes = figure.add_subplot()
+    for index, result in enumerate(results):
+        figures = result["miou"].values()
+        values = [[one[str(stride)] for one in figures] for stride in STRIDES]
+        means = [statistics.fmean(one) for one in values]
+        below = [mean - min(one) for mean, one in zip(means, values, strict=True)]
+        above = [max(one) - mean for mean, one in zip(means, values, strict=True)]
+        axes.errorbar(
+            [place + 0.02 * index for place in range(len(STRIDES))],
+            means,
+            (below, above),
+            color=f"C{index % 10}",
+            linestyle="-" if result["local_ensemble"] else "--",
+            marker="o",
+            capsize=2,
+            label=result["targets"] + (", ensemble" if result["local_ensemble"] else ""),
+        )
+    axes.set_xticks(range(len(STRIDES)), [str(stride) for stride in STRIDES])
+    axes.set(xlabel="stride of decoding, pixels", ylabel="mIoU, percent")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
+
+
 def run(args: argparse.Namespace) -> str:
     """Train, evaluate and measure; returns the table."""
     config_file = args.config_file or f"{args.dataset}/ifa_r18.py"
@@ -115,6 +147,7 @@ def run(args: argparse.Namespace) -> str:
     rows = table_rows(results)
     text = github_table(rows) + "\n"
     write_tables(folder, "targets", text, rows, results)
+    plot(folder / "targets.png", results)
     return text
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import cv2
 import pytest
 
 from ifa_d2.engine import build
@@ -76,6 +77,8 @@ def test_the_command_trains_compares_and_does_not_train_again(
     assert done.returncode == 0, done.stderr[-3000:]
     assert weights.stat().st_mtime_ns == before
     assert done.stdout == (output / "targets.md").read_text()
+    height, width = cv2.imread(str(output / "targets.png")).shape[:2]
+    assert width > height > 200
     with (output / "targets.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["targets"] for row in rows] == ["grid", "boundary"]

@@ -1,0 +1,5 @@
+"""IFA at points, each cell with its 3x3 neighbourhood's features; the paper has no such row."""
+
+from .ifa_points import model
+
+model.sem_seg_head.unfold = True
