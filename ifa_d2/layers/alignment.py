@@ -21,7 +21,7 @@ from .compiled import compile_finish
 from .first_layer import FirstLayer
 from .levels import Level, PointwiseLevel, Projected, materialize
 from .lookup import Terms
-from .mlp import CachingModule, NormFactory, PointwiseMLP, Weights, apply_folded
+from .mlp import CachingModule, NormFactory, PointwiseMLP, Tail, apply_tail
 from .position import build_encodings, count_columns
 from .queries import GridQuery, PointQuery, Query
 from .tile_decoder import TileDecoder
@@ -81,7 +81,7 @@ class ImplicitAlignment(CachingModule):
         self.predictor = nn.Conv2d(hidden_dims[-1], num_classes, kernel_size=1)
         nn.init.normal_(self.predictor.weight, std=0.01)
         nn.init.zeros_(self.predictor.bias)
-        self._program: Callable[[Terms, Weights], Tensor] | None = None
+        self._program: Callable[[Terms, Tail], Tensor] | None = None
 
     def forward(
         self,
@@ -106,7 +106,7 @@ class ImplicitAlignment(CachingModule):
         self._check(levels, query)
         if not isinstance(query, GridQuery) and len(query) == 0:
             return self.predictor.weight.new_empty((len(levels[0]), self.predictor.out_channels, 0))
-        if not torch.is_grad_enabled() and self.mlp.foldable:
+        if not torch.is_grad_enabled() and self.mlp.pointwise:
             return self._forward_tiles(levels, query, projected)
         layer = self.mlp.layers[0]
         levels = [materialize(x) if isinstance(x, PointwiseLevel) else x for x in levels]
@@ -206,16 +206,32 @@ class ImplicitAlignment(CachingModule):
 
     def _check_inference(self, levels: Sequence[Level], query: Query) -> None:
         self._check(levels, query)
-        if torch.is_grad_enabled() or not self.mlp.foldable:
-            raise ValueError("tiles are for inference: eval mode and no gradients")
+        if torch.is_grad_enabled():
+            raise ValueError("levels must be decoded in tiles without gradients: torch.no_grad()")
+        for layer in self.mlp.layers:
+            if not layer.pointwise:
+                mode = "training" if layer.norm.training else "eval"
+                raise ValueError(
+                    "norm must be one of each query alone for tiles to be decoded: batch norm in "
+                    f"eval mode, group or layer norm, or none; got {layer.norm} in {mode} mode"
+                )
 
-    def _folded(self) -> tuple[FirstLayer, Weights]:
-        """The first layer and the others, norms folded: once, until a weight changes."""
+    def _folded(self) -> tuple[FirstLayer, Tail]:
+        """The first layer and the others, norms folded where they can be: once, until a weight
+        changes."""
 
-        def fold() -> tuple[FirstLayer, Weights]:
-            weights = [layer.folded() for layer in self.mlp.layers]
-            tail = [*weights[1:], (self.predictor.weight, self.predictor.bias)]
-            return self.first_layer(*weights[0]), tail
+        def fold() -> tuple[FirstLayer, Tail]:
+            layers = [
+                (None, *layer.folded())
+                if layer.foldable
+                else (layer.norm, layer.weight, layer.bias)
+                for layer in self.mlp.layers
+            ]
+            norms, weights, biases = zip(*layers, strict=True)
+            weights = [*weights[1:], self.predictor.weight]
+            biases = [*biases, self.predictor.bias]
+            tail = list(zip(norms, weights, biases[1:], strict=True))
+            return self.first_layer(layers[0][1], biases[0]), tail
 
         return self._derived.get([*self.parameters(), *self.buffers()], fold)
 
@@ -234,6 +250,6 @@ class ImplicitAlignment(CachingModule):
         return out
 
 
-def _finish(terms: Terms, tail: Weights) -> Tensor:
+def _finish(terms: Terms, tail: Tail) -> Tensor:
     """From the first layer's terms to logits (B, K, H, W)."""
-    return apply_folded(terms.sum(), tail)
+    return apply_tail(terms.sum(), tail)

@@ -4,14 +4,12 @@ Shape legend: B batch, C channels, h x w cells of a level, P points, Q queries o
 an axis, S any shape of queries.
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
 from .levels import Level, PointwiseLevel
 from .lookup import Lookup, sum_lookups
-from .queries import Taps
+from .queries import Taps, send
 
 
 def restrict(level: Level, cells: Tensor, dim: int) -> tuple[Level, Tensor]:
@@ -21,18 +19,16 @@ def restrict(level: Level, cells: Tensor, dim: int) -> tuple[Level, Tensor]:
         if (low, high) == (0, level.shape[dim] - 1):
             return level, cells
         return level.narrow(dim, low, high - low + 1), cells - low
-    chosen = level.index_select(dim, cells.flatten().to(level.device))
+    chosen = level.index_select(dim, send(cells.flatten(), level.device))
     return chosen, torch.arange(cells.numel()).view(cells.shape)
 
 
 def bounding_box(level: Level, ty: Taps, tx: Taps) -> tuple[Level, Taps, Taps]:
     """The part of a level that holds all cells of some taps, and the taps counted in it."""
-    out = []
-    for dim, taps in ((2, ty), (3, tx)):
-        low, high = int(taps.cells.min()), int(taps.cells.max())
-        level = level.narrow(dim, low, high - low + 1)
-        out.append(replace(taps, cells=taps.cells - low))
-    return level, *out
+    limits = [limit for taps in (ty, tx) for limit in taps.cells.aminmax()]
+    top, bottom, left, right = torch.stack(limits).tolist()  # together: a device is waited for
+    level = level.narrow(2, top, bottom - top + 1).narrow(3, left, right - left + 1)
+    return level, ty.counted_from(top), tx.counted_from(left)
 
 
 def sample_level(level: Level, ty: Taps, tx: Taps) -> Tensor:
@@ -77,23 +73,26 @@ def axis_lookups(
 
 
 def _cells_and_weights(level: Level, ty: Taps, tx: Taps) -> tuple[Tensor, Tensor | None]:
-    """(Q, T * T) cells of a level counted over images, rows and columns, and their weights."""
+    """(Q, T * T) cells of a level counted over images, rows and columns, and their weights.
+
+    The taps of each axis are moved to the level's device before they are paired: they are few.
+    """
     batch, _, h, w = level.shape
-    index = (ty.cells[:, None] * w + tx.cells[None]).flatten(0, 1).to(level.device)
+    cell_y, cell_x = (send(taps.cells, level.device) for taps in (ty, tx))
+    index = (cell_y[:, None] * w + cell_x[None]).flatten(0, 1)
     shift = torch.arange(batch, device=level.device) * (h * w)
     index = index + shift.view(-1, *[1] * (index.dim() - 2))  # (T * T, B, *S)
-    weights = joint_weights(ty, tx)
-    if weights is not None:
-        weights = weights.to(level.device, level.dtype).expand(index.shape)
+    weights = None
+    if ty.weights is not None and tx.weights is not None:
+        weights = joint_weights(*(send(t.weights, level.device) for t in (ty, tx)))
+        weights = weights.to(level.dtype).expand(index.shape)
         weights = weights.flatten(1).t().contiguous()
     return index.flatten(1).t().contiguous(), weights
 
 
-def joint_weights(ty: Taps, tx: Taps) -> Tensor | None:
-    """(T * T, *S) weights of pairs of taps, in row-major order."""
-    if ty.weights is None or tx.weights is None:
-        return None
-    return (ty.weights[:, None] * tx.weights[None]).flatten(0, 1)
+def joint_weights(y: Tensor, x: Tensor) -> Tensor:
+    """(T * T, *S) weights of pairs of taps, in row-major order, of those of each axis (T, *S)."""
+    return (y[:, None] * x[None]).flatten(0, 1)
 
 
 def _rows(level: Tensor) -> Tensor:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from .lookup import Terms, merge_lookups
-from .mlp import Weights, apply_folded
+from .mlp import Tail, apply_tail
 
 
-def compile_finish(**options: Any) -> Callable[[Terms, Weights], Tensor]:
+def compile_finish(**options: Any) -> Callable[[Terms, Tail], Tensor]:
     """The way from the first layer's terms to logits (B, K, H, W), compiled.
 
     It is one graph, to which the numbers of queries and cells are symbols.
@@ -20,7 +20,7 @@ def compile_finish(**options: Any) -> Callable[[Terms, Weights], Tensor]:
     """
     program = torch.compile(_finish, fullgraph=True, dynamic=True, **options)
 
-    def finish(terms: Terms, tail: Weights) -> Tensor:
+    def finish(terms: Terms, tail: Tail) -> Tensor:
         table, index, weights = merge_lookups(terms.lookups) if terms.lookups else (None,) * 3
         base = None
         if terms.direct:
@@ -50,7 +50,7 @@ def _finish(
     table: Tensor | None,
     index: Tensor | None,
     weights: Tensor | None,
-    tail: Weights,
+    tail: Tail,
 ) -> Tensor:
     """Rows (Q, D) and the lookups added to them, to logits (Q, K)."""
     total = base
@@ -61,4 +61,4 @@ def _finish(
                 term = term * weights[:, tap, None]
             total = term if total is None else total + term
     assert total is not None
-    return apply_folded(total.t()[None, :, None], tail)[0, :, 0].t()
+    return apply_tail(total.t()[None, :, None], tail)[0, :, 0].t()

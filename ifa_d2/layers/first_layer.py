@@ -238,21 +238,26 @@ class FirstLayer:
             features, weights = [], []
             for axis, along in taps.items():
                 for i, (encoding, t) in enumerate(zip(self.encodings, along, strict=True)):
-                    t = t.to(self.weight.device, self._dtype)
-                    feature = encoding.encode_axis(t.offsets, axis)  # (T, *S, f)
-                    features.append(_weighted_sum(feature, t.weights))
-                    weights.append(self.columns(i)[0][:, encoding.axis_columns(axis)])
+                    offsets, share = t.offsets_and_weights(self.weight.device, self._dtype)
+                    feature = encoding.encode_axis(offsets, axis)  # (T, *S, f)
+                    features.append(_weighted_sum(feature, share))
+                    columns = self.columns(i)[0]
+                    weights += [columns[:, part] for part in encoding.axis_columns(axis)]
             return F.linear(torch.cat(features, -1), torch.cat(weights, 1).to(self._dtype))
 
     def joint_term(self, taps: Sequence[tuple[Taps, Taps]]) -> Tensor:
         """What the offsets add where frequencies are coupled: (*S, D)."""
         with torch.autocast(self.weight.device.type, enabled=False):
             features, weights = [], []
-            taps = [tuple(t.to(self.weight.device, self._dtype) for t in pair) for pair in taps]
-            for i, (encoding, (ty, tx)) in enumerate(zip(self.encodings, taps, strict=True)):
-                dy, dx = torch.broadcast_tensors(ty.offsets[:, None], tx.offsets[None])
+            for i, (encoding, pair) in enumerate(zip(self.encodings, taps, strict=True)):
+                moved = [t.offsets_and_weights(self.weight.device, self._dtype) for t in pair]
+                (dy, share_y), (dx, share_x) = moved
+                dy, dx = torch.broadcast_tensors(dy[:, None], dx[None])
                 feature = encoding(dy, dx).flatten(0, 1)  # (T * T, *S, p)
-                features.append(_weighted_sum(feature, joint_weights(ty, tx)))
+                share = None
+                if share_y is not None and share_x is not None:
+                    share = joint_weights(share_y, share_x)
+                features.append(_weighted_sum(feature, share))
                 weights.append(self.columns(i)[0])
             return F.linear(torch.cat(features, -1), torch.cat(weights, 1).to(self._dtype))
 

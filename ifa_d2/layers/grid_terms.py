@@ -79,8 +79,8 @@ class GridTerms:
         like = bases[0] if bases else lookups[0].table
         batch = len(bases[0] if bases else tables[0][0])
         if positions.axes is not None:
-            index = torch.cartesian_prod(*(torch.arange(n) for n in positions.size))
-            lookups += axis_lookups(positions.axes, index, batch, like)
+            places = (torch.arange(n, device=like.device) for n in positions.size)
+            lookups += axis_lookups(positions.axes, torch.cartesian_prod(*places), batch, like)
         elif self.joint_term is not None:
             pairs = [(ty.unsqueeze(-1), tx.unsqueeze(-2)) for ty, tx in positions.taps]
             term = self.joint_term(pairs)

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NormFactory = Callable[[int], nn.Module | None]
-# Weight (out, in, 1, 1) and bias (out,) of layers.
-Weights = Sequence[tuple[Tensor, Tensor]]
+# Of layers: the norm of what comes in, unless it is folded into the layer before, then weight
+# (out, in, 1, 1) and bias (out,).
+Tail = Sequence[tuple[nn.Module | None, Tensor, Tensor]]
 
 
 class PointwiseLayer(nn.Conv2d):
@@ -35,29 +36,43 @@ class PointwiseLayer(nn.Conv2d):
 
     def activate(self, x: Tensor) -> Tensor:
         """Norm and ReLU of pre-activations (B, C, H, W), which may be overwritten."""
-        if isinstance(self.norm, nn.GroupNorm):
-            rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-            b, c, h, w = x.shape
-            x = self.norm(rows).view(b, h, w, c).permute(0, 3, 1, 2)
-        elif self.norm is not None:
-            x = self.norm(x)
-        return F.relu_(x)
+        return activate(x, self.norm)
 
     @property
     def foldable(self) -> bool:
         """See :func:`is_foldable`."""
         return is_foldable(self.norm)
 
+    @property
+    def pointwise(self) -> bool:
+        """Whether, as it stands, the answer at a query depends on that query alone."""
+        if isinstance(self.norm, nn.GroupNorm):
+            return True
+        # Each library has its own class for a layer norm over the channels.
+        return self.foldable or hasattr(self.norm, "normalized_shape")
+
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight (out, in, 1, 1) and bias (out,) of the convolution and its norm in one."""
         return fold_norm(self.weight, self.bias, self.norm)
 
 
+def activate(x: Tensor, norm: nn.Module | None) -> Tensor:
+    """Norm and ReLU of pre-activations (B, C, H, W), which may be overwritten."""
+    if isinstance(norm, nn.GroupNorm):
+        rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+        b, c, h, w = x.shape
+        x = norm(rows).view(b, h, w, c).permute(0, 3, 1, 2)
+    elif norm is not None:
+        x = norm(x)
+    return F.relu_(x)
+
+
 def is_foldable(norm: nn.Module | None) -> bool:
     """Whether a norm is, as it stands, a fixed scale and shift a channel (or absent)."""
-    if isinstance(norm, nn.modules.batchnorm._BatchNorm):
-        return not norm.training and norm.running_mean is not None
-    return norm is None or hasattr(norm, "running_mean")  # frozen batch norm
+    if norm is None:
+        return True
+    frozen = not isinstance(norm, nn.modules.batchnorm._NormBase) or not norm.training
+    return frozen and getattr(norm, "running_mean", None) is not None
 
 
 def fold_norm(
@@ -160,6 +175,11 @@ class PointwiseMLP(nn.Module):
         """Whether every layer is."""
         return all(layer.foldable for layer in self.layers)
 
+    @property
+    def pointwise(self) -> bool:
+        """Whether every layer is."""
+        return all(layer.pointwise for layer in self.layers)
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, hidden_dims[-1], H, W)."""
         for layer in self.layers:
@@ -174,8 +194,8 @@ class PointwiseMLP(nn.Module):
         return x
 
 
-def apply_folded(x: Tensor, weights: Weights) -> Tensor:
-    """ReLU, then folded layers with ReLU between them; ``x`` (B, C, H, W) is overwritten."""
-    for weight, bias in weights:
-        x = F.conv2d(torch.relu_(x), weight, bias)
+def apply_tail(x: Tensor, tail: Tail) -> Tensor:
+    """The layers after the first, of its pre-activations (B, C, H, W), which are overwritten."""
+    for norm, weight, bias in tail:
+        x = F.conv2d(activate(x, norm), weight, bias)
     return x

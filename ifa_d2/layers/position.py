@@ -103,13 +103,13 @@ class PositionEncoding(nn.Module):
             return 0
         return 2 + 2 * self.num_frequencies * len(self.functions)
 
-    def axis_columns(self, axis: int) -> list[int]:
-        """Which of the values depend on the offset along ``axis`` (0 is y, 1 is x) alone."""
+    def axis_columns(self, axis: int) -> list[slice]:
+        """Runs of the values that depend on the offset along ``axis`` (0 is y, 1 is x) alone."""
         if self.encoding == "none":
             return []
         count = self.num_frequencies
         starts = [2 + (2 * k + axis) * count for k in range(len(self.functions))]
-        return [axis, *(start + i for start in starts for i in range(count))]
+        return [slice(axis, axis + 1), *(slice(start, start + count) for start in starts)]
 
     def encode_axis(self, offset: Tensor, axis: int) -> Tensor:
         """The values of :meth:`axis_columns`: offsets (*S,) to (*S, 1 + F * functions)."""

@@ -16,6 +16,14 @@ import torch
 from torch import Tensor
 
 
+def send(values: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """Values, not in pinned memory, on a device; what that has still to compute is not waited for.
+
+    They are read before this returns. What comes to the CPU may be used at once, so is waited for.
+    """
+    return values.to(device, dtype, non_blocking=device.type != "cpu")
+
+
 @dataclass(frozen=True)
 class Taps:
     """The cells that answer queries along one axis.
@@ -32,16 +40,23 @@ class Taps:
     weights: Tensor | None
     identity: bool = False
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> "Taps":
-        """Moved to a device, offsets and weights in a floating-point type."""
-        weights = None if self.weights is None else self.weights.to(device, dtype)
-        return Taps(self.cells.to(device), self.offsets.to(device, dtype), weights, self.identity)
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "Taps":
+        """Moved to a device, offsets and weights in a floating-point type (None: their own)."""
+        offsets, weights = self.offsets_and_weights(device, dtype)
+        return Taps(send(self.cells, device), offsets, weights, self.identity)
+
+    def offsets_and_weights(
+        self, device: torch.device, dtype: torch.dtype | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Those of :meth:`to`, the cells left where they are."""
+        weights = None if self.weights is None else send(self.weights, device, dtype)
+        return send(self.offsets, device, dtype), weights
 
     def select(self, index: Tensor) -> "Taps":
-        """The taps of some of the queries: (T, n) to (T, *index.shape)."""
-        index = index.to(self.cells.device)
-        weights = None if self.weights is None else self.weights[:, index]
-        return Taps(self.cells[:, index], self.offsets[:, index], weights)
+        """The taps of some of the queries, (T, n) to (T, *index.shape), on the index's device."""
+        taps = self.to(index.device)
+        weights = None if taps.weights is None else taps.weights[:, index]
+        return Taps(taps.cells[:, index], taps.offsets[:, index], weights)
 
     def part(self, part: slice) -> "Taps":
         """The taps of a run of the queries, (T, n) to (T, n')."""
@@ -217,11 +232,6 @@ class GridQuery:
     def size(self) -> tuple[int, int]:
         """(height, width) of the grid."""
         return len(self.rows), len(self.cols)
-
-    def shifted(self, dy: float, dx: float) -> "GridQuery":
-        """The grid moved by ``(dy, dx)`` in image coordinates, kept inside [0, 1]."""
-        rows, cols = self.rows.coordinates + dy, self.cols.coordinates + dx
-        return GridQuery(FreeAxis(rows.clamp_(0, 1)), FreeAxis(cols.clamp_(0, 1)))
 
 
 @dataclass(frozen=True)

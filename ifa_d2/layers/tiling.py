@@ -111,9 +111,9 @@ def plan_points(points: int, batch: int, budget: int) -> Iterator[tuple[slice, s
 
 def cut_subset(query: GridSubset) -> GridSubset:
     """The same samples, of the smallest part of the grid that holds them."""
-    (top, left), (bottom, right) = query.index.amin(0).tolist(), query.index.amax(0).tolist()
+    corner, opposite = query.index.aminmax(dim=0)
+    (top, left), (bottom, right) = torch.stack([corner, opposite]).tolist()
     grid = GridQuery(query.grid.rows[top : bottom + 1], query.grid.cols[left : right + 1])
-    corner = torch.tensor([top, left], device=query.index.device)
     return GridSubset(grid, query.index - corner)
 
 

@@ -1,4 +1,5 @@
-"""Models: backbones from Detectron2's parts, the segmentation head, its losses."""
+"""Models: backbones from Detectron2's parts and timm's, the segmentation heads and their losses,
+fields that are asked at any resolution, and the meta-architectures around them."""
 
 from .backbone import build_ifa_resnet_backbone, build_resnet
 from .field import SegmentationField, compute_fields

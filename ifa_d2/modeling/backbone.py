@@ -50,7 +50,7 @@ class PaddedResNet(ResNet):
                 self._out_feature_strides[name] *= res2_pool
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Features of images (B, C, H, W), channels last in memory, in which they are faster."""
+        """Features of images (B, C, H, W), channels last in memory: faster on CPUs."""
         return super().forward(x.contiguous(memory_format=torch.channels_last))
 
     @property

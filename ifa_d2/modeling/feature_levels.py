@@ -27,6 +27,7 @@ class FeatureLevels(nn.Module):
 
     Attributes:
         in_features: finest first.
+        strides: of those features, in pixels.
         common_stride: of the finest feature.
         projections: a module for each feature, finest first.
         dense_alignment: brings all levels to the finest one's grid; None leaves them.
@@ -59,7 +60,8 @@ class FeatureLevels(nn.Module):
         check_features(input_shape, in_features)
         strides = {name: input_shape[name].stride for name in in_features}
         self.in_features = tuple(sorted(in_features, key=strides.__getitem__))
-        self.common_stride = strides[self.in_features[0]]
+        self.strides = {name: strides[name] for name in self.in_features}
+        self.common_stride = self.strides[self.in_features[0]]
         self.projections = build_projections(
             input_shape,
             in_features,

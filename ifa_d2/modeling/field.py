@@ -10,6 +10,7 @@ Shape legend: K classes, H x W samples, P points.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
+from numbers import Rational
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,9 @@ class SegmentationField:
                 out of the picture; no size for a window of broken pixels.
         """
         height, width = self.image_size
-        y0, x0, y1, x1 = _check_window(window or (0, 0, height, width), self.image_size)
+        if window is None:
+            window = (0, 0, height, width)
+        y0, x0, y1, x1 = _check_window(window, self.image_size)
         if size is None:
             size = (y1 - y0, x1 - x0)
             if any(side.denominator != 1 for side in size):
@@ -149,13 +152,13 @@ class SegmentationField:
         query = self.query(size, window)
         refinement = refinement or Refinement()
         labels, _ = refined_labels(self.alignment, self.levels, query, refinement)
-        return labels.to("cpu", self.label_dtype)
+        return labels.to(self.label_dtype).cpu()
 
     @torch.no_grad()
     def iter_labels(self, query: GridQuery) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
         """Pieces of :meth:`labels` on the CPU, and where they belong (rows, columns)."""
         for (_, rows, cols), logits in self.alignment.iter_tiles(self.levels, query):
-            yield (rows, cols), logits[0].argmax(dim=0).to("cpu", self.label_dtype)
+            yield (rows, cols), logits[0].argmax(dim=0).to(self.label_dtype).cpu()
 
     def iter_bands(
         self, size: Size | None = None, window: Window | None = None, *, height: int = 256
@@ -212,24 +215,35 @@ class SegmentationField:
 
 
 def _check_size(name: str, size: Sequence[Any]) -> tuple[int, int]:
-    values = tuple(size)
+    values = _finite(size)
     if len(values) != 2 or any(int(v) != v or v < 1 for v in values):
-        raise ValueError(f"{name} must be (height, width), each at least 1, got {values}")
+        raise ValueError(
+            f"{name} must be (height, width), each a whole number of at least 1, got {size!r}"
+        )
     return int(values[0]), int(values[1])
 
 
 def _check_window(
     window: Window, image_size: tuple[int, int]
 ) -> tuple[Fraction, Fraction, Fraction, Fraction]:
-    values = tuple(window)
-    if len(values) != 4 or not all(math.isfinite(v) for v in values):
-        raise ValueError(f"window must be four finite numbers (y0, x0, y1, x1), got {values}")
-    y0, x0, y1, x1 = (Fraction(v) for v in values)
+    values = _finite(window)
+    if len(values) != 4:
+        raise ValueError(f"window must be four finite numbers (y0, x0, y1, x1), got {window!r}")
+    y0, x0, y1, x1 = (Fraction(v if isinstance(v, Rational) else float(v)) for v in values)
     if y1 <= y0 or x1 <= x0:
         raise ValueError(f"window must have y1 > y0 and x1 > x0, got {values}")
     if y0 < 0 or x0 < 0 or y1 > image_size[0] or x1 > image_size[1]:
         raise ValueError(f"window must lie inside the picture of {image_size}, got {values}")
     return y0, x0, y1, x1
+
+
+def _finite(values: Any) -> tuple[Any, ...]:
+    """The numbers of a sequence; none where it is no sequence of finite numbers."""
+    try:
+        numbers = tuple(values)
+        return numbers if all(math.isfinite(number) for number in numbers) else ()
+    except TypeError:
+        return ()
 
 
 def _axis(begin: Fraction, end: Fraction, size: int, extent: int, share: Fraction) -> GridAxis:
@@ -242,11 +256,13 @@ def _axis(begin: Fraction, end: Fraction, size: int, extent: int, share: Fractio
 
 
 def padded_images(model: nn.Module, batched_inputs: Sequence[Mapping[str, Any]]) -> ImageList:
-    """The normalised images of a batch, padded as the model's backbone needs it."""
+    """The normalised images of a batch, padded as the backbone needs it and so that all of the
+    field's features cover the same pixels."""
     images = [one["image"].to(model.pixel_mean.device) for one in batched_inputs]
+    strides = model.sem_seg_head.strides.values()
     return ImageList.from_tensors(
         [(image - model.pixel_mean) / model.pixel_std for image in images],
-        model.backbone.size_divisibility,
+        math.lcm(max(model.backbone.size_divisibility, 1), *strides),
         padding_constraints=model.backbone.padding_constraints,
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec, get_norm
@@ -211,7 +212,9 @@ class IFASemSegHead(FeatureLevels):
         """Logits (B, K, H, W) and no losses; in training no logits, and losses.
 
         Args:
-            features: (B, C, h, w) each.
+            features: (B, C, h, w) each. All are taken to cover the same pixels, as they do where
+                images are padded to a multiple of the coarsest stride (the backbones here, FPN,
+                fields of any backbone; Detectron2's plain ResNet asks for no padding).
             targets: (B, H, W) int64 labels, or labelled points for the point targets; needed in
                 training alone.
 
@@ -240,8 +243,8 @@ class IFASemSegHead(FeatureLevels):
         self, features: Mapping[str, Tensor], targets: Tensor | PointTargets
     ) -> dict[str, Tensor]:
         """``loss_sem_seg`` and, with an auxiliary head, ``loss_sem_seg_aux``."""
-        if self.targets != "grid" and isinstance(targets, Tensor):
-            check_labels(targets, self.num_classes, self.ignore_value)
+        labels = targets if isinstance(targets, Tensor) else targets.labels
+        check_labels(labels, self.num_classes, self.ignore_value)  # once: a device is waited for
         levels, regions = self.levels_and_regions(features)
         size = features[self.in_features[0]].shape[-2:]
         with evaluating(self.alignment):
@@ -260,9 +263,10 @@ class IFASemSegHead(FeatureLevels):
         return losses
 
     def _loss(self, logits: Tensor, sample: Sample, share: float) -> Tensor:
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float))  # not in half precision
         if self.targets == "grid":
             logits, share = _resize(logits, sample.labels.shape[-2:]), 1.0
-        return self.criterion(logits, sample.labels, share=min(share, 1.0))
+        return self.criterion(logits, sample.labels, share=min(share, 1.0), checked=True)
 
 
 def _resize(logits: Tensor, size: Sequence[int]) -> Tensor:

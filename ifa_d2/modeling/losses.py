@@ -45,18 +45,23 @@ class OhemCrossEntropy(nn.Module):
         self.min_kept = min_kept
         self.ignore_value = ignore_value
 
-    def forward(self, logits: Tensor, labels: Tensor, *, share: float = 1.0) -> Tensor:
+    def forward(
+        self, logits: Tensor, labels: Tensor, *, share: float = 1.0, checked: bool = False
+    ) -> Tensor:
         """Zero where nothing is kept, as in a batch whose labels are all ``ignore_value``.
 
         Args:
             logits: (B, K, *S).
             labels: (B, *S) int64 classes or ``ignore_value``.
             share: of the batch's pixels, that are here; ``min_kept`` shrinks by it.
+            checked: :func:`check_labels` has seen the labels. It waits for their device, so that
+                several losses of one batch should ask it once.
 
         Raises:
-            ValueError: a label that is neither a class nor ``ignore_value``.
+            ValueError: a label that is neither a class nor ``ignore_value``, unless ``checked``.
         """
-        check_labels(labels, logits.shape[1], self.ignore_value)
+        if not checked:
+            check_labels(labels, logits.shape[1], self.ignore_value)
         with torch.autocast(logits.device.type, enabled=False):
             losses = F.cross_entropy(
                 logits.float() if logits.dtype != torch.float64 else logits,

@@ -158,7 +158,7 @@ class PanopticField(SegmentationField):
     ) -> tuple[tuple[int, int], Tensor]:
         """The answer's size, and the detections' boxes (N, 4) in its samples, not cut."""
         size = self.query(size, window).size
-        y0, x0, y1, x1 = map(float, window or (0, 0, *self.image_size))
+        y0, x0, y1, x1 = map(float, (0, 0, *self.image_size) if window is None else window)
         boxes = self.detections.pred_boxes.tensor
         shift = boxes.new_tensor([x0, y0, x0, y0])
         scale = boxes.new_tensor([size[1] / (x1 - x0), size[0] / (y1 - y0)]).repeat(2)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..layers import GridAxis, GridQuery
+from ..layers.queries import send
 from .field import SegmentationField
 from .views import Size
 
@@ -47,8 +48,8 @@ def _interpolate(values: Tensor, axis: GridAxis, dim: int) -> Tensor:
     taps = axis.taps(values.shape[dim], ensemble=True)
     if taps.identity:
         return values.narrow(dim, int(taps.cells[0, 0]), len(axis))
-    lower, upper = (values.index_select(dim, cells.to(values.device)) for cells in taps.cells)
-    weight = taps.weights[1].to(values.device, values.dtype)
+    lower, upper = (values.index_select(dim, cells) for cells in send(taps.cells, values.device))
+    weight = send(taps.weights[1], values.device, values.dtype)
     return lower.lerp_(upper, weight.view(-1, *[1] * (values.dim() - 1 - dim)))
 
 
@@ -61,7 +62,7 @@ def iter_logits(
     """
     if isinstance(source, Raster):
         yield from source.iter_logits(query)
-    elif not source.alignment.mlp.foldable:
+    elif not source.alignment.mlp.pointwise:
         yield 0, 0, source.alignment(source.levels, query)[0]
     else:
         for (_, rows, cols), logits in source.alignment.iter_tiles(source.levels, query):
@@ -104,6 +105,7 @@ class RunningScores:
         step = max(1, _PIECE_BYTES // (8 * self.size[1]))  # of argmax, which gives int64
         for i in range(0, done, step):
             part = self._sums[:, i : min(i + step, done)].argmax(dim=0)
+            part = part.to(self._labels.dtype)  # where it is: an eighth of the bytes move
             self._labels[self.top + i : self.top + i + len(part)] = part
         self.top = row
         kept = self.height - done

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..data.points import PointSampler, labels_at
 from ..layers import FreeAxis, GridAxis, GridQuery, PointQuery
+from ..layers.queries import send
 
 POINT_TARGETS = ("points", "uncertain_points")
 GRID_TARGETS = ("grid", "jittered_grid")
@@ -30,7 +31,7 @@ class PointTargets:
     Attributes:
         coordinates: (B, P, 2) floating point.
         labels: (B, P) int64.
-        num_uniform: that many of each image, the first ones, are uniform over it.
+        num_uniform: that many of each image, the first ones, are uniform over its labelled pixels.
     """
 
     coordinates: Tensor
@@ -229,15 +230,16 @@ def grid_labels(labels: Tensor, query: GridQuery) -> Tensor:
     """The labels (B, h, w) of the pixels of (B, H, W) that a grid's samples lie in."""
     for dim, axis in ((1, query.rows), (2, query.cols)):
         pixels = axis.taps(labels.shape[dim], ensemble=False).cells[0]
-        labels = labels.index_select(dim, pixels.to(labels.device))
+        labels = labels.index_select(dim, send(pixels, labels.device))
     return labels
 
 
 def interpolate(maps: Tensor, query: GridQuery | PointQuery) -> Tensor:
     """Maps (B, K, h, w) interpolated bilinearly at a query: (B, K, *query)."""
     if isinstance(query, GridQuery):
-        axes = torch.meshgrid(query.rows.coordinates, query.cols.coordinates, indexing="ij")
-        places = torch.stack(axes, dim=-1).expand(len(maps), -1, -1, -1)  # (B, rows, columns, 2)
+        axes = [send(axis.coordinates, maps.device) for axis in (query.rows, query.cols)]
+        places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+        places = places.expand(len(maps), -1, -1, -1)  # (B, rows, columns, 2)
     else:
         places = query.coordinates[:, None]  # (B, 1, P, 2)
     places = (2 * places - 1).flip(-1).to(maps.device, torch.promote_types(maps.dtype, torch.float))

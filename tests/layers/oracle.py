@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import torch
+from detectron2.layers.batch_norm import LayerNorm
 from torch import Tensor
 
 Coordinate = Fraction | float
@@ -87,6 +88,9 @@ def oracle(
             groups = x.unflatten(1, (norm.num_groups, -1))
             mean, var = groups.mean(2, keepdim=True), groups.var(2, unbiased=False, keepdim=True)
             x = ((groups - mean) / torch.sqrt(var + norm.eps)).flatten(1)
+        elif isinstance(norm, LayerNorm):
+            var = x.var(1, unbiased=False, keepdim=True)
+            x = (x - x.mean(1, keepdim=True)) / torch.sqrt(var + norm.eps)
         elif norm is not None and norm.training:
             x = (x - x.mean(0)) / torch.sqrt(x.var(0, unbiased=False) + norm.eps)
         elif norm is not None:

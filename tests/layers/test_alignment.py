@@ -5,6 +5,7 @@ from itertools import product
 
 import pytest
 import torch
+from detectron2.layers.batch_norm import LayerNorm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -24,7 +25,7 @@ from .oracle import grid_coordinates, oracle
 
 CHANNELS = (3, 2, 4)
 SETTINGS = settings(max_examples=40, deadline=None)
-NORMS = {"BN": nn.BatchNorm2d, "GN": partial(nn.GroupNorm, 2), "none": None}
+NORMS = {"BN": nn.BatchNorm2d, "GN": partial(nn.GroupNorm, 2), "LN": LayerNorm, "none": None}
 
 
 def make(seed: int = 0, dtype: torch.dtype = torch.float64, **kwargs) -> ImplicitAlignment:
@@ -33,7 +34,7 @@ def make(seed: int = 0, dtype: torch.dtype = torch.float64, **kwargs) -> Implici
     module = ImplicitAlignment(**kwargs)
     nn.init.normal_(module.predictor.weight)
     for m in module.modules():
-        if isinstance(m, (nn.BatchNorm2d, nn.GroupNorm)):
+        if isinstance(m, (nn.BatchNorm2d, nn.GroupNorm, LayerNorm)):
             nn.init.uniform_(m.weight, 0.5, 1.5)
             nn.init.normal_(m.bias)
         if isinstance(m, nn.BatchNorm2d):
@@ -201,9 +202,10 @@ def test_tiles_change_nothing(monkeypatch, ensemble, coupled):
             monkeypatch.undo()
 
 
-def test_iter_tiles_covers_the_query_once(monkeypatch):
+@pytest.mark.parametrize("norm", NORMS)
+def test_iter_tiles_covers_the_query_once(monkeypatch, norm):
     monkeypatch.setattr(tiling_module, "_TILE_BYTES_CPU", 8 * 6 * 30)
-    module = make().eval()
+    module = make(norm=NORMS[norm]).eval()
     levels = [torch.randn(2, c, s, s).double() for c, s in zip(CHANNELS, (16, 8, 3), strict=True)]
     query = GridQuery.regular(21, 13)
     with torch.no_grad():
@@ -215,11 +217,19 @@ def test_iter_tiles_covers_the_query_once(monkeypatch):
     assert torch.equal(count, torch.ones_like(count))
 
 
-@pytest.mark.parametrize("mode", ["training", "gradients", "norm"])
-def test_iter_tiles_is_for_inference(mode):
-    module = make(norm=NORMS["GN" if mode == "norm" else "BN"]).train(mode == "training")
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        ("training", r"got BatchNorm2d\(.*\) in training mode"),
+        ("gradients", "without gradients"),
+        ("norm", r"got InstanceNorm2d\(.*\) in eval mode"),
+    ],
+)
+def test_iter_tiles_is_for_inference(mode, message):
+    norm = nn.InstanceNorm2d if mode == "norm" else nn.BatchNorm2d
+    module = make(norm=norm).train(mode == "training")
     levels = [torch.randn(1, c, 2, 2).double() for c in CHANNELS]
-    with torch.set_grad_enabled(mode == "gradients"), pytest.raises(ValueError, match="inference"):
+    with torch.set_grad_enabled(mode == "gradients"), pytest.raises(ValueError, match=message):
         next(module.iter_tiles(levels, GridQuery.regular(2, 2)))
 
 
@@ -309,11 +319,24 @@ def test_autocast_keeps_coordinates():
             half = module(levels, GridQuery.regular(512, 4))
     assert half.dtype == torch.bfloat16
     assert relative_error(half.float(), full.double()) < 0.03
-    module.train()
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = module(levels, GridQuery.regular(512, 4)).float().square().mean()
-    loss.backward()
-    assert all(torch.isfinite(p.grad).all() for p in module.parameters())
+
+
+@pytest.mark.parametrize("local_ensemble", [False, True])
+@pytest.mark.parametrize("as_points", [False, True])
+def test_autocast_keeps_gradients(local_ensemble, as_points):
+    """In bfloat16 they differ by its rounding alone, of each level and of each parameter."""
+    options = {"hidden_dims": (16,), "num_frequencies": 2, "norm": None}
+    module = make(dtype=torch.float32, in_channels=(8, 8), local_ensemble=local_ensemble, **options)
+    levels = [torch.randn(2, 8, s, s, requires_grad=True) for s in (24, 6)]
+    query = PointQuery(torch.rand(2, 600, 2)) if as_points else GridQuery.regular(24, 25)
+    wanted, grads = [*levels, *module.parameters()], []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            logits = module(levels, query)
+        assert logits.dtype == (torch.bfloat16 if enabled else torch.float32)
+        grads.append(torch.autograd.grad((logits.float() - 1).square().mean(), wanted))
+    for expected, grad in zip(*grads, strict=True):
+        assert float((grad - expected).norm() / expected.norm()) < 0.05
 
 
 def test_eval_with_gradients_equals_without():

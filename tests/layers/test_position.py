@@ -20,10 +20,11 @@ def test_axes_are_the_columns_of_the_whole(encoding):
     dy, dx = torch.rand(2, 5, 4, dtype=torch.float64) * 2 - 1
     whole = module(dy, dx)
     assert whole.shape == (5, 4, module.num_features)
-    columns = [module.axis_columns(axis) for axis in (0, 1)]
+    numbers = range(module.num_features)
+    columns = [[n for part in module.axis_columns(axis) for n in numbers[part]] for axis in (0, 1)]
     for axis, offset in enumerate((dy, dx)):
         torch.testing.assert_close(module.encode_axis(offset, axis), whole[..., columns[axis]])
-    assert sorted(columns[0] + columns[1]) == list(range(module.num_features))
+    assert sorted(columns[0] + columns[1]) == list(numbers)
 
 
 def test_coupled_frequencies_start_as_those_of_each_axis():

@@ -89,13 +89,6 @@ def test_points_share_the_rule_of_axes():
         assert torch.equal(taps.offsets.flatten(1), axis.offsets)
 
 
-def test_shifted_grid_stays_inside():
-    query = GridQuery.regular(4, 8).shifted(0.125, -0.5)
-    assert query.size == (4, 8)
-    assert query.rows.coordinates.tolist() == [0.25, 0.5, 0.75, 1.0]
-    assert query.cols.coordinates.min() == 0
-
-
 @pytest.mark.parametrize(
     ("build", "words"),
     [

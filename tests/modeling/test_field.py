@@ -77,6 +77,14 @@ def test_points_are_where_the_grid_says():
     assert field.at(points[:0]).shape == (0, 5)
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.float32, np.float64])
+def test_window_as_an_array(kind):
+    field, window = make(), (2, 3, 20, 41)
+    assert torch.equal(field.labels(window=np.array(window, kind)), field.labels(window=window))
+    with pytest.raises(ValueError, match=r"window must be four finite numbers .* got \(\)"):
+        field.labels(window=())
+
+
 def test_window_between_pixels():
     field = make()
     half = field.logits(size=(2, 2), window=(0.5, 1.25, 2.5, 3.25))
@@ -121,6 +129,12 @@ def test_memory_beyond_the_labels_does_not_grow():
         ({"size": (0, 4)}, "size.*0"),
         ({"size": (4,)}, "size"),
         ({"size": (4, 2.5)}, "size.*2.5"),
+        ({"size": 512}, r"size must be \(height, width\), .* got 512"),
+        ({"size": "ab"}, "size.* got 'ab'"),
+        ({"size": (4, float("nan"))}, "size.*nan"),
+        ({"size": (4, float("inf"))}, "size.*inf"),
+        ({"window": 512}, r"window must be four .* \(y0, x0, y1, x1\), got 512"),
+        ({"window": "abcd"}, "window.* got 'abcd'"),
         ({"window": (3, 3, 3, 9)}, "y1 > y0"),
         ({"window": (9, 3, 3, 9)}, "y1 > y0"),
         ({"window": (0, 9, 3, 3)}, "x1 > x0"),

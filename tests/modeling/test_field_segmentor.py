@@ -1,5 +1,7 @@
 """Labels, logits or refined labels of the meta-architecture, from both kinds of config."""
 
+from fractions import Fraction
+
 import pytest
 import torch
 from detectron2.modeling import build_model
@@ -39,6 +41,35 @@ def test_refined_labels_on_request():
     assert not torch.equal(labels, dense)
     field: SegmentationField = coarse.fields([image])[0]
     assert torch.equal(labels, field.refined_labels(refinement=coarse.refinement))
+
+
+@pytest.mark.parametrize("norm", ["GN", "LN", "BN", "SyncBN", "naiveSyncBN", "FrozenBN", ""])
+def test_labels_are_the_best_logits_with_any_norm(norm):
+    options = ("MODEL.SEM_SEG_HEAD.NORM", norm, "MODEL.SEM_SEG_HEAD.CONVS_DIM", 32)
+    model = make_model(*options, "MODEL.IFA.HIDDEN_DIMS", [32, 64])
+    image = {"image": torch.randint(256, (3, 45, 70), dtype=torch.uint8)}
+    (field,) = model.fields([image])
+    labels = model([image])[0]["sem_seg"]
+    assert torch.equal(labels.long(), field.logits().argmax(0))
+    assert len(labels.unique()) > 1
+    exact = Refinement(float("inf"))
+    assert torch.equal(field.refined_labels(refinement=exact), field.labels())
+
+
+def test_features_of_a_plain_backbone_cover_the_same_pixels():
+    """Detectron2's own ResNet asks for no padding; a field's images are padded all the same."""
+    options = ("MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.BACKBONE.FREEZE_AT", 0)
+    model = make_model(*options)
+    assert model.backbone.size_divisibility == 0
+    image = torch.randint(256, (3, 65, 97), dtype=torch.uint8)
+    (field,) = model.fields([{"image": image}])
+    assert [tuple(level.shape[2:]) for level in field.levels] == [
+        (24, 32),
+        (12, 16),
+        (6, 8),
+        (3, 4),
+    ]
+    assert field.extent == (Fraction(65, 96), Fraction(97, 128))
 
 
 def test_logits_are_not_refined():
