@@ -27,7 +27,10 @@ setup(
         "timm",
         "tqdm",
     ],
-    extras_require={"page": ["anyio", "starlette", "uvicorn"]},  # of tools/serve_demo.py
+    extras_require={
+        "page": ["anyio", "starlette", "uvicorn"],  # of tools/serve_demo.py
+        "panoptic": ["panopticapi-lite"],  # of Detectron2's evaluator of panoptic quality
+    },
     classifiers=[
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",

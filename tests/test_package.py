@@ -83,6 +83,23 @@ def test_without_detectron2_one_sentence_says_how_to_get_it(tmp_path: Path) -> N
     assert "git+https://github.com/facebookresearch/detectron2.git" in message
 
 
+def test_what_setup_does_not_name_is_not_imported(tmp_path: Path) -> None:
+    """Not by the package, its public names, and all of its modules but the page's."""
+    code = (
+        "import sys, pkgutil, importlib\n"
+        "sys.modules.update(dict.fromkeys(['panopticapi', 'panopticapi.utils', 'starlette',"
+        "'uvicorn', 'anyio', 'onnx', 'onnxruntime', 'tensorboard']))\n"
+        "import ifa_d2\n"
+        "for public in (ifa_d2, ifa_d2.data, ifa_d2.modeling, ifa_d2.engine):\n"
+        "    assert all(getattr(public, name) is not None for name in public.__all__)\n"
+        "for module in pkgutil.walk_packages(ifa_d2.__path__, 'ifa_d2.'):\n"
+        "    if not module.name.startswith('ifa_d2.serving'):\n"
+        "        importlib.import_module(module.name)\n"
+    )
+    result = _run(code, tmp_path, ROOT)
+    assert result.returncode == 0, result.stderr
+
+
 def test_versions_agree() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", ifa_d2.__version__)
     assert f'version="{ifa_d2.__version__}"' in (ROOT / "setup.py").read_text()

@@ -130,8 +130,7 @@ def _add_view_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar="P",
-        help="leave out what is less probable; of a panoptic model, instances with a lower score "
-        "(default: 0)",
+        help="hide pixels, or a panoptic model's instances, below this probability (default: 0)",
     )
     group.add_argument(
         "--opacity",
@@ -225,7 +224,7 @@ def main() -> int:
     else:
         pictures = list_pictures(args)
     metadata = find_metadata(cfg, args.dataset)
-    model = build_inference_model(cfg, load_model(cfg, args.weights))
+    model = build_inference_model(cfg, load_model(cfg, args.weights, args.opts))
     drawing = Drawing(
         Segmenter(cfg, model, view),
         metadata,

@@ -40,8 +40,8 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
     parser = command_parser(__doc__)
     add_config_argument(parser)
     add_weights_argument(parser)
-    parser.add_argument("--format", required=True, choices=FORMATS, help="of the file")
-    parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="to write")
+    parser.add_argument("--format", required=True, choices=FORMATS, help="file format")
+    parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="file to write")
     parser.add_argument(
         "--input-size",
         type=int,
@@ -67,7 +67,7 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--device",
         default="cpu",
-        help="that a TorchScript or torch.export file is bound to (default: cpu)",
+        help="device the exported program runs on; an ONNX file is bound to none (default: cpu)",
     )
     parser.add_argument(
         "--tolerance",
@@ -92,7 +92,7 @@ def main(args: list[str] | None = None) -> None:
     options = parse_arguments(args)
     cfg = load_config(options.config_file, options.opts)
     order = channel_order(cfg)
-    model = load_model(cfg, options.weights).to(options.device)
+    model = load_model(cfg, options.weights, options.opts).to(options.device)
     checks = export_model(
         model,
         options.output,

@@ -34,11 +34,13 @@ def read_curve(run: Path, key: str) -> tuple[list[int], list[float]]:
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     # A line repeats the last evaluation until there is a new one.
-    points: dict[int, float] = {}
+    iterations: list[int] = []
+    values: list[float] = []
     for row in rows:
-        if key in row and (key == "loss_sem_seg" or row[key] not in points.values()):
-            points[row["iteration"] + 1] = row[key]
-    return list(points), list(points.values())
+        if key in row and (key == "loss_sem_seg" or values[-1:] != [row[key]]):
+            iterations.append(row["iteration"] + 1)
+            values.append(row[key])
+    return iterations, values
 
 
 def main() -> None:

@@ -45,10 +45,10 @@ def parse_arguments() -> argparse.Namespace:
         "--port", type=int, default=8000, help="0 is any that is free (default: 8000)"
     )
     for name, what in (
-        ("megabytes", "of a file (MiB)"),
-        ("megapixels", "of a picture (2^20 pixels)"),
-        ("samples", "of one answer (2^20)"),
-        ("pictures", "that are held at once"),
+        ("megabytes", "largest file, in MiB"),
+        ("megapixels", "largest picture, in 2^20 pixels"),
+        ("samples", "largest answer, in 2^20 samples"),
+        ("pictures", "most pictures that are held at once"),
     ):
         default = getattr(limits, name)
         parser.add_argument(
@@ -79,7 +79,7 @@ def main() -> None:
     cfg = load_config(args.config_file, args.opts)
     metadata = find_metadata(cfg, args.dataset)
     with open_socket(args.host, args.port) as listening:
-        predictor = Predictor.build(cfg, args.weights)
+        predictor = Predictor.build(cfg, args.weights, args.opts)
         predictor.augmentations.augs.append(shrink)
         app = build_app(
             predictor,

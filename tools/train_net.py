@@ -19,6 +19,7 @@ from ifa_d2.engine.build import test_dataset_names
 from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.engine.inference import apply_inference_arguments
 from ifa_d2.engine.inputs import check_datasets
+from ifa_d2.engine.predictor import find_weights
 from ifa_d2.engine.run import launch_run, load_config, setup_run
 from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.evaluation import PredictionWriter
@@ -41,16 +42,15 @@ def main(args: argparse.Namespace) -> dict:
         return trainer.train()
     evaluators = build_evaluators(cfg, args)
     settings = TrainSettings.from_config(cfg)
-    model = Trainer.build_model(cfg)
-    checkpointer = Checkpointer(model, settings.output_dir)
-    if not settings.init_checkpoint and not checkpointer.has_checkpoint():
+    # With --resume the last checkpoint, whatever else is named.
+    weights = find_weights(settings, () if args.resume else args.opts)
+    if not weights:
         raise ValueError(
             "nothing to evaluate: name the weights with train.init_checkpoint=FILE "
             f"(MODEL.WEIGHTS=FILE for .yaml), or train first: {settings.output_dir} has none"
         )
-    checkpointer.resume_or_load(
-        settings.init_checkpoint, resume=args.resume or not settings.init_checkpoint
-    )
+    model = Trainer.build_model(cfg)
+    Checkpointer(model, settings.output_dir).load_trained(weights)
     return Trainer.test(cfg, model, evaluators)
 
 

@@ -6,7 +6,6 @@ import numpy as np
 from detectron2.data import DatasetMapper
 from detectron2.data.detection_utils import read_image
 from detectron2.structures import BoxMode
-from panopticapi.utils import rgb2id
 from pycocotools import mask as rle
 
 
@@ -39,6 +38,14 @@ class PanopticInstanceMapper(DatasetMapper):
         return super().__call__(dataset_dict)
 
 
+def segment_ids(picture: np.ndarray) -> np.ndarray:
+    """(H, W) int32 ids of the segments of a panoptic label picture (H, W, 3) uint8, RGB.
+
+    As COCO's format has it, R + 256 G + 65536 B; panopticapi, which says so too, need not be there.
+    """
+    return picture.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
+
+
 def read_instances(record: dict[str, Any]) -> list[dict[str, Any]]:
     """The things of a panoptic record as annotations in Detectron2's format.
 
@@ -48,7 +55,7 @@ def read_instances(record: dict[str, Any]) -> list[dict[str, Any]]:
     Raises:
         ValueError: a thing that the picture does not show.
     """
-    ids = rgb2id(read_image(record["pan_seg_file_name"], format="RGB").astype(np.uint32))
+    ids = segment_ids(read_image(record["pan_seg_file_name"], format="RGB"))
     annotations = []
     for segment in record["segments_info"]:
         if not segment["isthing"]:

@@ -42,7 +42,8 @@ def add_weights_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         metavar="FILE",
-        help="a checkpoint; without it the config's, or the last of its output directory",
+        help="a checkpoint; without it what train.init_checkpoint=FILE (MODEL.WEIGHTS=FILE) names "
+        "here, or the last of the output directory, or what the config names",
     )
 
 
@@ -108,7 +109,7 @@ def training_parser(description: str) -> argparse.ArgumentParser:
         type=int,
         default=1,
         metavar="N",
-        help="that train together, each with this command (default: 1)",
+        help="number of machines; run this command on each (default: 1)",
     )
     parser.add_argument(
         "--machine-rank",

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from importlib.util import find_spec
 from typing import Any
 
 from detectron2.config import CfgNode, instantiate
@@ -23,6 +24,7 @@ from .loader import build_train_loader as build_stream_loader
 from .settings import TrainSettings, is_yacs
 
 _logger = logging.getLogger(__name__)
+_SAMPLER = "TrainingSampler"  # as Detectron2 calls that of a TrainingStream
 
 
 def build_model(cfg: CfgNode | DictConfig) -> nn.Module:
@@ -37,11 +39,25 @@ def build_model(cfg: CfgNode | DictConfig) -> nn.Module:
 
 
 def build_train_loader(cfg: CfgNode | DictConfig) -> DataLoader:
-    """The loader of training batches of a config."""
+    """The loader of training batches of a config.
+
+    Of the keys of ``DATALOADER``, ``FILTER_EMPTY_ANNOTATIONS`` leaves out pictures without
+    instances where masks are learned (``MODEL.MASK_ON``); semantic labels need none.
+    ``ASPECT_RATIO_GROUPING`` is not read: a :class:`TrainingStream` keeps its order.
+
+    Raises:
+        ValueError: ``SAMPLER_TRAIN`` is not the one that a stream has.
+    """
     if not is_yacs(cfg):
         return instantiate(cfg.dataloader.train)
+    if cfg.DATALOADER.SAMPLER_TRAIN != _SAMPLER:
+        raise ValueError(
+            f"DATALOADER.SAMPLER_TRAIN must be {_SAMPLER!r}, whose order a resumed run can enter, "
+            f"got {cfg.DATALOADER.SAMPLER_TRAIN!r}"
+        )
+    filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and cfg.MODEL.MASK_ON
     return build_stream_loader(
-        get_detection_dataset_dicts(list(cfg.DATASETS.TRAIN), filter_empty=False),
+        get_detection_dataset_dicts(list(cfg.DATASETS.TRAIN), filter_empty=filter_empty),
         mapper=build_yacs_mapper(cfg, is_train=True),
         total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
@@ -87,7 +103,22 @@ def build_evaluator(cfg: CfgNode | DictConfig, dataset_name: str) -> DatasetEval
 
     With a yacs config a panoptic data set has its panoptic quality too, and it writes to
     OUTPUT_DIR, or where there are several data sets to a folder of the data set's name in it.
+
+    Raises:
+        ImportError: panoptic quality is asked for, but Detectron2 has no panopticapi to find it.
     """
+    evaluator = _build_evaluator(cfg, dataset_name)
+    parts = evaluator._evaluators if isinstance(evaluator, DatasetEvaluators) else [evaluator]
+    panoptic = any(isinstance(part, COCOPanopticEvaluator) for part in parts)
+    if panoptic and find_spec("panopticapi") is None:
+        raise ImportError(
+            f"{dataset_name} is evaluated by panopticapi, which is not installed: "
+            "`python -m pip install panopticapi-lite`"
+        )
+    return evaluator
+
+
+def _build_evaluator(cfg: CfgNode | DictConfig, dataset_name: str) -> DatasetEvaluator:
     if is_yacs(cfg):
         several = len(test_dataset_names(cfg)) > 1
         folder = os.path.join(cfg.OUTPUT_DIR, dataset_name) if several else cfg.OUTPUT_DIR

@@ -13,6 +13,8 @@ from detectron2.utils.file_io import Detectron2Handler, PathManager
 from ..files import atomic_path
 
 _FROM_SCRATCH = 'train.init_checkpoint="" (MODEL.WEIGHTS "" in a .yaml) trains from scratch'
+# The head that training alone asks, by the name of its module.
+_AUXILIARY = "aux_head"
 # What the recipes' weights are converted from.
 _SOURCES = {
     "resnet18_v1c.pth": (
@@ -106,6 +108,28 @@ class Checkpointer(DetectionCheckpointer):
                 raise FileNotFoundError(f"checkpoint {file} does not exist{hint}")
         return super().load(path, checkpointables=checkpointables)
 
+    def load_trained(self, path: str) -> None:
+        """Load the weights to predict with, of which none may be left as it was drawn.
+
+        Raises:
+            FileNotFoundError, ValueError: as :meth:`load`; or the file lacks a parameter that the
+                model predicts by, or has it in another shape. An auxiliary head's may lack.
+        """
+        self.load(path, checkpointables=[])
+        names = list(self.model.named_parameters(remove_duplicate=False))
+        loaded = {id(parameter) for name, parameter in names if name not in self._absent}
+        drawn = [
+            f"{name} {self._absent[name]}".rstrip()
+            for name, parameter in names
+            if id(parameter) not in loaded and _AUXILIARY not in name.split(".")
+        ]
+        if drawn:
+            some = ", ".join(drawn[:3]) + (", ..." if len(drawn) > 3 else "")
+            raise ValueError(
+                f"{path} is no trained checkpoint of this model, whose answers would be random: it "
+                f"lacks {len(drawn)} of {len(names)} parameters: {some}"
+            )
+
     def _load_file(self, filename: str) -> dict[str, Any]:
         try:
             loaded = super()._load_file(filename)
@@ -118,8 +142,11 @@ class Checkpointer(DetectionCheckpointer):
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         incompatible = super()._load_model(checkpoint)
         keys = self.model.state_dict().keys()
-        absent = {*incompatible.missing_keys, *(key for key, *_ in incompatible.incorrect_shapes)}
-        if keys and not keys - absent:
+        # Keys that are not loaded, and what is to be said of them.
+        self._absent = dict.fromkeys(incompatible.missing_keys, "")
+        for key, found, needed in incompatible.incorrect_shapes:
+            self._absent[key] = f"(of shape {tuple(found)}, not {tuple(needed)})"
+        if keys and not keys - self._absent.keys():
             unexpected = ", ".join(sorted(incompatible.unexpected_keys)[:5]) or "of other shapes"
             raise ValueError(f"no weight of the checkpoint fits the model; its keys: {unexpected}")
         return incompatible

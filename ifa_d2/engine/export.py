@@ -7,6 +7,7 @@ Shape legend: K classes, h x w pixels of the picture, H x W samples of the answe
 """
 
 import copy
+import math
 import os
 import tempfile
 import warnings
@@ -17,11 +18,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from detectron2.modeling.postprocessing import sem_seg_postprocess
-from detectron2.structures import ImageList
 from torch import Tensor, nn
 
 from ..layers.traceable import Length, TraceableDecoder
 from ..modeling import IFASemSegHead, compute_fields
+from ..modeling.field import padded_images
 
 FORMATS = ("torchscript", "onnx", "torch.export")
 DECODES = ("pixels", "grid")
@@ -66,7 +67,9 @@ class ExportCore(nn.Module):
         self.register_buffer("pixel_std", model.pixel_std.clone())
         constraints = model.backbone.padding_constraints
         self.square_size = constraints.get("square_size", 0)
-        self.divisor = constraints.get("size_divisibility", model.backbone.size_divisibility)
+        # As of padded_images.
+        divisor = math.lcm(max(model.backbone.size_divisibility, 1), *head.strides.values())
+        self.divisor = constraints.get("size_divisibility", divisor)
 
     def forward(self, image: Tensor, size: Tensor | None = None) -> Tensor:
         """Logits of a picture.
@@ -291,10 +294,6 @@ def eager_logits(
     """
     if decode == "pixels":
         return compute_fields(model, [{"image": image}])[0].logits(size)
-    images = ImageList.from_tensors(
-        [(image - model.pixel_mean) / model.pixel_std],
-        model.backbone.size_divisibility,
-        padding_constraints=model.backbone.padding_constraints,
-    )
+    images = padded_images(model, [{"image": image}])
     logits, _ = model.sem_seg_head(model.backbone(images.tensor))
     return sem_seg_postprocess(logits[0], images.image_sizes[0], *size)

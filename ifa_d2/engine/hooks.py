@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import re
 
 import torch
 from detectron2.engine import HookBase, hooks
@@ -17,8 +18,19 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
     """Detectron2's, run by all processes, so that all their random states can be saved.
 
     The trainer's ``gather_random_states`` is called before a checkpoint is due; only the main
-    process writes.
+    process writes. A resumed run counts the checkpoints before it among those to keep.
     """
+
+    def before_train(self) -> None:
+        """Look for the checkpoints of the run that this one continues."""
+        super().before_train()
+        pattern = re.compile(rf"{re.escape(self.file_prefix)}_(\d{{7}})\.pth")
+        found = map(pattern.fullmatch, sorted(os.listdir(self.checkpointer.save_dir)))
+        self.recent_checkpoints = [
+            os.path.join(self.checkpointer.save_dir, match[0])
+            for match in found
+            if match and int(match[1]) < self.trainer.start_iter
+        ]
 
     def after_step(self) -> None:
         iteration = self.trainer.iter
@@ -27,6 +39,9 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
         self.trainer.gather_random_states()
         if comm.is_main_process():
             self.step(iteration)
+            # One of them the step has removed, if there was one too many.
+            while self.max_to_keep and len(self.recent_checkpoints) > self.max_to_keep:
+                self.path_manager.rm(self.recent_checkpoints.pop(0))
 
 
 class PeriodicWriter(hooks.PeriodicWriter):

@@ -3,11 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import torch
 from detectron2.config import CfgNode, instantiate
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import transforms as T
+from detectron2.modeling import META_ARCH_REGISTRY, SemanticSegmentor
+from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
 
-from .build import build_test_mapper, build_yacs_mapper
+from .build import build_test_mapper, build_yacs_mapper, is_panoptic
 from .settings import is_yacs
 
 
@@ -21,9 +26,36 @@ def dataset_names(cfg: CfgNode | DictConfig, *, is_train: bool) -> list[str]:
 
 
 def check_datasets(cfg: CfgNode | DictConfig, *, is_train: bool) -> None:
-    """Raise a ValueError unless the data sets that a config trains on, or tests on, are known."""
+    """Check the data sets that a config trains on, or tests on.
+
+    Raises:
+        ValueError: one is not known, or has another number of classes than the model's head. Only
+            semantic segmentors are compared: a panoptic model has a class of its own for things.
+    """
+    key, num_classes = _head_classes(cfg)
     for name in dataset_names(cfg, is_train=is_train):
         _check_registered(name)
+        classes = MetadataCatalog.get(name).get("stuff_classes")
+        if num_classes is None or not classes or is_panoptic(name):
+            continue
+        if num_classes != len(classes):
+            raise ValueError(
+                f"{key} must be {len(classes)}, as many as {name} has classes, got {num_classes}"
+            )
+
+
+def _head_classes(cfg: CfgNode | DictConfig) -> tuple[str, int | None]:
+    """A semantic segmentor's number of classes with its key; None of another model."""
+    if is_yacs(cfg):
+        target = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+        key, value = "MODEL.SEM_SEG_HEAD.NUM_CLASSES", cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+    else:
+        key = "model.sem_seg_head.num_classes"
+        target = OmegaConf.select(cfg, "model._target_", default=None)
+        target = locate(target) if isinstance(target, str) else target
+        value = OmegaConf.select(cfg, key, default=None)
+    is_semantic = isinstance(target, type) and issubclass(target, SemanticSegmentor)
+    return key, value if is_semantic else None
 
 
 def _check_registered(name: str) -> None:
@@ -43,6 +75,27 @@ def choose_records(name: str, num: int) -> list[dict[str, Any]]:
     records = DatasetCatalog.get(name)
     count = min(num, len(records))
     return [records[index * len(records) // count] for index in range(count)]
+
+
+def picture_input(
+    image: np.ndarray,
+    augmentations: T.AugmentationList,
+    image_format: str,
+    size: tuple[int, int] | None = None,
+) -> dict[str, Any]:
+    """A model's input for a picture, in Detectron2's format.
+
+    Args:
+        image: (H, W, 3) uint8 RGB; it is not changed.
+        augmentations: before the model, such as a resize.
+        image_format: channel order of the model's input, "RGB" or "BGR".
+        size: (height, width) of the model's answer; None is the picture's.
+    """
+    inputs = T.AugInput(np.array(image if image_format == "RGB" else image[:, :, ::-1], order="C"))
+    augmentations(inputs)
+    tensor = torch.from_numpy(np.array(inputs.image.transpose(2, 0, 1), order="C"))
+    height, width = size or image.shape[:2]
+    return {"image": tensor, "height": height, "width": width}
 
 
 def build_mapper(cfg: CfgNode | DictConfig, *, is_train: bool) -> Callable[[dict], dict]:

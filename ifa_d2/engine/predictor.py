@@ -14,7 +14,8 @@ from ..modeling import IFASemSegHead, MultiViewSegmentor, compute_panoptic_field
 from ..modeling.field import SegmentationField, compute_fields
 from .build import build_model, build_test_mapper
 from .checkpoint import Checkpointer
-from .run import load_config
+from .inputs import picture_input
+from .run import load_config, names_weights
 from .settings import TrainSettings
 
 
@@ -65,21 +66,29 @@ class Predictor:
         Args:
             config_file: a ``.py`` or ``.yaml`` file, or the name of a recipe that comes with the
                 package, such as ``"camvid/ifa_r18.py"``.
-            weights: a checkpoint; None is the config's own, or else the last one of its output
-                directory.
+            weights: a checkpoint; None is that of :func:`find_weights`.
             overrides: changes of the config, "key=value" each.
             compile: compile the decode by ``torch.compile``; the first answers then take long.
 
         Raises:
             FileNotFoundError: a file does not exist.
-            ValueError: there are no weights, or they do not fit the model.
+            ValueError: there are no weights, or they are not of all the model: initial weights of
+                a backbone, or of another model.
         """
-        return cls.build(load_config(config_file, overrides), weights, compile=compile)
+        cfg = load_config(config_file, overrides)
+        return cls.build(cfg, weights, overrides, compile=compile)
 
     @classmethod
-    def build(cls, cfg: Any, weights: str | None = None, *, compile: bool = False) -> "Predictor":
-        """As :meth:`from_config`, of a config that is read already, of either kind."""
-        model = load_model(cfg, weights)
+    def build(
+        cls,
+        cfg: Any,
+        weights: str | None = None,
+        overrides: Sequence[str] = (),
+        *,
+        compile: bool = False,
+    ) -> "Predictor":
+        """As :meth:`from_config`, of a config of either kind that was read with ``overrides``."""
+        model = load_model(cfg, weights, overrides)
         mapper = build_test_mapper(cfg)
         if compile:
             model.sem_seg_head.alignment.compile()
@@ -125,39 +134,57 @@ class Predictor:
         return segmentor([self._inputs(image)])[0]["sem_seg"]
 
     def _inputs(self, image: np.ndarray | Tensor) -> dict[str, Any]:
-        """The model's input for a picture, in Detectron2's format."""
-        original = _to_array(image)
-        array = original[:, :, ::-1] if self.image_format == "RGB" else original
-        inputs = T.AugInput(np.ascontiguousarray(array))
-        self.augmentations(inputs)
-        tensor = torch.from_numpy(np.ascontiguousarray(inputs.image.transpose(2, 0, 1)))
-        height, width = original.shape[:2]
-        return {"image": tensor, "height": height, "width": width}
+        bgr = _to_array(image)
+        return picture_input(bgr[:, :, ::-1], self.augmentations, self.image_format)
 
 
-def load_model(cfg: Any, weights: str | None) -> nn.Module:
+def load_model(cfg: Any, weights: str | None, overrides: Sequence[str] = ()) -> nn.Module:
     """The model of a config with its weights, in eval mode.
 
     Args:
         cfg: of either kind.
-        weights: a checkpoint; None is the config's own, or else the last one of its output
-            directory.
+        weights: a checkpoint; None is that of :func:`find_weights`.
+        overrides: what ``cfg`` was read with.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: there are no weights, or they do not fit the model.
+        ValueError: there are no weights, or they lack some that the model predicts by.
     """
     settings = TrainSettings.from_config(cfg)
-    model = build_model(cfg)
-    checkpointer = Checkpointer(model, settings.output_dir)
-    weights = weights or settings.init_checkpoint or checkpointer.get_checkpoint_file()
+    weights = weights or find_weights(settings, overrides)
     if not weights:
         raise ValueError(f"weights must be given: {settings.output_dir} has no checkpoint")
-    checkpointer.load(weights, checkpointables=[])
+    model = build_model(cfg)
+    Checkpointer(model, settings.output_dir).load_trained(weights)
     return model.eval()
 
 
+def find_weights(settings: TrainSettings, overrides: Sequence[str] = ()) -> str:
+    """The checkpoint of a config to predict with.
+
+    That is what ``train.init_checkpoint`` (``MODEL.WEIGHTS``) names where the overrides set it; or
+    else the last checkpoint of the output directory; or else what the config itself names, from
+    which its training starts.
+
+    Args:
+        settings: of the config.
+        overrides: what the config was read with.
+
+    Returns:
+        A file or an address; empty where there is none.
+    """
+    last = Checkpointer(nn.Identity(), settings.output_dir).get_checkpoint_file()
+    if names_weights(overrides):
+        return settings.init_checkpoint or last
+    return last or settings.init_checkpoint
+
+
 def _to_array(image: np.ndarray | Tensor) -> np.ndarray:
+    if not isinstance(image, Tensor | np.ndarray):
+        raise ValueError(
+            f"image must be a (H, W, 3) uint8 array or a (3, H, W) uint8 tensor, got {image!r}"
+            + " (cv2.imread gives None where it cannot read a file)" * (image is None)
+        )
     if isinstance(image, Tensor):
         if image.dim() != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
             raise ValueError(

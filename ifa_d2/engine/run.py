@@ -69,6 +69,12 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode | Di
     return cfg
 
 
+def names_weights(overrides: Sequence[str]) -> bool:
+    """Whether overrides, as :func:`load_config` takes them, say which weights to load."""
+    keys = [part.split("=", 1)[0] for part in overrides]
+    return "train.init_checkpoint" in keys or "MODEL.WEIGHTS" in keys
+
+
 class _NamesLoader(yaml.SafeLoader):
     """Reads the classes and functions that a saved LazyConfig names, and calls nothing."""
 

@@ -15,12 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from detectron2.config import instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor, nn
+from torch import nn
 
+from ..evaluation.confusion import confusion_figures, count_pairs
 from ..files import atomic_path
 from ..modeling import compute_fields
 from . import build
@@ -118,7 +120,8 @@ def evaluate_strides(
     loader: Iterable[Sequence[Mapping[str, Any]]],
     strides: Sequence[int] = STRIDES,
 ) -> dict[int, float]:
-    """mIoU in percent by decoding stride, of features computed once a picture.
+    """mIoU in percent by decoding stride, over the classes that are there, of features computed
+    once a picture.
 
     At stride s the field is asked at one sample for s x s pixels, and the logits are interpolated
     to the pixels, as Detectron2 does with those of the paper's stride 4.
@@ -132,33 +135,26 @@ def evaluate_strides(
         ValueError: nothing to evaluate on.
     """
     head = model.sem_seg_head
-    counts = {stride: torch.zeros(head.num_classes**2, dtype=torch.int64) for stride in strides}
+    counts = dict.fromkeys(strides, 0)
     for batch in loader:
         for one, field in zip(batch, compute_fields(model, batch), strict=True):
             truth = one["sem_seg"]
-            for stride, count in counts.items():
+            label = truth.masked_fill(truth == head.ignore_value, head.num_classes)
+            label = label.numpy().astype(np.uint16)
+            for stride in strides:
                 size = [math.ceil(n / stride) for n in one["image"].shape[-2:]]
                 logits = field.logits(size)
                 if logits.shape[1:] != truth.shape:
                     logits = F.interpolate(logits[None], tuple(truth.shape), mode="bilinear")[0]
-                count += _confusion(truth, logits.argmax(0).cpu(), head)
-    if not any(count.any() for count in counts.values()):
+                prediction = logits.argmax(0).cpu().numpy().astype(np.uint16)
+                counts[stride] += count_pairs(label, prediction, head.num_classes)
+    figures = {
+        stride: 100 * confusion_figures(count, count_predicted_only=False).miou
+        for stride, count in counts.items()
+    }
+    if any(map(math.isnan, figures.values())):
         raise ValueError("the data set to evaluate on has no labelled pixel")
-    return {stride: mean_iou(count.view(head.num_classes, -1)) for stride, count in counts.items()}
-
-
-def _confusion(truth: Tensor, labels: Tensor, head: nn.Module) -> Tensor:
-    """(K * K,) pixels by class and predicted class."""
-    kept = truth != head.ignore_value
-    pairs = truth[kept] * head.num_classes + labels[kept]
-    return torch.bincount(pairs, minlength=head.num_classes**2)
-
-
-def mean_iou(confusion: Tensor) -> float:
-    """Mean over the classes that are there, in percent, of counts (K, K) [truth, prediction]."""
-    hits, truth = confusion.diagonal().double(), confusion.sum(1)
-    union = truth + confusion.sum(0) - confusion.diagonal()
-    return 100 * float((hits / union)[truth > 0].mean())
+    return figures
 
 
 def measure_steps(cfgs: Mapping[str, DictConfig], repeats: int) -> dict[str, dict[str, float]]:

@@ -185,11 +185,14 @@ class Trainer(DefaultTrainer):
         return ret
 
     def best_metric(self) -> str:
-        """The figure that chooses the best checkpoint: panoptic quality, or else mIoU."""
+        """The figure that chooses the best checkpoint: panoptic quality, or else mIoU.
+
+        With several data sets it is that of the first, and begins with its name.
+        """
         names = build.test_dataset_names(self.cfg)
-        if names and all(map(build.is_panoptic, names)):
-            return BEST_PANOPTIC_METRIC
-        return BEST_METRIC
+        panoptic = bool(names) and all(map(build.is_panoptic, names))
+        metric = BEST_PANOPTIC_METRIC if panoptic else BEST_METRIC
+        return f"{names[0]}/{metric}" if len(names) > 1 else metric
 
     def _evaluate(self) -> dict[str, Any]:
         model = self.model

@@ -11,7 +11,8 @@ whoever is right there.
 features draws maps averaged over channels: the backbone's first and last stage, and the field
 aligned: what the MLP's last hidden layer (--layer) makes of all levels, where they are asked.
 
-RUN is the output folder of a training, or a config file with weights in train.init_checkpoint.
+RUN is the output folder of a training, or a config file with weights in train.init_checkpoint,
+which count where its own output folder has no checkpoint.
 """
 
 import argparse

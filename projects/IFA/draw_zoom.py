@@ -61,7 +61,7 @@ def main() -> None:
     with errors_in_one_line():
         cfg = load_config(args.config_file, args.opts)
         metadata = find_metadata(cfg)
-        predictor = Predictor.build(cfg, args.weights)
+        predictor = Predictor.build(cfg, args.weights, args.opts)
         image = cv2.imread(args.input)
         if image is None:
             raise ValueError(f"--input {args.input} is no picture")

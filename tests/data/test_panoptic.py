@@ -11,6 +11,7 @@ from panopticapi.utils import rgb2id
 from PIL import Image
 
 from ifa_d2.data import PanopticInstanceMapper
+from ifa_d2.data.panoptic_mapper import segment_ids
 from ifa_d2.data.preparation import PREPARATIONS, prepare
 from tests.data.panoptic_miniatures import (
     SIZE,
@@ -117,6 +118,15 @@ def test_coco_labels(root: Path) -> None:
         assert len(record["annotations"]) == 2  # a crowd only in the panoptic file
     things = [label[ids == value] for value in np.unique(ids) if value % 70_000 // 1000 in (1, 3)]
     assert things and all((part == 0).all() for part in things)
+
+
+def test_segment_ids_are_the_formats_own() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    picture[0, 0] = (0, 0, 0)
+    picture[0, 1] = (255, 255, 255)
+    ids = segment_ids(picture)
+    assert ids.shape == (5, 7) and ids[0, :2].tolist() == [0, 2**24 - 1]
+    assert np.array_equal(ids, rgb2id(picture))
 
 
 def test_mistakes_are_named(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,6 +114,24 @@ def test_zoo_weights_that_fit_nothing(tmp_path: Path) -> None:
         Checkpointer(_Segmentor()).load(str(tmp_path / "zoo.pkl"))
 
 
+def test_trained_weights_are_all_there(tmp_path: Path) -> None:
+    """Of any model, whatever its head is; a tensor of two names needs one of them."""
+    source = _Segmentor()
+    source.tied = source.head
+    state = source.state_dict()
+    path = tmp_path / "weights.pth"
+    torch.save({key: w for key, w in state.items() if not key.startswith("head")}, path)
+    target = _Segmentor()
+    target.tied = target.head
+    Checkpointer(target).load_trained(str(path))
+    assert all(torch.equal(target.state_dict()[key], value) for key, value in state.items())
+    torch.save({key: w for key, w in state.items() if key.startswith("backbone")}, path)
+    message = r"weights\.pth is no .*: it lacks 2 of 6 parameters: head\.0\.weight, head\.0\.bias$"
+    with pytest.raises(ValueError, match=message):
+        Checkpointer(_Segmentor()).load_trained(str(path))
+    Checkpointer(_Segmentor()).load(str(path))  # a training may start from it
+
+
 def test_initial_weights_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_initial_weights("")
     (tmp_path / "here.pth").touch()

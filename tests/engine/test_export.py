@@ -65,6 +65,19 @@ def relative_error(value: Tensor, expected: Tensor) -> float:
 
 
 @pytest.mark.parametrize("decode", DECODES)
+def test_backbone_that_asks_for_no_padding(decode: str) -> None:
+    """Detectron2's ResNet: pictures are padded all the same, so that features cover the same."""
+    model = make(backbone=ResNet)
+    assert model.backbone.size_divisibility == 0
+    core = ExportCore(model, decode=decode).eval()
+    for size, output_size in SIZES:
+        image = picture(size)
+        with torch.no_grad():
+            logits = core(image, torch.tensor(output_size))[0]
+        assert relative_error(logits, eager_logits(model, image[0], output_size, decode)) < 1e-5
+
+
+@pytest.mark.parametrize("decode", DECODES)
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_files_take_any_size(file_format: str, decode: str, tmp_path: Path) -> None:
     model = make(f"{HEAD}.local_ensemble=True")

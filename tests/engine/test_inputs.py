@@ -2,10 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog
+from detectron2.data import transforms as T
 
-from ifa_d2.engine.inputs import check_datasets, choose_records, dataset_names
+from ifa_d2.engine.inputs import (
+    check_datasets,
+    choose_records,
+    dataset_names,
+    picture_input,
+)
 from ifa_d2.engine.run import load_config
 
 
@@ -23,6 +30,52 @@ def test_data_sets_must_be_known() -> None:
             with pytest.raises(ValueError, match=r"dataset must be one of .*, got 'nowhere'"):
                 check_datasets(wrong, is_train=part == "train")
             check_datasets(wrong, is_train=part != "train")
+
+
+def test_the_head_has_as_many_classes_as_the_data() -> None:
+    for recipe, key in (
+        ("shapes/ifa_r18.py", "model.sem_seg_head.num_classes"),
+        ("shapes/ifa_r18.yaml", "MODEL.SEM_SEG_HEAD.NUM_CLASSES"),
+    ):
+        for is_train, name in ((True, "shapes_train"), (False, "shapes_val")):
+            check_datasets(load_config(recipe), is_train=is_train)
+            for count in (12, 14):
+                words = rf"^{key} must be 13, as many as {name} has classes, got {count}$"
+                with pytest.raises(ValueError, match=words):
+                    check_datasets(load_config(recipe, [f"{key}={count}"]), is_train=is_train)
+
+
+def test_classes_of_panoptic_models_and_of_data_without_names_are_not_compared() -> None:
+    # Things are one class more to the semantic head.
+    for recipe in ("coco/panoptic_ifa_r50.yaml", "cityscapes/panoptic_ifa_r50.py"):
+        cfg = load_config(f"panoptic/{recipe}")
+        for is_train in (True, False):
+            assert dataset_names(cfg, is_train=is_train)
+            check_datasets(cfg, is_train=is_train)
+    # The head of a panoptic model on data that a semantic segmentor would have 13 classes for.
+    model = ["MODEL.META_ARCHITECTURE=PanopticFPN", "MODEL.SEM_SEG_HEAD.NUM_CLASSES=4"]
+    check_datasets(load_config("shapes/ifa_r18.yaml", model), is_train=True)
+    name = "nameless"
+    DatasetCatalog.register(name, lambda: [])
+    try:
+        key = "dataloader.train.dataset.names"
+        check_datasets(load_config("shapes/ifa_r18.py", [f"{key}={name}"]), is_train=True)
+    finally:
+        DatasetCatalog.remove(name)
+
+
+@pytest.mark.parametrize(("image_format", "order"), [("RGB", [0, 1, 2]), ("BGR", [2, 1, 0])])
+def test_picture_as_a_models_input(image_format: str, order: list[int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (5, 6, 3), np.uint8)
+    before = image.copy()
+    flip = T.AugmentationList([T.RandomFlip(prob=1.0)])
+    inputs = picture_input(image, flip, image_format)
+    assert (inputs["height"], inputs["width"]) == (5, 6)
+    assert np.array_equal(inputs["image"].numpy(), image[:, ::-1, order].transpose(2, 0, 1))
+    plain = picture_input(image, T.AugmentationList([]), image_format, (10, 4))
+    assert (plain["height"], plain["width"]) == (10, 4)
+    plain["image"].zero_()
+    assert np.array_equal(image, before)
 
 
 def test_records_are_spread_evenly() -> None:

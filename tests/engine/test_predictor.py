@@ -9,6 +9,9 @@ from detectron2.config import instantiate
 
 import ifa_d2
 from ifa_d2.engine import Predictor
+from ifa_d2.engine.predictor import find_weights, load_model
+from ifa_d2.engine.run import load_config
+from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.evaluation import SemSegEvaluator
 from ifa_d2.layers import GridQuery
 from ifa_d2.modeling import FieldSegmentor, build_resnet
@@ -50,6 +53,75 @@ def test_weights_of_the_output_directory_and_none(trained: Path, tmp_path: Path)
         Predictor.from_config(str(RECIPE), str(tmp_path / "absent.pth"))
 
 
+def _backbone_alone(root: Path) -> Path:
+    """What a training starts from: the trained model's weights, but without its head."""
+    weights = torch.load(root / "out" / "model_final.pth", weights_only=True)["model"]
+    path = root / "backbone.pth"
+    torch.save({key: w for key, w in weights.items() if key.startswith("backbone.")}, path)
+    return path
+
+
+def _scaled(root: Path, factor: float) -> Path:
+    """The trained weights times a number, as another checkpoint."""
+    weights = torch.load(root / "out" / "model_final.pth", weights_only=True)["model"]
+    path = root / f"times_{factor}.pth"
+    torch.save({key: w * factor for key, w in weights.items()}, path)
+    return path
+
+
+def test_the_run_comes_before_what_it_started_from(trained: Path) -> None:
+    cfg = tiny_config(trained / "out")
+    cfg.train.init_checkpoint = str(_backbone_alone(trained))
+    loaded = load_model(cfg, None).state_dict()
+    expected = make_predictor(trained).model.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in expected.items())
+    # As the config's own they are also behind what is trained elsewhere.
+    cfg.train.init_checkpoint = str(_scaled(trained, 2.0))
+    assert find_weights(TrainSettings.from_config(cfg)) == str(trained / "out" / "model_final.pth")
+
+
+def test_weights_that_an_override_names_come_first(trained: Path) -> None:
+    twice, thrice = _scaled(trained, 2.0), _scaled(trained, 3.0)
+    overrides = [f"train.output_dir={trained / 'out'}", f"train.init_checkpoint={twice}"]
+    key = "sem_seg_head.alignment.predictor.weight"
+    once = make_predictor(trained).model.state_dict()[key]
+    for weights, factor in ((None, 2), (str(thrice), 3)):
+        predictor = Predictor.from_config(str(RECIPE), weights, overrides)
+        assert torch.equal(predictor.model.state_dict()[key], once * factor)
+    # An empty one names nothing.
+    overrides[1] = "train.init_checkpoint="
+    predictor = Predictor.from_config(str(RECIPE), overrides=overrides)
+    assert torch.equal(predictor.model.state_dict()[key], once)
+
+
+def test_overrides_of_yacs_name_weights_too(trained: Path) -> None:
+    name, out = str(_scaled(trained, 2.0)), f"OUTPUT_DIR={trained / 'out'}"
+    for overrides in ([out, f"MODEL.WEIGHTS={name}"], [*out.split("="), "MODEL.WEIGHTS", name]):
+        settings = TrainSettings.from_config(load_config("shapes/ifa_r18.yaml", overrides))
+        assert find_weights(settings, overrides) == name
+        assert find_weights(settings) == str(trained / "out" / "model_final.pth")
+
+
+def test_initial_weights_alone_are_not_predicted_with(trained: Path, tmp_path: Path) -> None:
+    backbone = _backbone_alone(trained)
+    cfg = tiny_config(tmp_path)
+    cfg.train.init_checkpoint = str(backbone)
+    for weights in (None, str(backbone)):
+        with pytest.raises(ValueError, match=r"backbone\.pth is no trained .* sem_seg_head\."):
+            load_model(cfg, weights)
+    weights = torch.load(trained / "out" / "model_final.pth", weights_only=True)["model"]
+    key = "sem_seg_head.alignment.predictor.weight"
+    weights[key] = weights[key][:2]
+    torch.save(weights, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=rf"lacks 1 of .*: {key} \(of shape \(2, 8.*, not \(3, 8"):
+        load_model(cfg, str(tmp_path / "other.pth"))
+    # The auxiliary head is training's alone.
+    whole = make_predictor(trained).model.state_dict()
+    assert any(".aux_head." in key for key in whole)
+    torch.save({k: w for k, w in whole.items() if ".aux_head." not in k}, tmp_path / "less.pth")
+    assert torch.equal(load_model(cfg, str(tmp_path / "less.pth")).state_dict()[key], whole[key])
+
+
 def test_yaml_model_of_resized_input(tmp_path: Path) -> None:
     """Units stay the picture's own pixels; the padding of the resized input is not seen."""
     cfg = ifa_d2.get_config("shapes/ifa_r18.yaml")
@@ -78,11 +150,16 @@ def test_yaml_model_of_resized_input(tmp_path: Path) -> None:
         np.zeros((0, 4, 3), np.uint8),
         torch.zeros(4, 4, 3, dtype=torch.uint8),
         torch.zeros(3, 4, 4),
+        "picture.png",
+        None,
     ],
 )
 def test_bad_images(trained: Path, image: object) -> None:
-    with pytest.raises(ValueError, match="image must be"):
+    with pytest.raises(ValueError, match="image must be") as raised:
         make_predictor(trained)(image)
+    if isinstance(image, str | None):
+        assert f"got {image!r}" in str(raised.value)
+        assert ("cv2.imread" in str(raised.value)) == (image is None)
 
 
 def test_bad_models(trained: Path) -> None:

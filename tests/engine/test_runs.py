@@ -3,9 +3,11 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from detectron2.evaluation import inference_on_dataset
 
 from ifa_d2.engine import build
@@ -14,19 +16,11 @@ from ifa_d2.engine.runs import (
     check_settings,
     evaluate_strides,
     mean_and_deviation,
-    mean_iou,
     stride_figures,
     train,
     write_tables,
 )
 from tests.engine.tiny import tiny_config
-
-
-def test_mean_iou_by_hand() -> None:
-    confusion = torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]])
-    assert mean_iou(confusion) == pytest.approx(100 * (3 / 4 + 4 / 5) / 2)
-    confusion[0, 2] = 1  # predicted, but nowhere true: it lowers the others alone
-    assert mean_iou(confusion) == pytest.approx(100 * (3 / 5 + 4 / 5) / 2)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +38,23 @@ def test_strides_are_what_the_meta_architectures_decode(
     figures = evaluate_strides(model, loader)
     assert set(figures) == {8, 4, 2, 1}
     assert figures[stride] == pytest.approx(expected["sem_seg"]["mIoU"], abs=1e-4)
+
+
+def test_strides_are_of_the_classes_that_are_there(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A class that is predicted, but nowhere true, lowers the others alone."""
+    cfg = tiny_config(trained / "out")
+    model = load_model(cfg, str(trained / "out" / "model_final.pth"))
+    predicted = torch.tensor([[0, 0, 0, 1, 2, 2], [1, 1, 1, 1, 0, 2]])
+    truth = torch.tensor([[0, 0, 0, 0, 0, 255], [1, 1, 1, 1, 255, 255]])
+    field = SimpleNamespace(logits=lambda size: F.one_hot(predicted, 3).permute(2, 0, 1).float())
+    monkeypatch.setattr("ifa_d2.engine.runs.compute_fields", lambda model, batch: [field])
+    batch = [{"image": torch.zeros(3, 2, 6), "sem_seg": truth}]
+    expected = 100 * (3 / 5 + 4 / 5) / 2
+    assert evaluate_strides(model, [batch], (1,)) == {1: pytest.approx(expected)}
+    with pytest.raises(ValueError, match="no labelled pixel"):
+        evaluate_strides(model, [[{**batch[0], "sem_seg": torch.full((2, 6), 255)}]], (1,))
 
 
 def test_figures_are_kept(trained: Path) -> None:

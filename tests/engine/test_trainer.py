@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ifa_d2.data import register_sem_seg_folder
 from ifa_d2.engine import Trainer
 from ifa_d2.engine.run import load_config, setup_run
 from tests.engine.tiny import assert_same, tiny_config, train_tiny
@@ -166,13 +167,36 @@ def test_old_checkpoints_are_removed(tmp_path: Path) -> None:
     assert kept == ["model_0000004.pth", "model_0000005.pth"]
 
 
-def test_mixed_precision_on_the_cpu(finished: Path, tmp_path: Path) -> None:
-    final = train_tiny(tmp_path, "train.amp.enabled=True", "train.max_iter=3")["model"]
-    half = torch.load(finished / "model_0000002.pth", weights_only=True)["model"]
+def test_resumed_run_counts_the_checkpoints_before_it(tmp_path: Path) -> None:
+    """Those of the run that it continues; not others, nor any of what a new run finds."""
+    overrides = ("train.checkpointer.period=1", "train.eval_period=0")
+    train_tiny(tmp_path, *overrides, "train.max_iter=3")
+    for name in ("model_best.pth", "model_0000009.pth", "model_12.pth"):
+        shutil.copy(tmp_path / "model_final.pth", tmp_path / name)
+    overrides = (*overrides, "train.checkpointer.max_to_keep=2")
+    train_tiny(tmp_path, *overrides, "train.max_iter=5", resume=True)
+    kept = {path.name for path in tmp_path.glob("model_*.pth")}
+    others = {"model_best.pth", "model_0000009.pth", "model_12.pth", "model_final.pth"}
+    assert kept == {"model_0000003.pth", "model_0000004.pth"} | others
+    train_tiny(tmp_path, *overrides, "train.max_iter=1")
+    assert {path.name for path in tmp_path.glob("model_*.pth")} == kept | {"model_0000000.pth"}
+
+
+def test_mixed_precision_on_the_cpu(tmp_path: Path) -> None:
+    """Weights move as in float32, which they do by more than the tolerance."""
+    overrides = ("train.max_iter=3", "train.eval_period=0")
+    cfg = tiny_config(tmp_path / "start", *overrides)
+    setup_run(cfg)
+    start = Trainer(cfg).model.state_dict()
+    full, mixed = (
+        train_tiny(tmp_path / name, *overrides, f"train.amp.enabled={enabled}")["model"]
+        for name, enabled in (("full", False), ("mixed", True))
+    )
     key = "sem_seg_head.alignment.predictor.weight"
-    assert final[key].dtype == torch.float32
-    assert not torch.equal(final[key], half[key])
-    torch.testing.assert_close(final[key], half[key], rtol=0.1, atol=0.02)
+    assert mixed[key].dtype == torch.float32
+    assert (full[key] - start[key]).abs().max() > 0.01
+    assert not torch.equal(mixed[key], full[key])
+    torch.testing.assert_close(mixed[key], full[key], rtol=0, atol=1e-3)
 
 
 def test_it_learns(tmp_path: Path) -> None:
@@ -191,17 +215,33 @@ def test_it_learns(tmp_path: Path) -> None:
     assert results["sem_seg"]["mIoU"] > 75
 
 
+YACS = (
+    *('DATASETS.TRAIN=("tiny",)', 'DATASETS.TEST=("tiny",)', "MODEL.SEM_SEG_HEAD.NUM_CLASSES=3"),
+    *("SOLVER.IMS_PER_BATCH=2", "DATALOADER.NUM_WORKERS=0", "SOLVER.DETERMINISTIC=True"),
+    *("INPUT.MIN_SIZE_TRAIN=(32,)", "INPUT.CROP.SIZE=[32,32]", "MODEL.DEVICE=cpu"),
+    *("SOLVER.MAX_ITER=3", "SOLVER.CHECKPOINT_PERIOD=2", "TEST.EVAL_PERIOD=2"),
+)
+
+
+def test_best_checkpoint_is_of_the_first_of_several_data_sets(tmp_path: Path) -> None:
+    tiny_config(tmp_path)  # registers the data set
+    register_sem_seg_folder(
+        "tiny_dark", "$TINY_DATA/images", "$TINY_DATA/labels", ("left", "right", "middle")
+    )
+    several = 'DATASETS.TEST=("tiny_dark","tiny")'
+    overrides = [*YACS, several, "SOLVER.MAX_ITER=1", f"OUTPUT_DIR={tmp_path}"]
+    cfg = load_config("shapes/ifa_r18.yaml", overrides)
+    setup_run(cfg)
+    trainer = Trainer(cfg)
+    assert trainer.best_metric() == "tiny_dark/sem_seg/mIoU"
+    results = trainer.train()
+    assert list(results) == ["tiny_dark", "tiny"]
+    best = torch.load(tmp_path / "model_best.pth", weights_only=True)
+    assert best["best_metric"] == results["tiny_dark"]["sem_seg"]["mIoU"]
+
+
 def test_yacs_config(tmp_path: Path) -> None:
-    overrides = [
-        *(
-            'DATASETS.TRAIN=("tiny",)',
-            'DATASETS.TEST=("tiny",)',
-            "MODEL.SEM_SEG_HEAD.NUM_CLASSES=3",
-        ),
-        *("SOLVER.IMS_PER_BATCH=2", "DATALOADER.NUM_WORKERS=0", "SOLVER.DETERMINISTIC=True"),
-        *("INPUT.MIN_SIZE_TRAIN=(32,)", "INPUT.CROP.SIZE=[32,32]", "MODEL.DEVICE=cpu"),
-        *("SOLVER.MAX_ITER=3", "SOLVER.CHECKPOINT_PERIOD=2", "TEST.EVAL_PERIOD=2"),
-    ]
+    overrides = YACS
     tiny_config(tmp_path)  # registers the data set
     finals = []
     for name in ("whole", "part"):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,20 @@ def test_zoom_and_field_segmentor(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     )
     assert drawn.returncode == 0, drawn.stderr
     assert np.asarray(Image.open(tmp_path / "drawn" / "1.png")).ndim == 3
+
+
+def test_curve_keeps_a_figure_that_comes_back(tmp_path: Path) -> None:
+    """A line repeats the last evaluation until there is a new one; figures go up and down."""
+    read_curve = runpy.run_path(str(ROOT / "tools" / "plot_metrics.py"))["read_curve"]
+    values = [None, 30.0, 30.0, 40.0, 30.0, 30.0, 40.0]
+    rows = [
+        {"iteration": index, "loss_sem_seg": 1.0}
+        | ({} if value is None else {"sem_seg/mIoU": value})
+        for index, value in enumerate(values)
+    ]
+    (tmp_path / "metrics.json").write_text("\n".join(map(json.dumps, rows)))
+    assert read_curve(tmp_path, "sem_seg/mIoU") == ([2, 4, 5, 7], [30.0, 40.0, 30.0, 40.0])
+    assert read_curve(tmp_path, "loss_sem_seg") == (list(range(1, 8)), [1.0] * 7)
 
 
 def test_curves(tmp_path: Path) -> None:

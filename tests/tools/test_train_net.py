@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.config import LazyConfig
 
 from ifa_d2.engine import Trainer
+from ifa_d2.engine.arguments import training_parser
 from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.evaluation import per_class_table
 from tests.engine.tiny import RECIPE, assert_same, tiny_config, train_tiny, write_tiny_data
@@ -131,3 +134,32 @@ def test_errors_are_one_sentence(data: Path, tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "nothing to evaluate: name the weights" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_evaluation_is_of_the_run_not_of_its_initial_weights(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main = runpy.run_path(str(ROOT / "tools" / "train_net.py"))["main"]
+    state = train_tiny(tmp_path / "out", "train.max_iter=1", "train.eval_period=0")["model"]
+    torch.save({k: w for k, w in state.items() if "backbone" in k}, tmp_path / "backbone.pth")
+    torch.save({k: w * 2 for k, w in state.items()}, tmp_path / "twice.pth")
+    seen = []
+    monkeypatch.setattr(Trainer, "test", lambda cfg, model, evaluators: seen.append(model))
+
+    def evaluate(*arguments: object) -> torch.Tensor:
+        arguments = ["--config-file", recipe, "--eval-only", *arguments]
+        main(training_parser("").parse_args([str(part) for part in arguments]))
+        return seen[-1].state_dict()[key]
+
+    key = "sem_seg_head.alignment.predictor.weight"
+    cfg = tiny_config(tmp_path / "out")
+    cfg.train.init_checkpoint = str(tmp_path / "backbone.pth")
+    recipe = tmp_path / "recipe.yaml"
+    LazyConfig.save(cfg, str(recipe))
+    assert torch.equal(evaluate(), state[key])
+    # What the command itself names is evaluated, as in the README, but for --resume.
+    named = f"train.init_checkpoint={tmp_path / 'twice.pth'}"
+    assert torch.equal(evaluate(named), state[key] * 2)
+    assert torch.equal(evaluate("--resume", named), state[key])
+    with pytest.raises(ValueError, match=r"backbone\.pth is no trained checkpoint of this model"):
+        evaluate(f"train.output_dir={tmp_path / 'nothing'}")

@@ -13,9 +13,9 @@ from types import MappingProxyType
 
 import numpy as np
 from detectron2.data import MetadataCatalog
-from panopticapi.utils import rgb2id
 from PIL import Image
 
+from ..panoptic_mapper import segment_ids
 from ..panoptic_sets import CITYSCAPES_STUFF
 from .base import Job, Preparation, Source, check_files
 
@@ -52,7 +52,7 @@ def _annotations(path: Path) -> dict[str, dict]:
 
 def _read(stuff: Mapping[int, int], job: Job) -> dict[Path, np.ndarray | Path]:
     with Image.open(job.source) as image:
-        ids = rgb2id(np.array(image.convert("RGB")))
+        ids = segment_ids(np.array(image.convert("RGB")))
     values, places = np.unique(ids, return_inverse=True)
     table = np.full(len(values), _IGNORE, np.uint8)
     for segment in _annotations(job.others[0])[job.source.name]["segments_info"]:

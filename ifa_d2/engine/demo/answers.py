@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import transforms as T
 from detectron2.modeling import PanopticFPN
 from omegaconf import DictConfig
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from ...modeling import IFASemSegHead, compute_panoptic_fields
 from ...modeling.field import compute_fields
 from ...modeling.scores import Raster, iter_logits
 from ..build import build_test_mapper
+from ..inputs import picture_input
 
 UNSURE = -1
 
@@ -152,12 +152,8 @@ class Segmenter:
         return Answer(shown, labels=labels, num_classes=num_classes)
 
     def _inputs(self, image: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
-        """The model's input, in Detectron2's format, for an answer of a size."""
-        array = image if self.image_format == "RGB" else image[:, :, ::-1]
-        inputs = T.AugInput(np.ascontiguousarray(array))
-        self.augmentations(inputs)
-        tensor = torch.from_numpy(np.array(inputs.image.transpose(2, 0, 1), order="C"))
-        return {"image": tensor, "height": size[0], "width": size[1]}
+        """The model's input for an answer of a size."""
+        return picture_input(image, self.augmentations, self.image_format, size)
 
     def _ask_panoptic(
         self, image: np.ndarray, window: Window, size: tuple[int, int]

@@ -1,0 +1,64 @@
+"""What is built of a yacs config's data sets."""
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import COCOPanopticEvaluator
+
+from ifa_d2.engine import build
+from ifa_d2.engine.run import load_config
+
+NAME = "of_test_build"
+PANOPTIC = "panoptic/coco/panoptic_ifa_r50.yaml"
+
+
+@pytest.fixture
+def records() -> Iterator[list[dict]]:
+    """Of five pictures, two without instances."""
+    instance = {"category_id": 0, "iscrowd": 0}
+    records = [
+        {"file_name": f"{index}.png", "annotations": [instance] * count}
+        for index, count in enumerate((1, 0, 2, 0, 1))
+    ]
+    DatasetCatalog.register(NAME, lambda: records)
+    yield records
+    DatasetCatalog.remove(NAME)
+    MetadataCatalog.pop(NAME, None)
+
+
+def _names(recipe: str, *overrides: str) -> list[str]:
+    """The pictures that a config trains on."""
+    common = [f"DATASETS.TRAIN=('{NAME}',)", "DATALOADER.NUM_WORKERS=0", "MODEL.DEVICE=cpu"]
+    cfg = load_config(recipe, [*common, *overrides])
+    stream = build.build_train_loader(cfg).dataset
+    return [record["file_name"] for record in stream._dataset]
+
+
+def test_pictures_without_instances(records: list[dict]) -> None:
+    """They are left out where masks are learned and the config wants it; labels do not mind."""
+    everything, some = [f"{index}.png" for index in range(5)], ["0.png", "2.png", "4.png"]
+    for value, expected in ((True, some), (False, everything)):
+        override = f"DATALOADER.FILTER_EMPTY_ANNOTATIONS={value}"
+        assert _names(PANOPTIC, override) == expected
+        assert _names("shapes/ifa_r18.yaml", override) == everything
+    # Detectron2's base of the panoptic configs keeps all, and so do the defaults of the others.
+    assert _names(PANOPTIC) == _names("shapes/ifa_r18.yaml") == everything
+
+
+def test_samplers_that_a_stream_does_not_have(records: list[dict]) -> None:
+    for recipe in (PANOPTIC, "shapes/ifa_r18.yaml"):
+        with pytest.raises(ValueError, match=r"SAMPLER_TRAIN must be 'TrainingSampler'.* 'Repeat"):
+            _names(recipe, "DATALOADER.SAMPLER_TRAIN=RepeatFactorTrainingSampler")
+
+
+@pytest.mark.parametrize("recipe", [PANOPTIC, PANOPTIC.replace(".yaml", ".py")])
+def test_panoptic_quality_needs_panopticapi(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = load_config(recipe)
+    (name,) = build.test_dataset_names(cfg)
+    evaluators = build.build_evaluator(cfg, name)._evaluators
+    assert any(isinstance(one, COCOPanopticEvaluator) for one in evaluators)
+    monkeypatch.setitem(sys.modules, "panopticapi", None)
+    with pytest.raises(ImportError, match=f"{name} is evaluated .* pip install panopticapi-lite"):
+        build.build_evaluator(cfg, name)
