@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from detectron2.data import Metadata
+from detectron2.utils.visualizer import Visualizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -39,6 +40,48 @@ def test_single_pixels_are_drawn() -> None:
     label[7, 11] = 1
     drawn = draw_segmentation(GREY, label, METADATA, scale=8, alpha=1.0, names=False)
     assert drawn[7 * 8 + 4, 11 * 8 + 4].tolist() == [0, 0, 255]
+
+
+def _ring() -> np.ndarray:
+    y, x = np.mgrid[:120, :160]
+    distance = np.hypot(y - 60, x - 80)
+    return (distance > 30) & (distance < 50)
+
+
+def _letter_u() -> np.ndarray:
+    mask = np.zeros((120, 160), bool)
+    mask[20:110, 20:40] = mask[20:110, 110:150] = mask[90:110, 20:150] = True
+    return mask
+
+
+@pytest.mark.parametrize("region", [_ring(), _letter_u()])
+def test_a_name_stands_deep_inside_its_region(
+    region: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = {}
+    monkeypatch.setattr(
+        Visualizer,
+        "draw_text",
+        lambda self, text, place, **kwargs: places.update({text: place}),
+    )
+    image = np.zeros((*region.shape, 3), np.uint8)
+    draw_segmentation(image, np.where(region, 1, 255), METADATA)
+    ((name, (x, y)),) = places.items()
+    assert name == "right"
+    outside_y, outside_x = np.nonzero(~region)
+    # Half of the width of the ring, and of the wider leg.
+    assert np.hypot(outside_y - y, outside_x - x).min() >= 9
+
+
+def test_a_name_keeps_off_the_border(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = []
+    monkeypatch.setattr(
+        Visualizer, "draw_text", lambda self, text, place, **kwargs: places.append(place)
+    )
+    draw_segmentation(GREY, np.zeros((20, 30), int), METADATA)
+    draw_segmentation(GREY, HALVES, METADATA)
+    for (x, y), middle in zip(places, [(14.5, 9.5), (7, 9.5), (22, 9.5)], strict=True):
+        assert abs(x - middle[0]) <= 1 and abs(y - middle[1]) <= 2.5
 
 
 def test_size_of_the_segmentation() -> None:

@@ -44,7 +44,11 @@ def parse_arguments() -> argparse.Namespace:
         "--repeats", type=int, default=1, metavar="N", help="draws of each image (default: 1)"
     )
     parser.add_argument(
-        "--columns", type=int, default=1, metavar="N", help="of the sheet (default: 1)"
+        "--columns",
+        type=int,
+        default=1,
+        metavar="N",
+        help="columns of the contact sheet (default: 1)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the augmentations (default: 0)"
@@ -103,7 +107,10 @@ def main() -> None:
     seed_all_rng(args.seed)
     rows = draw_all(mapper, records, args.repeats, MetadataCatalog.get(names[0]))
     save_png(args.output, contact_sheet(rows, columns=args.columns))
-    print(f"{len(rows)} draws of {len(records)} images of {names[0]} in {args.output}")
+    print(
+        f"{len(records)} image{'s' * (len(records) > 1)} of {names[0]}, "
+        f"{args.repeats} draw{'s' * (args.repeats > 1)} each, in {args.output}"
+    )
 
 
 if __name__ == "__main__":

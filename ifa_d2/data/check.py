@@ -184,11 +184,11 @@ def _check(item: _Item, num_classes: int) -> _Result:
             faults.append(Fault(item.image, f"is {size}, but its record says {item.size}"))
     except Exception as error:  # Pillow raises anything from SyntaxError to zlib.error
         size = None
-        faults.append(Fault(item.image, f"cannot be read: {error}"))
+        faults.append(Fault(item.image, f"cannot be read: {_problem(error, item.image)}"))
     try:
         label = read_label(item.label)
     except (OSError, ValueError) as error:
-        return _Result((*faults, Fault(item.label, str(error))), nothing, 0)
+        return _Result((*faults, Fault(item.label, _problem(error, item.label))), nothing, 0)
     if size is not None and label.shape != size:
         problem = f"has (height, width) {label.shape}, but its image {item.image} has {size}"
         faults.append(Fault(item.label, problem))
@@ -205,3 +205,9 @@ def _check(item: _Item, num_classes: int) -> _Result:
     pixels = nothing.copy()
     pixels[values[is_class]] = counts[is_class]
     return _Result((), pixels, int(counts[is_ignored].sum()))
+
+
+def _problem(error: Exception, path: str) -> str:
+    """What an error says, without the file: a fault names that itself."""
+    text = str(error).replace(f" <_io.BufferedReader name={path!r}>", "")
+    return text.replace(f" {path!r}", "").rstrip(":")

@@ -64,7 +64,7 @@ def write_confusion(
 ) -> None:
     """Write a confusion matrix as ``confusion_matrix.json``, ``.csv`` and ``.png``.
 
-    Rows are labels, columns predictions. JSON and CSV have pixels, the picture shares of each row.
+    Rows are labels, columns predictions. JSON and CSV have pixels, the picture percent of each row.
 
     Args:
         folder: where; made if it is not there.
@@ -98,25 +98,25 @@ def write_confusion(
 
 
 def _draw(counts: np.ndarray, class_names: Sequence[str], dataset: str) -> Figure:
-    """The matrix in shares of its rows, written into the fields where they have room."""
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    """The matrix in percent of its rows, written into the fields where they have room."""
+    shares = 100 * (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
     count = len(class_names)
     written = count <= _WRITTEN_CLASSES
     side = 3 + count * (0.38 if written else 0.13)  # inches
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.add_subplot()
-    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     size = 8 if written else 6
     names = [name[:_NAME_LENGTH] for name in class_names]
     axes.set_xticks(range(count), names, rotation=90, fontsize=size)
     axes.set_yticks(range(count), names, fontsize=size)
     axes.set_xlabel("prediction")
     axes.set_ylabel("label")
-    axes.set_title(f"{dataset}: share of each label's pixels")
-    figure.colorbar(drawn, ax=axes, shrink=0.6)
+    axes.set_title(f"{dataset}: percent of each label's pixels")
+    figure.colorbar(drawn, ax=axes, shrink=0.6, format="%d %%")
     for (row, column), share in np.ndenumerate(shares if written else np.empty((0, 0))):
-        if share >= 0.005:
-            color = "white" if share > 0.5 else "black"
-            text = f"{100 * share:.0f}"
+        if share >= 0.5:
+            color = "white" if share > 50 else "black"
+            text = f"{share:.0f}"
             axes.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
     return figure

@@ -79,8 +79,9 @@ class SegmentationField:
             window: None is the whole picture. It may end between pixels.
 
         Raises:
-            ValueError: a size below 1; a window that is empty, reversed, not finite or reaches
-                out of the picture; no size for a window of broken pixels.
+            ValueError: a size that is not two whole numbers of at least 1; a window that is not
+                four finite numbers, is empty or reversed or reaches out of the picture; no size
+                for a window of broken pixels.
         """
         height, width = self.image_size
         if window is None:
@@ -217,9 +218,7 @@ class SegmentationField:
 def _check_size(name: str, size: Sequence[Any]) -> tuple[int, int]:
     values = _finite(size)
     if len(values) != 2 or any(int(v) != v or v < 1 for v in values):
-        raise ValueError(
-            f"{name} must be (height, width), each a whole number of at least 1, got {size!r}"
-        )
+        raise ValueError(f"{name} must be (height, width), each at least 1 and whole, got {size!r}")
     return int(values[0]), int(values[1])
 
 

@@ -157,10 +157,16 @@ def _check_size(name: str, segmentation: np.ndarray, image: np.ndarray) -> None:
 
 
 def _largest_region(mask: np.ndarray) -> tuple[float, float] | None:
-    """(x, y) in the middle of a mask's largest connected part; None if it is too small to name."""
+    """(x, y) deepest inside a mask's largest connected part; None if it is too small to name."""
     _, parts, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), 8)
     areas = statistics[1:, cv2.CC_STAT_AREA]
     if areas.max(initial=0) < _NAMED_SHARE * mask.size:
         return None
-    y, x = np.median(np.nonzero(parts == 1 + areas.argmax()), axis=1)
-    return float(x), float(y)
+    part = (parts == 1 + areas.argmax()).astype(np.uint8)
+    # The picture's border counts as outside, so that names keep off it.
+    depth = cv2.distanceTransform(np.pad(part, 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    # In the middle of a band all is equally deep: of that, what is closest to the part's middle.
+    ys, xs = np.nonzero(depth > depth.max() - 0.5)
+    middle_y, middle_x = np.median(np.nonzero(part), axis=1)
+    closest = np.hypot(ys - middle_y, xs - middle_x).argmin()
+    return float(xs[closest]), float(ys[closest])

@@ -158,13 +158,30 @@ def main() -> None:
     recipe = parser.add_mutually_exclusive_group(required=True)
     recipe.add_argument("--dataset", choices=("shapes", "camvid"), help="its R-18 recipe")
     recipe.add_argument("--config-file", metavar="FILE", help="another recipe (.py)")
-    parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
-    parser.add_argument("--local-ensemble", choices=("no", "yes", "both"), default="both")
+    parser.add_argument(
+        "--targets",
+        nargs="+",
+        choices=TARGETS,
+        default=list(TARGETS),
+        help="kinds of targets to train with (default: all)",
+    )
+    parser.add_argument(
+        "--local-ensemble",
+        choices=("no", "yes", "both"),
+        default="both",
+        help="train without, with, or one model of each (default: both)",
+    )
     parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="default: the recipe's")
     parser.add_argument(
-        "--repeats", type=int, default=5, metavar="N", help="steps timed of each; 0 for none"
+        "--repeats",
+        type=int,
+        default=5,
+        metavar="N",
+        help="steps timed of each; 0 for none (default: 5)",
     )
-    parser.add_argument("--output", required=True, metavar="DIR")
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="folder for the runs and the table"
+    )
     parser.add_argument(
         "opts", nargs="*", metavar="key=value", help="change the recipe, after a lone --"
     )

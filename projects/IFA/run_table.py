@@ -122,7 +122,9 @@ def _stop(number: int, frame: Any) -> None:
 def _add_training(commands: Any, table: str) -> None:
     paper = read_paper_tables()[table]
     parser = commands.add_parser(table, help=f"{paper['title']}: {len(paper['rows'])} rows")
-    parser.add_argument("--dataset", choices=DATASETS, default="shapes")
+    parser.add_argument(
+        "--dataset", choices=DATASETS, default="shapes", help="data set (default: shapes)"
+    )
     parser.add_argument(
         "--backbone",
         choices=BACKBONES,
@@ -142,14 +144,19 @@ def _add_training(commands: Any, table: str) -> None:
         + " (default: all)",
     )
     parser.add_argument(
-        "--repeats", type=int, default=5, metavar="N", help="steps timed of each row; 0 for none"
+        "--repeats",
+        type=int,
+        default=5,
+        metavar="N",
+        help="steps timed of each row; 0 for none (default: 5)",
     )
     parser.add_argument(
         "--checkpoint-period",
         type=int,
         default=200,
         metavar="ITERATIONS",
-        help="of what a stopped run goes on from; of a finished one the last is kept",
+        help="between checkpoints, from which a stopped run goes on; of a finished one the last is "
+        "kept (default: 200)",
     )
     parser.add_argument(
         "--output",

@@ -10,6 +10,7 @@ Without an argument it takes 300 iterations, some minutes on two CPU cores.
 
 # %% Settings
 import argparse
+import sys
 from pathlib import Path
 
 import cv2
@@ -29,13 +30,31 @@ from ifa_d2.visualization import contact_sheet, draw_points, draw_segmentation, 
 parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
-parser.add_argument("--config-file", default="shapes/ifa_r18.py", metavar="FILE")
-parser.add_argument("--dataset", default="shapes_val", metavar="NAME", help="of the pictures")
-parser.add_argument("--iterations", type=int, default=300, metavar="N")
-parser.add_argument("--output", type=Path, default=Path("output/walkthrough"), metavar="DIR")
+parser.add_argument(
+    "--config-file",
+    default="shapes/ifa_r18.py",
+    metavar="FILE",
+    help="recipe, a .py file or its name (default: %(default)s)",
+)
+parser.add_argument(
+    "--dataset",
+    default="shapes_val",
+    metavar="NAME",
+    help="data set of the pictures (default: %(default)s)",
+)
+parser.add_argument(
+    "--iterations", type=int, default=300, metavar="N", help="of training (default: 300)"
+)
+parser.add_argument(
+    "--output",
+    type=Path,
+    default=Path("output/walkthrough"),
+    metavar="DIR",
+    help="folder for the pictures and the training (default: %(default)s)",
+)
 parser.add_argument("opts", nargs="*", metavar="key=value", help="change the config")
-# In a cell, where the command line is the editor's, these are the defaults.
-args, _ = parser.parse_known_args()
+# In a cell, where the command line is Jupyter's, these are the defaults.
+args = parser.parse_args([] if "ipykernel" in sys.modules else None)
 
 # %% [markdown]
 # ## Train

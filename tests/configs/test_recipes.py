@@ -89,6 +89,13 @@ def test_bilinear_differs_from_ifa_in_its_alignment_alone() -> None:
     assert OmegaConf.to_container(ifa) == OmegaConf.to_container(bilinear)
 
 
+def test_yaml_files_are_read_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    # Detectron2 warns of a file without VERSION.
+    for path in sorted(CONFIGS.rglob("*.yaml")):
+        assert load_config(str(path)).VERSION == 2
+    assert not [record.getMessage() for record in caplog.records]
+
+
 @pytest.mark.parametrize("name", TWINS)
 def test_yacs_and_lazy_recipes_are_the_same_training(name: str) -> None:
     lazy, yacs = (load_config(f"{name}.{suffix}") for suffix in ("py", "yaml"))

@@ -1,9 +1,12 @@
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from ifa_d2.evaluation import per_class_table
@@ -46,6 +49,26 @@ def test_confusion_matrix_is_written_three_ways(count: int, tmp_path: Path) -> N
     with Image.open(tmp_path / "new/confusion_matrix.png") as picture:
         assert min(picture.size) > 300
         assert len(picture.convert("RGB").getcolors(10**6)) > 10
+
+
+def test_confusion_matrix_is_in_percent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", _recorded(figures, Figure.savefig))
+    write_confusion(tmp_path, np.array([[3, 1], [0, 0]]), ["a", "b"], "some data")
+    matrix, bar = figures[0].axes
+    assert matrix.images[0].get_array().tolist() == [[75, 25], [0, 0]]
+    assert [text.get_text() for text in matrix.texts] == ["75", "25"]
+    assert bar.get_ylim() == (0, 100)
+    assert bar.get_yticklabels()[-1].get_text() == "100 %"
+    assert matrix.get_title() == "some data: percent of each label's pixels"
+
+
+def _recorded(figures: list[Figure], save: Callable[..., None]) -> Callable[..., None]:
+    def record(figure: Figure, *args: Any, **kwargs: Any) -> None:
+        figures.append(figure)
+        save(figure, *args, **kwargs)
+
+    return record
 
 
 def test_json_has_no_nan(tmp_path: Path) -> None:

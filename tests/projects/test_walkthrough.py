@@ -1,17 +1,40 @@
 """The walk-through as a whole, on small pictures."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.engine.tiny import RECIPE, write_tiny_data
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ("1_training", "2_sizes", "3_windows", "4_points", "5_confidence")
+
+
+def test_arguments_are_the_command_lines_or_in_jupyter_the_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    text = (ROOT / "projects" / "IFA" / "walkthrough.py").read_text()
+    cell = tmp_path / "cell.py"
+    cell.write_text(text.partition("# %% [markdown]")[0])
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    monkeypatch.setattr(sys, "argv", ["walkthrough.py", "--iterations", "2", "train.seed=3"])
+    args = runpy.run_path(str(cell))["args"]
+    assert (args.iterations, args.opts) == (2, ["train.seed=3"])
+    monkeypatch.setattr(sys, "argv", ["walkthrough.py", "--itrations", "2"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(cell))
+    assert "unrecognized arguments: --itrations" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    monkeypatch.setattr(sys, "argv", ["ipykernel_launcher.py", "-f", "kernel.json"])
+    args = runpy.run_path(str(cell))["args"]
+    assert (args.iterations, args.opts) == (300, [])
 
 
 def test_every_cell_runs_and_draws(tmp_path: Path) -> None:

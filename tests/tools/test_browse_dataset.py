@@ -44,8 +44,14 @@ def test_test_pictures_come_as_they_are(browse, tmp_path: Path) -> None:
     assert 0.4 < (top == 0).all(axis=-1).mean() < 0.6
 
 
-def test_draws_differ_and_repeat_with_the_seed(browse) -> None:
+def test_draws_differ_and_repeat_with_the_seed(
+    browse, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    browse("--num", 2)
+    output = tmp_path / "drawn.png"
+    assert capsys.readouterr().out == f"2 images of tiny, 1 draw each, in {output}\n"
     first = browse("--num", 1, "--repeats", 3)
+    assert capsys.readouterr().out == f"1 image of tiny, 3 draws each, in {output}\n"
     rows = np.split(first[: first.shape[0] // 3 * 3], 3)
     assert not np.array_equal(rows[0], rows[1])
     assert np.array_equal(browse("--num", 1, "--repeats", 3), first)

@@ -136,6 +136,19 @@ def test_errors_are_one_sentence(data: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("flags", [[], ["--eval-only"]])
+def test_wrong_number_of_classes_is_found_at_the_start(
+    data: Path, tmp_path: Path, flags: list[str]
+) -> None:
+    main = runpy.run_path(str(ROOT / "tools" / "train_net.py"))["main"]
+    opts = ["model.sem_seg_head.num_classes=5", f"train.output_dir={tmp_path / 'out'}"]
+    args = training_parser("").parse_args(["--config-file", str(RECIPE), *flags, *opts])
+    words = r"model\.sem_seg_head\.num_classes must be 3, as many as tiny has classes, got 5"
+    with pytest.raises(ValueError, match=words):
+        main(args)
+    assert not (tmp_path / "out").exists()
+
+
 def test_evaluation_is_of_the_run_not_of_its_initial_weights(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
