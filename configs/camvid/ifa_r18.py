@@ -10,10 +10,10 @@ from ..common.optim import lr_multiplier
 from ..common.train import train
 
 model.sem_seg_head.num_classes = 11
-# Asked at points, most of them near boundaries and of each class alike, so that any resolution can
-# be asked. The paper has "grid" and False.
+# Asked at points, most of them of each class alike, so that any resolution can be asked. The paper
+# has "grid" and False.
 model._target_ = FieldSegmentor
 model.sem_seg_head.update(targets="points", local_ensemble=True)
-dataloader.train.mapper.update(num_points=4800, point_sampling="balanced_boundary")
+dataloader.train.mapper.update(num_points=4800, point_sampling="class_balanced")
 lr_multiplier.warmup_iters = 50
 train.update(max_iter=1600, batch_size=4, seed=1, eval_period=400)

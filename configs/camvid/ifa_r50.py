@@ -6,8 +6,8 @@ from ..common.models.ifa_r50 import model
 from .ifa_r18 import dataloader, inference, lr_multiplier, optimizer, train
 
 model.sem_seg_head.num_classes = 11
-# Asked at points, most of them near boundaries and of each class alike, so that any resolution can
-# be asked. The paper has "grid" and False.
+# Asked at points, most of them of each class alike, so that any resolution can be asked. The paper
+# has "grid" and False.
 model._target_ = FieldSegmentor
 model.sem_seg_head.update(targets="points", local_ensemble=True)
 # One process computes its statistics alone; "SyncBN" for several GPUs.
