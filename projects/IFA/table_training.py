@@ -246,7 +246,7 @@ def plot(
     figure, axes = plt.subplots(
         1,
         1 + known,
-        figsize=(5 + 4 * known, 1.2 + 0.34 * len(results)),
+        figsize=(5 + 4 * known, 1.4 + 0.34 * len(results)),
         sharey=True,
         squeeze=False,
         layout="constrained",
@@ -264,7 +264,7 @@ def plot(
     ours.set(xlabel="mIoU, percent", title=here)
     ours.set_yticks(range(len(results)), [result["row"] for result in results])
     ours.set_ylim(len(results) - 0.5, -0.5)  # the first row on top
-    ours.legend(fontsize="small")
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     if known:
         points = [(r["paper_miou"], y) for y, r in enumerate(results) if r["paper_miou"]]
         axes[0, 1].plot(*zip(*points, strict=True), "D", color="0.3", markerfacecolor="none")
