@@ -54,34 +54,52 @@ def _letter_u() -> np.ndarray:
     return mask
 
 
+@pytest.fixture
+def places(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[float, float]]]:
+    """The names that are drawn, and where."""
+    recorded = []
+    draw_text = Visualizer.draw_text
+
+    def record(self: Visualizer, text: str, place: tuple[float, float], **kwargs: str) -> object:
+        recorded.append((text, place))
+        return draw_text(self, text, place, **kwargs)
+
+    monkeypatch.setattr(Visualizer, "draw_text", record)
+    return recorded
+
+
 @pytest.mark.parametrize("region", [_ring(), _letter_u()])
-def test_a_name_stands_deep_inside_its_region(
-    region: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    places = {}
-    monkeypatch.setattr(
-        Visualizer,
-        "draw_text",
-        lambda self, text, place, **kwargs: places.update({text: place}),
-    )
+def test_a_name_stands_deep_inside_its_region(region: np.ndarray, places: list) -> None:
     image = np.zeros((*region.shape, 3), np.uint8)
     draw_segmentation(image, np.where(region, 1, 255), METADATA)
-    ((name, (x, y)),) = places.items()
+    ((name, (x, y)),) = places
     assert name == "right"
     outside_y, outside_x = np.nonzero(~region)
     # Half of the width of the ring, and of the wider leg.
     assert np.hypot(outside_y - y, outside_x - x).min() >= 9
 
 
-def test_a_name_keeps_off_the_border(monkeypatch: pytest.MonkeyPatch) -> None:
-    places = []
-    monkeypatch.setattr(
-        Visualizer, "draw_text", lambda self, text, place, **kwargs: places.append(place)
-    )
+def test_a_name_keeps_off_the_border(places: list) -> None:
     draw_segmentation(GREY, np.zeros((20, 30), int), METADATA)
     draw_segmentation(GREY, HALVES, METADATA)
-    for (x, y), middle in zip(places, [(14.5, 9.5), (7, 9.5), (22, 9.5)], strict=True):
+    for (_, (x, y)), middle in zip(places, [(14.5, 9.5), (7, 9.5), (22, 9.5)], strict=True):
         assert abs(x - middle[0]) <= 1 and abs(y - middle[1]) <= 2.5
+
+
+def test_a_name_is_drawn_whole_in_a_corner() -> None:
+    """As large as in the middle, where nothing can cut it."""
+    metadata = Metadata(name="named", stuff_classes=["a long name"], stuff_colors=[[255, 0, 0]])
+    areas = []
+    for rows, cols in ((50, 70), (0, 0), (0, 140), (100, 0), (100, 140)):
+        label = np.full((120, 160), 255)
+        label[rows : rows + 20, cols : cols + 20] = 0
+        drawn = [
+            draw_segmentation(np.full((120, 160, 3), 100, np.uint8), label, metadata, names=names)
+            for names in (True, False)
+        ]
+        areas.append((drawn[0] != drawn[1]).any(axis=2).sum())
+    assert areas[0] > 400
+    assert areas[1:] == pytest.approx([areas[0]] * 4, rel=0.1)
 
 
 def test_size_of_the_segmentation() -> None:

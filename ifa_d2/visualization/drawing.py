@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 from detectron2.data import Metadata
-from detectron2.utils.visualizer import Visualizer
+from detectron2.utils.visualizer import VisImage, Visualizer
 
 _NAMED_SHARE = 0.01  # of the picture, that a region must cover to have its name written on it
 _STRIPE = 4  # pixels of the drawing, black on what is ignored
@@ -57,6 +57,7 @@ def draw_segmentation(
             place = _largest_region(sem_seg == label)
             if place is not None:
                 visualizer.draw_text(metadata.stuff_classes[label], place, color="white")
+                _keep_inside(visualizer.output)
     return visualizer.output.get_image()
 
 
@@ -154,6 +155,17 @@ def _check_size(name: str, segmentation: np.ndarray, image: np.ndarray) -> None:
         raise ValueError(
             f"{name} has (height, width) {segmentation.shape}, but the image {image.shape[:2]}"
         )
+
+
+def _keep_inside(output: VisImage, margin: float = 2.0) -> None:
+    """Move the text that was drawn last, so that it keeps ``margin`` pixels from the border."""
+    text = output.ax.texts[-1]
+    box = text.get_window_extent(output.canvas.get_renderer())  # in pixels, y upwards
+    width, height = output.fig.bbox.size
+    right = max(0, margin - box.x0) - max(0, box.x1 + margin - width)
+    up = max(0, margin - box.y0) - max(0, box.y1 + margin - height)
+    x, y = text.get_position()
+    text.set_position((x + right / output.scale, y - up / output.scale))
 
 
 def _largest_region(mask: np.ndarray) -> tuple[float, float] | None:
