@@ -7,7 +7,6 @@ Shape legend: K classes, h x w pixels of the picture, H x W samples of the answe
 """
 
 import copy
-import math
 import os
 import tempfile
 import warnings
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from ..layers.traceable import Length, TraceableDecoder
 from ..modeling import IFASemSegHead, compute_fields
-from ..modeling.field import padded_images
+from ..modeling.field import padded_images, padding_divisor
 
 FORMATS = ("torchscript", "onnx", "torch.export")
 DECODES = ("pixels", "grid")
@@ -67,9 +66,7 @@ class ExportCore(nn.Module):
         self.register_buffer("pixel_std", model.pixel_std.clone())
         constraints = model.backbone.padding_constraints
         self.square_size = constraints.get("square_size", 0)
-        # As of padded_images.
-        divisor = math.lcm(max(model.backbone.size_divisibility, 1), *head.strides.values())
-        self.divisor = constraints.get("size_divisibility", divisor)
+        self.divisor = constraints.get("size_divisibility", padding_divisor(model))
 
     def forward(self, image: Tensor, size: Tensor | None = None) -> Tensor:
         """Logits of a picture.

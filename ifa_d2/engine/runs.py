@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from detectron2.config import instantiate
@@ -23,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from ..evaluation.confusion import confusion_figures, count_pairs
+from ..evaluation.predictions import label_dtype
 from ..files import atomic_path
 from ..modeling import compute_fields
 from . import build
@@ -135,18 +135,18 @@ def evaluate_strides(
         ValueError: nothing to evaluate on.
     """
     head = model.sem_seg_head
-    counts = dict.fromkeys(strides, 0)
+    counts, dtype = dict.fromkeys(strides, 0), label_dtype(head.num_classes)
     for batch in loader:
         for one, field in zip(batch, compute_fields(model, batch), strict=True):
             truth = one["sem_seg"]
             label = truth.masked_fill(truth == head.ignore_value, head.num_classes)
-            label = label.numpy().astype(np.uint16)
+            label = label.numpy().astype(dtype)
             for stride in strides:
                 size = [math.ceil(n / stride) for n in one["image"].shape[-2:]]
                 logits = field.logits(size)
                 if logits.shape[1:] != truth.shape:
                     logits = F.interpolate(logits[None], tuple(truth.shape), mode="bilinear")[0]
-                prediction = logits.argmax(0).cpu().numpy().astype(np.uint16)
+                prediction = logits.argmax(0).cpu().numpy().astype(dtype)
                 counts[stride] += count_pairs(label, prediction, head.num_classes)
     figures = {
         stride: 100 * confusion_figures(count, count_predicted_only=False).miou

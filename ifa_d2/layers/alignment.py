@@ -221,17 +221,13 @@ class ImplicitAlignment(CachingModule):
         changes."""
 
         def fold() -> tuple[FirstLayer, Tail]:
-            layers = [
-                (None, *layer.folded())
-                if layer.foldable
-                else (layer.norm, layer.weight, layer.bias)
-                for layer in self.mlp.layers
-            ]
-            norms, weights, biases = zip(*layers, strict=True)
-            weights = [*weights[1:], self.predictor.weight]
-            biases = [*biases, self.predictor.bias]
-            tail = list(zip(norms, weights, biases[1:], strict=True))
-            return self.first_layer(layers[0][1], biases[0]), tail
+            weight, bias, norm = self.mlp.layers[0].folded()
+            first, tail = self.first_layer(weight, bias), []
+            for layer in self.mlp.layers[1:]:
+                weight, bias, next_norm = layer.folded()
+                tail.append((norm, weight, bias))
+                norm = next_norm
+            return first, [*tail, (norm, self.predictor.weight, self.predictor.bias)]
 
         return self._derived.get([*self.parameters(), *self.buffers()], fold)
 

@@ -39,21 +39,19 @@ class PointwiseLayer(nn.Conv2d):
         return activate(x, self.norm)
 
     @property
-    def foldable(self) -> bool:
-        """See :func:`is_foldable`."""
-        return is_foldable(self.norm)
-
-    @property
     def pointwise(self) -> bool:
         """Whether, as it stands, the answer at a query depends on that query alone."""
         if isinstance(self.norm, nn.GroupNorm):
             return True
         # Each library has its own class for a layer norm over the channels.
-        return self.foldable or hasattr(self.norm, "normalized_shape")
+        return is_foldable(self.norm) or hasattr(self.norm, "normalized_shape")
 
-    def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight (out, in, 1, 1) and bias (out,) of the convolution and its norm in one."""
-        return fold_norm(self.weight, self.bias, self.norm)
+    def folded(self) -> tuple[Tensor, Tensor, nn.Module | None]:
+        """Weight (out, in, 1, 1) and bias (out,) of the convolution and its norm in one, and None;
+        or as they are, and the norm, where that is not foldable."""
+        if is_foldable(self.norm):
+            return *fold_norm(self.weight, self.bias, self.norm), None
+        return self.weight, self.bias, self.norm
 
 
 def activate(x: Tensor, norm: nn.Module | None) -> Tensor:
@@ -169,11 +167,6 @@ class PointwiseMLP(nn.Module):
         self.layers = nn.ModuleList(
             PointwiseLayer(a, b, norm) for a, b in itertools.pairwise(sizes)
         )
-
-    @property
-    def foldable(self) -> bool:
-        """Whether every layer is."""
-        return all(layer.foldable for layer in self.layers)
 
     @property
     def pointwise(self) -> bool:

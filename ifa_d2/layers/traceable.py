@@ -43,11 +43,9 @@ class TraceableDecoder(nn.Module):
         if alignment.training:
             raise ValueError("alignment must be in eval mode, got one in training mode")
         self.alignment = copy.deepcopy(alignment).requires_grad_(False)
-        if self.alignment.mlp.foldable:
-            for layer in self.alignment.mlp.layers:
-                weight, bias = layer.folded()
-                layer.weight, layer.bias = _frozen(weight), _frozen(bias)
-                layer.norm = None
+        for layer in self.alignment.mlp.layers:
+            weight, bias, layer.norm = layer.folded()
+            layer.weight, layer.bias = _frozen(weight), _frozen(bias)
 
     @torch.no_grad()
     def forward(

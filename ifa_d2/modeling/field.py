@@ -254,14 +254,19 @@ def _axis(begin: Fraction, end: Fraction, size: int, extent: int, share: Fractio
     return GridAxis.window(round(begin * unit), round(end * unit), size, unit)
 
 
+def padding_divisor(model: nn.Module) -> int:
+    """The number that the sides of padded images are multiples of, in pixels: as the backbone needs
+    it, and so that all of the field's features cover the same pixels."""
+    return math.lcm(max(model.backbone.size_divisibility, 1), *model.sem_seg_head.strides.values())
+
+
 def padded_images(model: nn.Module, batched_inputs: Sequence[Mapping[str, Any]]) -> ImageList:
-    """The normalised images of a batch, padded as the backbone needs it and so that all of the
-    field's features cover the same pixels."""
+    """The normalised images of a batch, padded by :func:`padding_divisor` unless the backbone's own
+    constraints name another."""
     images = [one["image"].to(model.pixel_mean.device) for one in batched_inputs]
-    strides = model.sem_seg_head.strides.values()
     return ImageList.from_tensors(
         [(image - model.pixel_mean) / model.pixel_std for image in images],
-        math.lcm(max(model.backbone.size_divisibility, 1), *strides),
+        padding_divisor(model),
         padding_constraints=model.backbone.padding_constraints,
     )
 

@@ -263,8 +263,8 @@ class IFASemSegHead(FeatureLevels):
         return losses
 
     def _loss(self, logits: Tensor, sample: Sample, share: float) -> Tensor:
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float))  # not in half precision
         if self.targets == "grid":
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float))  # as the loss does
             logits, share = _resize(logits, sample.labels.shape[-2:]), 1.0
         return self.criterion(logits, sample.labels, share=min(share, 1.0), checked=True)
 
