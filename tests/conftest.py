@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from tests.engine.tiny import train_tiny, write_tiny_data
+from tests.tiny import train_tiny, write_tiny_data
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")

@@ -4,7 +4,7 @@
         --input-size 1024 1024 --json cost.json
 
 The columns are ours (``macs``), textbook (``macs_textbook``) and same maps
-(``macs_textbook_same_maps``); ``ifa_d2.engine.cost`` says what each counts.
+(``macs_textbook_same_maps``); ``ifa_d2.analysis.cost`` says what each counts.
 """
 
 import json
@@ -13,13 +13,13 @@ from typing import Any
 
 from tabulate import tabulate
 
+from ifa_d2.analysis.cost import analyze, report
 from ifa_d2.engine.arguments import (
     add_config_argument,
     add_overrides_argument,
     command_parser,
     errors_in_one_line,
 )
-from ifa_d2.engine.cost import analyze, report
 from ifa_d2.engine.run import load_config
 from ifa_d2.files import atomic_path
 

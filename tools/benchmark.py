@@ -34,8 +34,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler's chatter
 
 import torch
 
-from ifa_d2.engine.arguments import errors_in_one_line
-from ifa_d2.engine.benchmarks import (
+from ifa_d2.analysis.benchmarks import (
     PANOPTIC_CASES,
     evaluator_tables,
     growth_tables,
@@ -49,13 +48,14 @@ from ifa_d2.engine.benchmarks import (
     run_panoptic,
     run_peers,
 )
-from ifa_d2.engine.benchmarks.arguments import (
+from ifa_d2.analysis.benchmarks.arguments import (
     FULL_CLASSES,
     FULL_MEGAPIXELS,
     LARGE,
     parse_arguments,
 )
-from ifa_d2.engine.measure import device_name
+from ifa_d2.analysis.measure import device_name
+from ifa_d2.engine.arguments import errors_in_one_line
 from ifa_d2.files import atomic_path
 
 

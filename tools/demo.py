@@ -19,14 +19,7 @@ from contextlib import ExitStack
 
 from tqdm import tqdm
 
-from ifa_d2.engine.arguments import (
-    add_config_argument,
-    add_overrides_argument,
-    add_weights_argument,
-    command_parser,
-    errors_in_one_line,
-)
-from ifa_d2.engine.demo import (
+from ifa_d2.demo import (
     Drawing,
     Picture,
     Segmenter,
@@ -41,6 +34,13 @@ from ifa_d2.engine.demo import (
     is_video,
     label_pictures,
     show_frame,
+)
+from ifa_d2.engine.arguments import (
+    add_config_argument,
+    add_overrides_argument,
+    add_weights_argument,
+    command_parser,
+    errors_in_one_line,
 )
 from ifa_d2.engine.inference import (
     add_inference_arguments,

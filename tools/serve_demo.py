@@ -14,6 +14,7 @@ Uploads stay in memory; nothing is written to disk. It needs Starlette and uvico
 import argparse
 
 from ifa_d2 import Predictor
+from ifa_d2.demo import find_metadata
 from ifa_d2.engine.arguments import (
     add_config_argument,
     add_overrides_argument,
@@ -21,7 +22,6 @@ from ifa_d2.engine.arguments import (
     command_parser,
     errors_in_one_line,
 )
-from ifa_d2.engine.demo import find_metadata
 from ifa_d2.engine.run import load_config
 from ifa_d2.serving import Limits, ShrinkLongSide, allowed_hosts, build_app, open_socket, serve
 

@@ -170,14 +170,17 @@ def _arguments(node: Any) -> list[str]:
 
 
 def setup_run(cfg: CfgNode | DictConfig, *, eval_only: bool = False) -> None:
-    """Start logs, write down config and environment, seed all random numbers.
+    """Start logs, write down the environment, seed all random numbers.
 
-    The output directory gets ``log.txt``, ``environment.txt`` and, unless ``eval_only``,
-    ``config.yaml``, which :func:`load_config` reads.
+    The output directory gets ``log.txt`` and ``environment.txt``.
 
     Args:
         cfg: the config.
         eval_only: the run does not train.
+
+    Raises:
+        ValueError: a setting that is out of its range, or, unless ``eval_only``, a batch that does
+            not divide evenly among the processes; nothing is written then.
     """
     settings = TrainSettings.from_config(cfg)
     if not eval_only:
@@ -193,11 +196,6 @@ def setup_run(cfg: CfgNode | DictConfig, *, eval_only: bool = False) -> None:
         environment = os.path.join(settings.output_dir, "environment.txt")
         with atomic_path(environment) as temporary:
             temporary.write_text(collect_env_info())
-        if not eval_only:
-            config = os.path.join(settings.output_dir, "config.yaml")
-            with atomic_path(config) as temporary:
-                _save_config(cfg, temporary)
-            _logger.info(f"Config written to {config}")
     seed = settings.seed
     seed_all_rng(None if seed is None else seed + rank)
     torch.backends.cudnn.benchmark = settings.cudnn_benchmark and not settings.deterministic
@@ -207,11 +205,14 @@ def setup_run(cfg: CfgNode | DictConfig, *, eval_only: bool = False) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def _save_config(cfg: CfgNode | DictConfig, path: Path) -> None:
-    if is_yacs(cfg):
-        path.write_text(cfg.dump())
-    else:
-        LazyConfig.save(cfg, str(path))
+def save_config(cfg: CfgNode | DictConfig, path: str) -> None:
+    """Write a config of either kind to a .yaml file, which :func:`load_config` reads."""
+    with atomic_path(path) as temporary:
+        if is_yacs(cfg):
+            temporary.write_text(cfg.dump())
+        else:
+            LazyConfig.save(cfg, str(temporary))
+    _logger.info(f"Config written to {path}")
 
 
 def launch_run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:

@@ -27,6 +27,7 @@ from .checkpoint import Checkpointer, check_initial_weights
 from .hooks import BestCheckpointer, PeriodicCheckpointer, PeriodicWriter
 from .inference import build_inference_model, check_inference
 from .random_state import gather_random_states, preserved_random_state, set_random_state
+from .run import save_config
 from .settings import TrainSettings, is_yacs
 from .solver import build_optimizer, build_scheduler, scale_config
 from .step import build_step_trainer
@@ -46,7 +47,7 @@ class Trainer(DefaultTrainer):
     run that was not interrupted.
 
     Attributes:
-        cfg: the config.
+        cfg: the config, its rate and length scaled to the number of processes.
         settings: its settings of the run.
     """
 
@@ -60,6 +61,7 @@ class Trainer(DefaultTrainer):
                 among the processes.
         """
         TrainerBase.__init__(self)
+        self._given_cfg = cfg
         self.cfg = cfg = scale_config(cfg, comm.get_world_size())
         self.settings = settings = TrainSettings.from_config(cfg)
         settings.check_world_size(comm.get_world_size())
@@ -113,6 +115,9 @@ class Trainer(DefaultTrainer):
     def train(self) -> dict[str, Any]:
         """Train from ``start_iter`` to ``max_iter``.
 
+        Writes ``config.yaml`` first, not before all is built and loaded: a run that cannot start
+        leaves that of an earlier one in the same directory.
+
         Returns:
             The figures of the last evaluation; empty but on the main process.
         """
@@ -123,6 +128,8 @@ class Trainer(DefaultTrainer):
             _logger.warning("The training data begin anew: their loader cannot be positioned.")
         if self.start_iter > 0:
             self._restore_random_state()
+        if comm.is_main_process():
+            save_config(self._given_cfg, os.path.join(self.settings.output_dir, "config.yaml"))
         TrainerBase.train(self, self.start_iter, self.max_iter)
         expected = self.cfg.TEST.EXPECTED_RESULTS if is_yacs(self.cfg) else ()
         if len(expected) and comm.is_main_process():

@@ -19,9 +19,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ifa_d2.engine.benchmarks.tables import github_table, number
-from ifa_d2.engine.run import load_config
-from ifa_d2.engine.runs import (
+from ifa_d2.analysis.benchmarks.tables import github_table, number
+from ifa_d2.analysis.runs import (
     STRIDES,
     check_settings,
     mean_and_deviation,
@@ -31,6 +30,7 @@ from ifa_d2.engine.runs import (
     train,
     write_tables,
 )
+from ifa_d2.engine.run import load_config
 from ifa_d2.files import atomic_path
 
 TRAIN_NET = Path(__file__).resolve().parents[2] / "tools" / "train_net.py"

@@ -10,6 +10,7 @@ import numpy as np
 from detectron2.data import Metadata
 
 from ifa_d2 import Predictor
+from ifa_d2.demo import find_metadata
 from ifa_d2.engine.arguments import (
     add_config_argument,
     add_overrides_argument,
@@ -17,7 +18,6 @@ from ifa_d2.engine.arguments import (
     command_parser,
     errors_in_one_line,
 )
-from ifa_d2.engine.demo import find_metadata
 from ifa_d2.engine.run import load_config
 from ifa_d2.modeling import SegmentationField
 from ifa_d2.visualization import contact_sheet, draw_segmentation, save_png

@@ -20,6 +20,9 @@ from typing import Any
 import cv2
 
 from ifa_d2 import Predictor
+from ifa_d2.analysis.benchmarks.tables import github_table, number
+from ifa_d2.analysis.measure import alternate, median_ratio
+from ifa_d2.analysis.runs import describe_machine
 from ifa_d2.engine.arguments import (
     add_config_argument,
     add_overrides_argument,
@@ -27,9 +30,6 @@ from ifa_d2.engine.arguments import (
     command_parser,
     errors_in_one_line,
 )
-from ifa_d2.engine.benchmarks.tables import github_table, number
-from ifa_d2.engine.measure import alternate, median_ratio
-from ifa_d2.engine.runs import describe_machine
 from ifa_d2.files import atomic_path
 from ifa_d2.modeling import Refinement, SegmentationField
 from ifa_d2.modeling.refinement import refined_labels

@@ -15,7 +15,7 @@ with the paper's.
     python projects/IFA/run_table.py costs --json costs.json
 
 prints the parameters and multiply-adds of every row that has a model here, beside the paper's. Ours
-are counted as the paper counts, see "textbook" in ifa_d2/engine/cost.py, so that they can be
+are counted as the paper counts, see "textbook" in ifa_d2/analysis/cost.py, so that they can be
 compared; the last column is what the model takes as it runs here. The paper gives no costs of its
 Tables 2 to 4.
 """
@@ -32,7 +32,7 @@ import table_training
 from table_rows import BACKBONES, DATASETS, read_paper_tables, row_config
 from tabulate import tabulate
 
-from ifa_d2.engine.cost import analyze, report
+from ifa_d2.analysis.cost import analyze, report
 from ifa_d2.files import atomic_path
 
 TABLES = ("1", "2", "3", "5", "6", "7")  # Table 4's rows cost the same, but for their positions

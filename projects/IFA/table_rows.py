@@ -9,7 +9,7 @@ from detectron2.config import LazyConfig
 from omegaconf import DictConfig
 
 from ifa_d2 import get_config
-from ifa_d2.engine.runs import queries_of_grid
+from ifa_d2.analysis.runs import queries_of_grid
 
 HERE = Path(__file__).resolve().parent
 LEVELS = ("res2", "res3", "res4", "res5")

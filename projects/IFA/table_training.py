@@ -25,10 +25,9 @@ from table_rows import (
     training_config,
 )
 
-from ifa_d2.engine.benchmarks.tables import github_table, number
-from ifa_d2.engine.cost import analyze, report
-from ifa_d2.engine.run import load_config
-from ifa_d2.engine.runs import (
+from ifa_d2.analysis.benchmarks.tables import github_table, number
+from ifa_d2.analysis.cost import analyze, report
+from ifa_d2.analysis.runs import (
     FINAL,
     check_settings,
     describe_machine,
@@ -38,6 +37,7 @@ from ifa_d2.engine.runs import (
     train,
     write_tables,
 )
+from ifa_d2.engine.run import load_config
 from ifa_d2.files import atomic_path
 
 TRAIN_NET = Path(__file__).resolve().parents[2] / "tools" / "train_net.py"

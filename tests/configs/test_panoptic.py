@@ -17,9 +17,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from omegaconf import DictConfig, OmegaConf
 
 import ifa_d2
+from ifa_d2.analysis.cost import build_on_meta
 from ifa_d2.engine import build
 from ifa_d2.engine.arguments import training_parser
-from ifa_d2.engine.cost import build_on_meta
 from ifa_d2.engine.run import load_config
 from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.engine.solver import build_optimizer, build_scheduler

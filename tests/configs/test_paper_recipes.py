@@ -8,8 +8,8 @@ from detectron2.data import transforms as T
 from omegaconf import OmegaConf
 
 from ifa_d2 import get_config
+from ifa_d2.analysis.cost import analyze, build_on_meta, report
 from ifa_d2.data.augmentation import RandomScale
-from ifa_d2.engine.cost import analyze, build_on_meta, report
 from ifa_d2.engine.solver import build_optimizer, build_scheduler
 
 MODELS = ("ifa_r50", "ifa_r101", "ifa_aspp_r101")

@@ -6,8 +6,8 @@ from detectron2.config import CfgNode, LazyConfig, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ifa_d2 import get_config
+from ifa_d2.analysis.cost import build_on_meta
 from ifa_d2.data import SemSegMapper
-from ifa_d2.engine.cost import build_on_meta
 from ifa_d2.engine.run import load_config
 from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.engine.solver import build_optimizer, build_scheduler

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.engine.tiny import write_tiny_data
+from tests.tiny import write_tiny_data
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from ifa_d2.engine.export import (
 )
 from ifa_d2.modeling import IFASemSegHead
 from ifa_d2.modeling.backbone import PaddedResNet
-from tests.engine.tiny import tiny_config
+from tests.tiny import tiny_config
 
 HEAD = "model.sem_seg_head"
 # (picture, answer): odd, without need of padding, enlarged, of one row

@@ -21,8 +21,8 @@ from ifa_d2.engine.inference import (
 from ifa_d2.engine.run import load_config
 from ifa_d2.evaluation import SemSegEvaluator
 from ifa_d2.modeling import FieldSegmentor, MultiViewSegmentor
-from tests.engine.tiny import tiny_config
 from tests.modeling.panoptic import small_model
+from tests.tiny import tiny_config
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ifa_d2.engine import TrainingStream, build_train_loader
 from ifa_d2.engine.random_state import get_random_state
-from tests.engine.tiny import assert_same
+from tests.tiny import assert_same
 
 
 def mapper(record: dict) -> tuple:

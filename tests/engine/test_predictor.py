@@ -15,7 +15,7 @@ from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.evaluation import SemSegEvaluator
 from ifa_d2.layers import GridQuery
 from ifa_d2.modeling import FieldSegmentor, build_resnet
-from tests.engine.tiny import RECIPE, tiny_config
+from tests.tiny import RECIPE, tiny_config
 
 
 def make_predictor(root: Path) -> Predictor:

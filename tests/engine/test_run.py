@@ -6,8 +6,8 @@ import yaml
 from detectron2.config import CfgNode, LazyConfig
 
 from ifa_d2.engine.arguments import training_parser
-from ifa_d2.engine.run import launch_run, load_config, setup_run
-from tests.engine.tiny import RECIPE, tiny_config
+from ifa_d2.engine.run import launch_run, load_config, save_config, setup_run
+from tests.tiny import RECIPE, tiny_config
 
 
 def test_output_directory_is_named_after_the_recipe(tmp_path: Path) -> None:
@@ -106,23 +106,16 @@ def test_yaml_does_not_run_code(tmp_path: Path) -> None:
 
 def test_written_config_is_read_again(tmp_path: Path) -> None:
     cfg = tiny_config(tmp_path, "train.max_iter=9")
-    setup_run(cfg)
+    save_config(cfg, str(tmp_path / "config.yaml"))
     again = load_config(str(tmp_path / "config.yaml"))
     LazyConfig.save(cfg, str(tmp_path / "one.yaml"))
     LazyConfig.save(again, str(tmp_path / "other.yaml"))
     assert (tmp_path / "one.yaml").read_text() == (tmp_path / "other.yaml").read_text()
 
     yacs = load_config("shapes/ifa_r18.yaml", [f"OUTPUT_DIR={tmp_path}"])
-    setup_run(yacs)
+    save_config(yacs, str(tmp_path / "config.yaml"))
     again = load_config(str(tmp_path / "config.yaml"))
     assert yaml.safe_load(again.dump()) == yaml.safe_load(yacs.dump())
-
-
-def test_evaluation_leaves_the_config_of_the_training(tmp_path: Path) -> None:
-    setup_run(tiny_config(tmp_path, "train.max_iter=9"))
-    before = (tmp_path / "config.yaml").read_text()
-    setup_run(tiny_config(tmp_path, "train.max_iter=3"), eval_only=True)
-    assert (tmp_path / "config.yaml").read_text() == before
 
 
 def test_seed_and_deterministic_mode(tmp_path: Path) -> None:

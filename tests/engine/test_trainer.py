@@ -8,7 +8,7 @@ import torch
 from ifa_d2.data import register_sem_seg_folder
 from ifa_d2.engine import Trainer
 from ifa_d2.engine.run import load_config, setup_run
-from tests.engine.tiny import assert_same, tiny_config, train_tiny
+from tests.tiny import assert_same, tiny_config, train_tiny
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +159,27 @@ def test_what_a_run_leaves_behind(finished: Path) -> None:
     assert "| middle" in log and "eta:" in log and "loss_sem_seg_aux:" in log
     first = json.loads((finished / "metrics.json").read_text().splitlines()[0])
     assert {"iteration", "loss_sem_seg", "loss_sem_seg_aux", "lr", "total_loss"} <= first.keys()
+
+
+def test_run_that_cannot_start_leaves_the_config_of_another(tmp_path: Path) -> None:
+    train_tiny(tmp_path, "train.max_iter=1", "train.eval_period=0")
+    before = (tmp_path / "config.yaml").read_text()
+    assert load_config(str(tmp_path / "config.yaml")).train.max_iter == 1
+    with pytest.raises(FileNotFoundError, match=r"absent\.pth"):
+        train_tiny(tmp_path, "train.max_iter=2", "train.init_checkpoint=absent.pth")
+    assert (tmp_path / "config.yaml").read_text() == before
+    setup_run(tiny_config(tmp_path, "train.max_iter=3"), eval_only=True)
+    assert (tmp_path / "config.yaml").read_text() == before
+
+
+def test_config_is_written_as_it_was_given(tmp_path: Path) -> None:
+    """Scaled to its batch, it would be scaled once more when it is read."""
+    cfg = tiny_config(tmp_path, "train.max_iter=1", "train.eval_period=0")
+    cfg.train.reference_batch_size = 2 * cfg.train.batch_size
+    trainer = Trainer(cfg)
+    trainer.train()
+    assert trainer.iter == trainer.max_iter == 2
+    assert load_config(str(tmp_path / "config.yaml")).train.max_iter == 1
 
 
 def test_old_checkpoints_are_removed(tmp_path: Path) -> None:

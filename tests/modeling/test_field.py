@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ifa_d2.engine.measure import peak_memory
+from ifa_d2.analysis.measure import peak_memory
 from ifa_d2.layers import GridQuery, ImplicitAlignment
 from ifa_d2.modeling import SegmentationField
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ifa_d2 import add_ifa_config
-from ifa_d2.engine.measure import peak_memory
+from ifa_d2.analysis.measure import peak_memory
 from ifa_d2.modeling import FieldSegmentor, IFASemSegHead, MultiViewSegmentor
 from ifa_d2.modeling.backbone import PaddedResNet
 

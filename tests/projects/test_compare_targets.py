@@ -15,7 +15,7 @@ import pytest
 
 from ifa_d2.engine import build
 from ifa_d2.engine.run import load_config
-from tests.engine.tiny import RECIPE
+from tests.tiny import RECIPE
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "projects" / "IFA" / "compare_targets.py"

@@ -13,8 +13,8 @@ from PIL import Image
 
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.modeling import compute_fields
-from tests.engine.tiny import tiny_config
 from tests.modeling.test_architectures import CONFIGS, shrink
+from tests.tiny import tiny_config
 
 PROJECT = Path(__file__).parents[2] / "projects" / "IFA"
 

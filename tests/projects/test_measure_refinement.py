@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.engine.tiny import RECIPE
+from tests.tiny import RECIPE
 
 SCRIPT = Path(__file__).parents[2] / "projects" / "IFA" / "measure_refinement.py"
 

@@ -15,8 +15,8 @@ from detectron2.config import LazyConfig
 from omegaconf import OmegaConf
 from PIL import Image
 
+from ifa_d2.analysis.cost import build_on_meta
 from ifa_d2.data.shapes.street import make_scene
-from ifa_d2.engine.cost import build_on_meta
 from ifa_d2.layers import PositionEncoding
 
 PROJECT = Path(__file__).parents[2] / "projects" / "IFA"

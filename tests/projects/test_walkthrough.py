@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.engine.tiny import RECIPE, write_tiny_data
+from tests.tiny import RECIPE, write_tiny_data
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ("1_training", "2_sizes", "3_windows", "4_points", "5_confidence")

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ifa_d2.visualization import draw_points
-from tests.engine.tiny import COUNT, RECIPE, write_tiny_data
+from tests.tiny import COUNT, RECIPE, write_tiny_data
 
 COMMAND = Path(__file__).parents[2] / "tools" / "browse_dataset.py"
 _GAP, _CAPTION = 6, 24

@@ -14,12 +14,12 @@ import torch
 from detectron2.data import MetadataCatalog
 from PIL import Image
 
+from ifa_d2.demo import Drawing, Segmenter, VideoFrames, VideoWriter, View, read_picture
 from ifa_d2.engine.build import build_test_mapper
-from ifa_d2.engine.demo import Drawing, Segmenter, VideoFrames, VideoWriter, View, read_picture
 from ifa_d2.engine.predictor import Predictor, load_model
 from ifa_d2.modeling import MultiViewSegmentor
 from ifa_d2.visualization import side_by_side
-from tests.engine.tiny import RECIPE, tiny_config
+from tests.tiny import RECIPE, tiny_config
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,7 +14,7 @@ from detectron2.config import instantiate
 from ifa_d2.engine.export import FORMATS, eager_logits
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config
-from tests.engine.tiny import RECIPE, tiny_config
+from tests.tiny import RECIPE, tiny_config
 
 COMMAND = Path(__file__).parents[2] / "tools" / "export_model.py"
 

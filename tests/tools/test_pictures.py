@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.engine.tiny import RECIPE, train_tiny, write_tiny_data
+from tests.tiny import RECIPE, train_tiny, write_tiny_data
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,7 +19,7 @@ from ifa_d2.engine.arguments import training_parser
 from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.engine.run import load_config
 from ifa_d2.evaluation import PredictionWriter
-from tests.engine.tiny import COUNT, RECIPE, tiny_config
+from tests.tiny import COUNT, RECIPE, tiny_config
 
 COMMAND = Path(__file__).parents[2] / "tools" / "train_net.py"
 

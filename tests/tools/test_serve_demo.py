@@ -21,11 +21,11 @@ from detectron2.data import MetadataCatalog
 from PIL import Image
 
 from ifa_d2.data import read_label
+from ifa_d2.demo.answers import resample_labels
 from ifa_d2.engine import Predictor
-from ifa_d2.engine.demo.answers import resample_labels
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.modeling import SegmentationField
-from tests.engine.tiny import RECIPE, tiny_config
+from tests.tiny import RECIPE, tiny_config
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

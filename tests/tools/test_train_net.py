@@ -16,7 +16,7 @@ from ifa_d2.engine import Trainer
 from ifa_d2.engine.arguments import training_parser
 from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.evaluation import per_class_table
-from tests.engine.tiny import RECIPE, assert_same, tiny_config, train_tiny, write_tiny_data
+from tests.tiny import RECIPE, assert_same, tiny_config, train_tiny, write_tiny_data
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ifa_d2.engine.cost import DENSE, build_on_meta, count_model
+from ifa_d2.analysis.cost import DENSE, build_on_meta, count_model
 from ifa_d2.engine.run import load_config
 from ifa_d2.layers import PositionEncoding
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ifa_d2.engine.measure import peak_memory
+from ifa_d2.analysis.measure import peak_memory
 from ifa_d2.modeling.alignments import Carafe, Sapa, reassembly
 from ifa_d2.modeling.alignments.reassembly import affiliate, reassemble, take_nearest
 

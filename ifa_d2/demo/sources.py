@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from detectron2.data.detection_utils import read_image
 
-from ..inputs import choose_records
+from ..engine.inputs import choose_records
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ifa_d2.engine.demo import VideoFrames, VideoWriter, show_frame
+from ifa_d2.demo import VideoFrames, VideoWriter, show_frame
 
 # Halves of red and blue, brighter from frame to frame: what compression keeps.
 FRAMES = np.zeros((6, 32, 48, 3), np.uint8)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ifa_d2.engine.benchmarks.models import compare_models, inference, model_columns
+from ifa_d2.analysis.benchmarks.models import compare_models, inference, model_columns
 
 
 class _Linear(nn.Module):

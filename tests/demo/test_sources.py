@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ifa_d2.engine.demo import decode_ahead, find_pictures, label_pictures, read_picture
+from ifa_d2.demo import decode_ahead, find_pictures, label_pictures, read_picture
 
 
 @pytest.fixture

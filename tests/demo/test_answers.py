@@ -9,12 +9,12 @@ from detectron2.data import Metadata, MetadataCatalog
 from torch import nn
 
 from ifa_d2 import get_config
+from ifa_d2.demo import Drawing, Picture, Segmenter, View, read_picture
 from ifa_d2.engine.build import build_test_mapper
-from ifa_d2.engine.demo import Drawing, Picture, Segmenter, View, read_picture
 from ifa_d2.engine.predictor import Predictor, load_model
 from ifa_d2.modeling import compute_panoptic_fields
 from ifa_d2.visualization import draw_segmentation, side_by_side
-from tests.engine.tiny import tiny_config
+from tests.tiny import tiny_config
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import torch
 from detectron2.modeling import FPN
 from torch import nn
 
-from ifa_d2.engine.benchmarks import run_peers
-from ifa_d2.engine.benchmarks.peers import BUILDERS, NUM_CLASSES
+from ifa_d2.analysis.benchmarks import run_peers
+from ifa_d2.analysis.benchmarks.peers import BUILDERS, NUM_CLASSES
 
 SIZE = (64, 96)
 

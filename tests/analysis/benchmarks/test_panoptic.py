@@ -2,7 +2,7 @@
 
 import pytest
 
-from ifa_d2.engine.benchmarks import panoptic_tables, run_panoptic
+from ifa_d2.analysis.benchmarks import panoptic_tables, run_panoptic
 
 
 def test_models_differ_in_the_branch_alone() -> None:

@@ -5,15 +5,15 @@ from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 from omegaconf import DictConfig
 
-from ...data import read_label
-from ...data.labels import translate_label
-from ...visualization import (
+from ..data import read_label
+from ..data.labels import translate_label
+from ..engine.build import test_dataset_names
+from ..visualization import (
     draw_panoptic,
     draw_segmentation,
     enlargement,
     image_and_panels,
 )
-from ..build import test_dataset_names
 from .answers import Answer, Segmenter, resample_labels
 from .sources import Picture, read_picture
 

@@ -4,8 +4,7 @@ from detectron2.config import get_cfg
 from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 
-from ifa_d2.config import add_ifa_config
-from ifa_d2.engine.cost import (
+from ifa_d2.analysis.cost import (
     FIRST,
     REST,
     analyze,
@@ -14,6 +13,7 @@ from ifa_d2.engine.cost import (
     count_model,
     report,
 )
+from ifa_d2.config import add_ifa_config
 from ifa_d2.engine.run import load_config
 from tests.reference_network import ReferenceNetwork
 

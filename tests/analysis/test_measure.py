@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ifa_d2.engine.measure import (
+from ifa_d2.analysis.measure import (
     alternate,
     bare_products,
     fit_exponent,
@@ -78,7 +78,7 @@ def test_watch_memory_sees_what_a_block_holds_at_its_worst():
     """In a process of its own: what others left to the allocator would be used again unseen."""
     code = """
         import torch
-        from ifa_d2.engine.measure import watch_memory
+        from ifa_d2.analysis.measure import watch_memory
         size = 64 << 20
         held = torch.ones(size, dtype=torch.uint8)
         with watch_memory() as first:

@@ -17,12 +17,12 @@ from detectron2.modeling import PanopticFPN
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from ...layers import GridQuery
-from ...modeling import IFASemSegHead, compute_panoptic_fields
-from ...modeling.field import compute_fields
-from ...modeling.scores import Raster, iter_logits
-from ..build import build_test_mapper
-from ..inputs import picture_input
+from ..engine.build import build_test_mapper
+from ..engine.inputs import picture_input
+from ..layers import GridQuery
+from ..modeling import IFASemSegHead, compute_panoptic_fields
+from ..modeling.field import compute_fields
+from ..modeling.scores import Raster, iter_logits
 
 UNSURE = -1
 

@@ -21,13 +21,13 @@ from detectron2.config import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from ..engine import build
+from ..engine.predictor import load_model
 from ..evaluation.confusion import confusion_figures, count_pairs
 from ..evaluation.predictions import label_dtype
 from ..files import atomic_path
 from ..modeling import compute_fields
-from . import build
 from .measure import alternate, device_name, peak_memory
-from .predictor import load_model
 
 STRIDES = (8, 4, 2, 1)
 FINAL = "model_final.pth"

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from ifa_d2.engine.benchmarks import growth_tables, plot_growth, run_growth
+from ifa_d2.analysis.benchmarks import growth_tables, plot_growth, run_growth
 
 
 @pytest.fixture(scope="module")

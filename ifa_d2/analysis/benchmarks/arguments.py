@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..arguments import command_parser
+from ...engine.arguments import command_parser
 
 FULL_MEGAPIXELS = 100.0  # of --full in growth
 FULL_CLASSES = 150

@@ -1,0 +1,1 @@
+"""What models cost and how well they do: multiply-adds, times and memory, compared trainings."""
