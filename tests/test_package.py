@@ -1,3 +1,4 @@
+import ast
 import os
 import re
 import shutil
@@ -12,6 +13,11 @@ import pytest
 import ifa_d2
 
 ROOT = Path(__file__).parents[1]
+# The order of CONTRIBUTING.md.
+PARTS = (
+    *("files", "config", "data", "layers", "modeling", "evaluation", "visualization", "engine"),
+    *("analysis", "demo", "serving"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +87,36 @@ def test_without_detectron2_one_sentence_says_how_to_get_it(tmp_path: Path) -> N
     assert message.startswith("ImportError: ifa_d2 needs Detectron2")
     assert "make setup" in message
     assert "git+https://github.com/facebookresearch/detectron2.git" in message
+
+
+def _imports(path: Path) -> set[str]:
+    """The modules that a file of the package imports, by their whole names."""
+    parent = path.relative_to(ROOT).parts[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(parent[: len(parent) + 1 - node.level]) if node.level else ""
+            modules = [node.module] if node.module else [alias.name for alias in node.names]
+            found |= {f"{base}.{module}".strip(".") for module in modules}
+    return found
+
+
+def test_nothing_imports_backwards() -> None:
+    seen = set()
+    for path in (ROOT / "ifa_d2").rglob("*.py"):
+        part = path.relative_to(ROOT / "ifa_d2").parts[0].removesuffix(".py")
+        if part == "__init__":
+            continue
+        imported = _imports(path)
+        own = {name.split(".")[1] for name in imported if name.startswith("ifa_d2.")}
+        backwards = [name for name in own if PARTS.index(name) > PARTS.index(part)]
+        assert not backwards, f"{path.relative_to(ROOT)} imports {backwards}"
+        if part == "layers":
+            assert not [name for name in imported if name.startswith("detectron2")], path
+        seen |= {(part, name) for name in own}
+    assert {("modeling", "layers"), ("engine", "modeling"), ("demo", "engine")} <= seen
 
 
 def test_what_setup_does_not_name_is_not_imported(tmp_path: Path) -> None:

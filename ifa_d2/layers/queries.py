@@ -15,6 +15,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+# An int, or what stands for one while a program is recorded: a symbol or a tensor without axes.
+Length = int | torch.SymInt | Tensor
+
 
 def send(values: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
     """Values, not in pinned memory, on a device; what that has still to compute is not waited for.
@@ -132,20 +135,10 @@ class GridAxis:
             ensemble: the two nearest cells, with weights, instead of the nearest.
         """
         den = self.denominator
-        scaled = self._numerators() * m  # (n,), in cells times den
         centered = self.step * m == den and (2 * self.start * m - den) % (2 * den) == 0
         inside = 0 <= self.start and self.start + self.step * (self.size - 1) < den
-        if not ensemble:
-            cells = (scaled // den).clamp_(0, m - 1)[None]
-            offsets = (2 * scaled - (2 * cells + 1) * den).double() / den
-            return Taps(cells, offsets, None, centered and inside)
-        doubled = 2 * scaled - den  # cell centres are at multiples of 2 * den
-        lower = (doubled // (2 * den)).clamp_(0, m - 1)
-        upper = (lower + 1).clamp_(max=m - 1)
-        weight = ((doubled - 2 * den * lower).double() / (2 * den)).clamp_(0, 1)
-        cells = torch.stack([lower, upper])
-        offsets = (2 * scaled - (2 * cells + 1) * den).double() / den
-        return Taps(cells, offsets, torch.stack([1 - weight, weight]), centered and inside)
+        taps = rational_taps(self._numerators() * m, den, m, ensemble)
+        return replace(taps, identity=centered and inside)
 
 
 @dataclass(frozen=True)
@@ -182,6 +175,31 @@ def check_coordinates(name: str, coordinates: Tensor) -> None:
         raise ValueError(f"{name} must be floating point, got {coordinates.dtype}")
     if not torch.isfinite(coordinates).all():
         raise ValueError(f"{name} must be finite, got NaN or infinity")
+
+
+def rational_taps(scaled: Tensor, den: Length, m: Length, ensemble: bool) -> Taps:
+    """The taps of queries at ``scaled / den`` cells, from integers alone.
+
+    Args:
+        scaled: (n,) int64.
+        den: their denominator.
+        m: number of cells; a query outside of them is the border cell's.
+        ensemble: the two nearest cells, with weights, instead of the nearest.
+    """
+    last = torch.ones_like(scaled) * (m - 1)  # a tensor, as m may be one
+
+    def nearest(cells: Tensor) -> Tensor:
+        return torch.minimum(cells.clamp(min=0), last)
+
+    if not ensemble:
+        cells = nearest(scaled // den)[None]
+        return Taps(cells, (2 * scaled - (2 * cells + 1) * den).double() / den, None)
+    doubled = 2 * scaled - den  # cell centres are at multiples of 2 * den
+    lower = nearest(doubled // (2 * den))
+    weight = ((doubled - 2 * den * lower).double() / (2 * den)).clamp(0, 1)
+    cells = torch.stack([lower, nearest(lower + 1)])
+    offsets = (2 * scaled - (2 * cells + 1) * den).double() / den
+    return Taps(cells, offsets, torch.stack([1 - weight, weight]))
 
 
 def coordinate_taps(coordinates: Tensor, m: int, ensemble: bool) -> Taps:

@@ -19,10 +19,7 @@ from torch import Tensor, nn
 
 from .alignment import ImplicitAlignment
 from .mlp import PointwiseLayer
-from .queries import Taps
-
-# An int, or what stands for one while a program is recorded: a symbol or a tensor without axes.
-Length = int | torch.SymInt | Tensor
+from .queries import Length, Taps, rational_taps
 
 
 class TraceableDecoder(nn.Module):
@@ -105,8 +102,7 @@ def span_taps(
 ) -> Taps:
     """The cells that answer the centres of ``n`` equal parts of pixels ``0..length``.
 
-    Query ``j`` lies at ``(2 j + 1) length / (2 n extent)``; its cell comes from integers alone, as
-    :meth:`ifa_d2.layers.GridAxis.taps` has it.
+    Query ``j`` lies at ``(2 j + 1) length / (2 n extent)``; its cell comes from integers alone.
 
     Args:
         n: number of queries.
@@ -117,16 +113,7 @@ def span_taps(
     """
     den = 2 * n * extent
     scaled = (2 * torch.arange(n, device=device) + 1) * (length * m)  # (n,), in cells times den
-    if not ensemble:
-        cells = (scaled // den)[None]
-        return Taps(cells, (2 * scaled - (2 * cells + 1) * den).double() / den, None)
-    doubled = 2 * scaled - den  # cell centres are at multiples of 2 * den
-    lower = (doubled // (2 * den)).clamp(min=0)
-    upper = torch.minimum(lower + 1, torch.ones_like(lower) * (m - 1))
-    weight = ((doubled - 2 * den * lower).double() / (2 * den)).clamp(0, 1)
-    cells = torch.stack([lower, upper])
-    offsets = (2 * scaled - (2 * cells + 1) * den).double() / den
-    return Taps(cells, offsets, torch.stack([1 - weight, weight]))
+    return rational_taps(scaled, den, m, ensemble)
 
 
 def _take(level: Tensor, taps: Taps, dim: int) -> Tensor:

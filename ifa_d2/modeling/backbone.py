@@ -113,56 +113,28 @@ def build_resnet(
     Raises:
         ValueError: a depth, stage, stem width, stride or list of dilations that does not exist.
     """
-    _check_strides(output_stride, res2_pool, depth)
-    if depth not in BLOCKS_PER_STAGE:
-        raise ValueError(f"depth must be one of {sorted(BLOCKS_PER_STAGE)}, got {depth}")
+    _check_depth(depth, output_stride, res5_multi_grid)
     unknown = [name for name in out_features if name not in ("stem", *_STAGES)]
     if unknown or not out_features:
         raise ValueError(
             f"out_features must name some of stem, {', '.join(_STAGES)}, got {list(out_features)}"
         )
-    if stem_channels is None:
-        stem = BasicStem(in_channels=in_channels, out_channels=64, norm=norm)
-    elif stem_channels > 0 and stem_channels % 2 == 0:
-        stem = DeepLabStem(in_channels=in_channels, out_channels=stem_channels, norm=norm)
-    else:
-        raise ValueError(f"stem_channels must be even and positive, got {stem_channels}")
-
-    stages = []
-    channels = stem.out_channels
-    for index, num_blocks in enumerate(BLOCKS_PER_STAGE[depth]):
-        width = 64 * 2**index
-        dilation = (1, 1, *_DILATIONS[output_stride])[index]
-        stride = 1 if index == 0 or dilation > 1 else 2
-        kwargs = {"stride_per_block": [stride] + [1] * (num_blocks - 1)}
-        if depth < 50:
-            block_class, out_channels = BasicBlock, width
-            if res5_multi_grid is not None:
-                raise ValueError(
-                    f"res5_multi_grid must be None at depth {depth}, whose blocks have no "
-                    f"dilation, got {list(res5_multi_grid)}"
-                )
-        else:
-            block_class, out_channels = BottleneckBlock, 4 * width
-            grid = [1] * num_blocks
-            if index == 3 and res5_multi_grid is not None:
-                grid = _check_multi_grid(res5_multi_grid, num_blocks)
-            kwargs.update(
-                bottleneck_channels=width,
-                stride_in_1x1=stride_in_1x1,
-                dilation_per_block=[dilation * factor for factor in grid],
-            )
+    if res2_pool < 1:
+        raise ValueError(f"res2_pool must be at least 1, got {res2_pool}")
+    stem = _make_stem(stem_channels, in_channels=in_channels, norm=norm)
+    stages: list[list[nn.Module]] = []
+    for index, dilation in enumerate((1, 1, *_DILATIONS[output_stride])):
         stages.append(
-            ResNet.make_stage(
-                block_class,
-                num_blocks,
-                in_channels=channels,
-                out_channels=out_channels,
+            _make_stage(
+                index,
+                depth,
+                in_channels=(stages[-1][-1] if stages else stem).out_channels,
+                dilation=dilation,
+                multi_grid=res5_multi_grid if index == 3 else None,
                 norm=norm,
-                **kwargs,
+                stride_in_1x1=stride_in_1x1,
             )
         )
-        channels = out_channels
     if zero_init_residual:
         _zero_last_norms(stages)
     if avg_down:
@@ -176,25 +148,67 @@ def build_resnet(
     )
 
 
-def _check_strides(output_stride: int, res2_pool: int, depth: int) -> None:
+def _check_depth(depth: int, output_stride: int, res5_multi_grid: Sequence[int] | None) -> None:
+    if depth not in BLOCKS_PER_STAGE:
+        raise ValueError(f"depth must be one of {sorted(BLOCKS_PER_STAGE)}, got {depth}")
     if output_stride not in _DILATIONS:
         raise ValueError(f"output_stride must be one of {sorted(_DILATIONS)}, got {output_stride}")
-    if output_stride < 32 and depth < 50:
-        raise ValueError(
-            f"output_stride must be 32 at depth {depth}, whose blocks have no dilation, "
-            f"got {output_stride}"
-        )
-    if res2_pool < 1:
-        raise ValueError(f"res2_pool must be at least 1, got {res2_pool}")
+    dilations = None if res5_multi_grid is None else list(res5_multi_grid)
+    if depth < 50:
+        for name, value, only in (
+            ("output_stride", output_stride, 32),
+            ("res5_multi_grid", dilations, None),
+        ):
+            if value != only:
+                raise ValueError(
+                    f"{name} must be {only} at depth {depth}, whose blocks have no dilation, "
+                    f"got {value}"
+                )
+    elif dilations is not None:
+        count = BLOCKS_PER_STAGE[depth][3]
+        if len(dilations) != count or min(dilations) < 1:
+            raise ValueError(
+                f"res5_multi_grid must be {count} dilations of 1 or more, got {dilations}"
+            )
 
 
-def _check_multi_grid(res5_multi_grid: Sequence[int], num_blocks: int) -> list[int]:
-    dilations = list(res5_multi_grid)
-    if len(dilations) != num_blocks or any(dilation < 1 for dilation in dilations):
-        raise ValueError(
-            f"res5_multi_grid must be {num_blocks} dilations of 1 or more, got {dilations}"
-        )
-    return dilations
+def _make_stem(stem_channels: int | None, *, in_channels: int, norm: str) -> nn.Module:
+    if stem_channels is None:
+        return BasicStem(in_channels=in_channels, out_channels=64, norm=norm)
+    if stem_channels < 1 or stem_channels % 2:
+        raise ValueError(f"stem_channels must be even and positive, got {stem_channels}")
+    return DeepLabStem(in_channels=in_channels, out_channels=stem_channels, norm=norm)
+
+
+def _make_stage(
+    index: int,
+    depth: int,
+    *,
+    in_channels: int,
+    dilation: int,
+    multi_grid: Sequence[int] | None,
+    norm: str,
+    stride_in_1x1: bool,
+) -> list[nn.Module]:
+    """The blocks of a stage, counted from 0; a dilation takes the place of its stride."""
+    num_blocks, width = BLOCKS_PER_STAGE[depth][index], 64 * 2**index
+    stride = 1 if index == 0 or dilation > 1 else 2
+    common = {
+        "in_channels": in_channels,
+        "norm": norm,
+        "stride_per_block": [stride] + [1] * (num_blocks - 1),
+    }
+    if depth < 50:
+        return ResNet.make_stage(BasicBlock, num_blocks, out_channels=width, **common)
+    return ResNet.make_stage(
+        BottleneckBlock,
+        num_blocks,
+        out_channels=4 * width,
+        bottleneck_channels=width,
+        stride_in_1x1=stride_in_1x1,
+        dilation_per_block=[dilation * factor for factor in multi_grid or [1] * num_blocks],
+        **common,
+    )
 
 
 def _zero_last_norms(stages: list[list[nn.Module]]) -> None:
