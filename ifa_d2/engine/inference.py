@@ -15,7 +15,15 @@ from .settings import is_yacs
 
 # Of recipes that do not say: the paper's, where it is evaluated at several scales.
 _SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-_NOT_OF_CONFIGS = ("model", "fields")
+# Keys of "inference" of a LazyConfig: arguments of the segmentor that are not the run's to give.
+INFERENCE_KEYS = (
+    "tta",
+    *(
+        name
+        for name in inspect.signature(MultiViewSegmentor.__init__).parameters
+        if name not in ("self", "model", "fields")
+    ),
+)
 
 
 def build_inference_model(cfg: CfgNode | DictConfig, model: nn.Module) -> nn.Module:
@@ -52,11 +60,9 @@ def check_inference(cfg: CfgNode | DictConfig) -> None:
 def _lazy_options(cfg: DictConfig) -> dict[str, Any]:
     """Arguments of the segmentor, those that are left out at their defaults."""
     options = OmegaConf.to_container(cfg.get("inference") or OmegaConf.create({}), resolve=True)
-    known = ["tta", *inspect.signature(MultiViewSegmentor.__init__).parameters]
-    known = [name for name in known if name not in ("self", *_NOT_OF_CONFIGS)]
     for name in options:
-        if name not in known:
-            raise ValueError(f"inference must have keys of {known}, got {name!r}")
+        if name not in INFERENCE_KEYS:
+            raise ValueError(f"inference must have keys of {INFERENCE_KEYS}, got {name!r}")
     if not options.pop("tta", False):
         for name in ("scales", "short_edges", "max_size", "flip"):
             options.pop(name, None)

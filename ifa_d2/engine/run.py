@@ -1,8 +1,6 @@
 """From a command line to a run: config files, logs, seeds and processes."""
 
 import argparse
-import difflib
-import inspect
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -18,12 +16,12 @@ from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 from detectron2.utils.registry import locate
-from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from ..config import add_ifa_config, get_config_file, merge_yaml
 from ..files import atomic_path
-from .settings import TrainSettings, is_yacs
+from .overrides import apply_overrides
+from .settings import TrainSettings, is_yacs, unread_keys
 from .solver import scale_config
 
 _logger = logging.getLogger(__name__)
@@ -52,19 +50,12 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode | Di
         raise ValueError(f"config_file must end in .py or .yaml, got {config_file!r}")
     cfg = _read_python(path) if path.suffix == ".py" else _read_yaml(path)
     output_dir = os.path.join(".", "output", _recipe_name(path))
+    apply_overrides(cfg, overrides)
     if is_yacs(cfg):
-        _merge_overrides(cfg, overrides)
         if cfg.OUTPUT_DIR in ("", get_cfg().OUTPUT_DIR):
             cfg.OUTPUT_DIR = output_dir
         cfg.freeze()
     else:
-        for override in overrides:
-            _check_override(cfg, override)
-        try:
-            LazyConfig.apply_overrides(cfg, list(overrides))
-        except HydraException as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"overrides {list(overrides)} cannot be read: {reason}") from error
         cfg.train.output_dir = cfg.train.get("output_dir") or output_dir
     return cfg
 
@@ -121,54 +112,6 @@ def _recipe_name(path: Path) -> str:
     return parts[-1]
 
 
-def _merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
-    pairs = _split_pairs(overrides)
-    for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-        try:
-            cfg.merge_from_list([key, value])
-        except AssertionError as error:
-            raise ValueError(f"the config has no key {key!r}") from error
-
-
-def _split_pairs(overrides: Sequence[str]) -> list[str]:
-    if all("=" in override for override in overrides):
-        return [part for override in overrides for part in override.split("=", 1)]
-    if len(overrides) % 2:
-        raise ValueError(f"overrides must be KEY=value each, got {list(overrides)}")
-    return list(overrides)
-
-
-def _check_override(cfg: DictConfig, override: str) -> None:
-    """Raise unless the key exists or is an argument of what its parent calls."""
-    key = override.split("=", 1)[0]
-    if "=" not in override:
-        raise ValueError(f"overrides must be key=value each, got {override!r}")
-    node: Any = cfg
-    for part in key.split("."):
-        if isinstance(node, ListConfig) and part.isdigit() and int(part) < len(node):
-            node = node[int(part)]
-            continue
-        known = list(node) if isinstance(node, DictConfig) else []
-        if part in known:
-            node = None if OmegaConf.is_missing(node, part) else node[part]
-            continue
-        arguments = _arguments(node)
-        if part in arguments:
-            return
-        close = difflib.get_close_matches(part, known + arguments, n=3)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise ValueError(f"the config has no key {key!r}: {part!r} is not there{hint}")
-
-
-def _arguments(node: Any) -> list[str]:
-    """Names of the arguments of what a node calls; none if it calls nothing."""
-    if not isinstance(node, DictConfig) or "_target_" not in node:
-        return []
-    target = node["_target_"]
-    target = locate(target) if isinstance(target, str) else target
-    return list(inspect.signature(target).parameters)
-
-
 def setup_run(cfg: CfgNode | DictConfig, *, eval_only: bool = False) -> None:
     """Start logs, write down the environment, seed all random numbers.
 
@@ -196,6 +139,8 @@ def setup_run(cfg: CfgNode | DictConfig, *, eval_only: bool = False) -> None:
         environment = os.path.join(settings.output_dir, "environment.txt")
         with atomic_path(environment) as temporary:
             temporary.write_text(collect_env_info())
+        for key in unread_keys(cfg):
+            _logger.warning(f"{key} is in the config, but nothing reads it")
     seed = settings.seed
     seed_all_rng(None if seed is None else seed + rank)
     torch.backends.cudnn.benchmark = settings.cudnn_benchmark and not settings.deterministic

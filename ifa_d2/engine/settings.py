@@ -1,10 +1,12 @@
 """What a run needs to know besides its model, data and optimiser, for both kinds of config."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 from omegaconf import DictConfig, OmegaConf
 
 _AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -92,78 +94,68 @@ class TrainSettings:
             )
 
 
-_LAZY_NAMES = {
-    "max_iter": "train.max_iter",
-    "batch_size": "train.batch_size",
-    "device": "train.device",
-    "amp_dtype": "train.amp.dtype",
-    "checkpoint_period": "train.checkpointer.period",
-    "checkpoints_to_keep": "train.checkpointer.max_to_keep",
-    "eval_period": "train.eval_period",
-    "log_period": "train.log_period",
-    "precise_bn_iters": "train.precise_bn_iters",
+# What a setting is called below "train" of a LazyConfig, and what it is where a user's own recipe
+# leaves it out; max_iter and batch_size have to be there.
+_LAZY = {
+    "output_dir": ("output_dir", ""),
+    "init_checkpoint": ("init_checkpoint", ""),
+    "max_iter": ("max_iter", None),
+    "batch_size": ("batch_size", None),
+    "seed": ("seed", -1),
+    "deterministic": ("deterministic", False),
+    "device": ("device", "auto"),
+    "amp_enabled": ("amp.enabled", False),
+    "amp_dtype": ("amp.dtype", "float16"),
+    "find_unused_parameters": ("ddp.find_unused_parameters", False),
+    "fp16_compression": ("ddp.fp16_compression", False),
+    "checkpoint_period": ("checkpointer.period", 5000),
+    "checkpoints_to_keep": ("checkpointer.max_to_keep", 0),
+    "eval_period": ("eval_period", 0),
+    "log_period": ("log_period", 20),
+    "precise_bn_iters": ("precise_bn_iters", 0),
+    "cudnn_benchmark": ("cudnn_benchmark", False),
 }
+_LAZY_NAMES = {name: f"train.{key}" for name, (key, _) in _LAZY.items()}
 _YACS_NAMES = {
+    "output_dir": "OUTPUT_DIR",
+    "init_checkpoint": "MODEL.WEIGHTS",
     "max_iter": "SOLVER.MAX_ITER",
     "batch_size": "SOLVER.IMS_PER_BATCH",
+    "seed": "SEED",
+    "deterministic": "SOLVER.DETERMINISTIC",
     "device": "MODEL.DEVICE",
+    "amp_enabled": "SOLVER.AMP.ENABLED",
     "amp_dtype": "SOLVER.AMP.DTYPE",
+    "find_unused_parameters": "SOLVER.DDP.FIND_UNUSED_PARAMETERS",
+    "fp16_compression": "SOLVER.DDP.FP16_COMPRESSION",
     "checkpoint_period": "SOLVER.CHECKPOINT_PERIOD",
     "checkpoints_to_keep": "SOLVER.CHECKPOINTS_TO_KEEP",
     "eval_period": "TEST.EVAL_PERIOD",
     "log_period": "SOLVER.LOG_PERIOD",
     "precise_bn_iters": "TEST.PRECISE_BN.NUM_ITER",
+    "cudnn_benchmark": "CUDNN_BENCHMARK",
 }
+# All that is read below "train" of a LazyConfig.
+TRAIN_KEYS = (
+    *(key for key, _ in _LAZY.values()),
+    "reference_batch_size",
+    *(f"clip_gradients.{key.lower()}" for key in get_cfg().SOLVER.CLIP_GRADIENTS),
+)
 
 
 def _from_lazy(cfg: DictConfig) -> dict[str, Any]:
-    # A user's own recipe may leave out what it does not care about.
-    def get(key: str, default: Any) -> Any:
-        value = OmegaConf.select(cfg, f"train.{key}", default=default)
-        return default if value is None else value
-
-    return {
-        "output_dir": get("output_dir", ""),
-        "init_checkpoint": get("init_checkpoint", ""),
-        "max_iter": cfg.train.max_iter,
-        "batch_size": cfg.train.batch_size,
-        "seed": get("seed", -1),
-        "deterministic": get("deterministic", False),
-        "device": get("device", "auto"),
-        "amp_enabled": get("amp.enabled", False),
-        "amp_dtype": get("amp.dtype", "float16"),
-        "find_unused_parameters": get("ddp.find_unused_parameters", False),
-        "fp16_compression": get("ddp.fp16_compression", False),
-        "checkpoint_period": get("checkpointer.period", 5000),
-        "checkpoints_to_keep": get("checkpointer.max_to_keep", 0),
-        "eval_period": get("eval_period", 0),
-        "log_period": get("log_period", 20),
-        "precise_bn_iters": get("precise_bn_iters", 0),
-        "cudnn_benchmark": get("cudnn_benchmark", False),
-    }
+    values = {}
+    for name, (key, default) in _LAZY.items():
+        value = OmegaConf.select(cfg.train, key)
+        values[name] = default if value is None else value
+    return values
 
 
 def _from_yacs(cfg: CfgNode) -> dict[str, Any]:
-    precise_bn = cfg.TEST.PRECISE_BN
-    return {
-        "output_dir": cfg.OUTPUT_DIR,
-        "init_checkpoint": cfg.MODEL.WEIGHTS,
-        "max_iter": cfg.SOLVER.MAX_ITER,
-        "batch_size": cfg.SOLVER.IMS_PER_BATCH,
-        "seed": cfg.SEED,
-        "deterministic": cfg.SOLVER.DETERMINISTIC,
-        "device": cfg.MODEL.DEVICE,
-        "amp_enabled": cfg.SOLVER.AMP.ENABLED,
-        "amp_dtype": cfg.SOLVER.AMP.DTYPE,
-        "find_unused_parameters": cfg.SOLVER.DDP.FIND_UNUSED_PARAMETERS,
-        "fp16_compression": cfg.SOLVER.DDP.FP16_COMPRESSION,
-        "checkpoint_period": cfg.SOLVER.CHECKPOINT_PERIOD,
-        "checkpoints_to_keep": cfg.SOLVER.CHECKPOINTS_TO_KEEP,
-        "eval_period": cfg.TEST.EVAL_PERIOD,
-        "log_period": cfg.SOLVER.LOG_PERIOD,
-        "precise_bn_iters": precise_bn.NUM_ITER if precise_bn.ENABLED else 0,
-        "cudnn_benchmark": cfg.CUDNN_BENCHMARK,
-    }
+    values = {name: reduce(getattr, key.split("."), cfg) for name, key in _YACS_NAMES.items()}
+    if not cfg.TEST.PRECISE_BN.ENABLED:
+        values["precise_bn_iters"] = 0
+    return values
 
 
 def _device(device: str, name: str) -> str:
@@ -187,3 +179,19 @@ def _amp_dtype(dtype: str, device: str, names: dict[str, str]) -> torch.dtype:
     if dtype == "float16" and not device.startswith("cuda"):
         raise ValueError(f"{name} float16 needs a GPU: use bfloat16 on the CPU")
     return _AMP_DTYPES[dtype]
+
+
+def unread_keys(cfg: CfgNode | DictConfig) -> list[str]:
+    """Keys below ``train`` of a LazyConfig that nothing reads; none of a yacs config."""
+    if is_yacs(cfg):
+        return []
+    keys = list(_leaves(cfg.train))
+    return [f"train.{key}" for key in keys if key not in TRAIN_KEYS]
+
+
+def _leaves(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    for name, value in node.items_ex(resolve=False):
+        if isinstance(value, DictConfig):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"

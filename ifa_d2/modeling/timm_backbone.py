@@ -93,6 +93,7 @@ class TimmBackbone(Backbone):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         keys = {key.lower(): value for key, value in cfg.MODEL.TIMM.items()}
+        keys["model_options"] = {k.lower(): v for k, v in cfg.MODEL.TIMM.MODEL_OPTIONS.items()}
         return {**keys, "in_channels": input_shape.channels}
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:

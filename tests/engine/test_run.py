@@ -4,9 +4,11 @@ import pytest
 import torch
 import yaml
 from detectron2.config import CfgNode, LazyConfig
+from detectron2.layers import ShapeSpec
 
 from ifa_d2.engine.arguments import training_parser
 from ifa_d2.engine.run import launch_run, load_config, save_config, setup_run
+from ifa_d2.modeling import IFASemSegHead, TimmBackbone
 from tests.tiny import RECIPE, tiny_config
 
 
@@ -20,7 +22,7 @@ def test_output_directory_is_named_after_the_recipe(tmp_path: Path) -> None:
 
 def test_overrides_of_a_recipe() -> None:
     cfg = load_config(
-        "shapes/ifa_r18.py",
+        "cityscapes/ifa_r18.py",
         [
             "train.max_iter=7",
             "model.backbone.norm=GN",
@@ -28,6 +30,11 @@ def test_overrides_of_a_recipe() -> None:
             "model.sem_seg_head.hidden_dims=[64,32]",
             "dataloader.train.mapper.augmentations.crop_size=[64,96]",
             "model.pixel_mean.1=5",
+            # Read, though no file has it.
+            "inference.short_edges=[64,96]",
+            # An argument of what is called by another override.
+            "model.return_logits=True",
+            "model._target_=ifa_d2.modeling.FieldSegmentor",
         ],
     )
     assert cfg.train.max_iter == cfg.lr_multiplier.max_iter == 7
@@ -35,6 +42,9 @@ def test_overrides_of_a_recipe() -> None:
     assert list(cfg.model.sem_seg_head.hidden_dims) == [64, 32]
     assert list(cfg.dataloader.train.mapper.augmentations.crop_size) == [64, 96]
     assert cfg.model.pixel_mean[1] == 5
+    assert (list(cfg.inference.short_edges), cfg.model.return_logits) == ([64, 96], True)
+    tiny = tiny_config(Path("out"), "train.reference_batch_size=8", "train.amp.enabled=true")
+    assert (tiny.train.reference_batch_size, tiny.train.amp.enabled) == (8, True)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +53,9 @@ def test_overrides_of_a_recipe() -> None:
         ("train.max_itr=7", "no key 'train.max_itr': .* did you mean max_iter"),
         ("model.sem_seg_head.num_frequency=4", "did you mean num_frequencies"),
         ("optimizer.learning_rate=1", "no key 'optimizer.learning_rate'"),
+        ("inference.short_edge=[64]", "did you mean short_edges"),
+        ("train.amp.type=bfloat16", "no key 'train.amp.type': .* did you mean dtype"),
+        ("model.returns=True", "no key 'model.returns'"),
         ("model.pixel_mean.3=1", "no key 'model.pixel_mean.3'"),
         ("train.max_iter", "overrides must be key=value each"),
         ("train.max_iter=[1,", r"\['train.max_iter=\[1,'\] cannot be read: .* input '\[1,'$"),
@@ -67,11 +80,23 @@ def test_overrides_of_yacs(overrides: list[str]) -> None:
     assert list(cfg.INPUT.CROP.SIZE) == [64, 96]
 
 
+def test_overrides_of_yacs_nodes_that_take_any_key() -> None:
+    overrides = ["MODEL.IFA.ALIGNMENT=sapa", "MODEL.IFA.ALIGNMENT_OPTIONS.SIMILARITY=bilinear"]
+    overrides += ["MODEL.TIMM.MODEL_OPTIONS.OUTPUT_STRIDE=16"]
+    cfg = load_config("shapes/ifa_r18.yaml", overrides)
+    head = IFASemSegHead.from_config(cfg, {})
+    assert (head["alignment"], head["alignment_options"]) == ("sapa", {"similarity": "bilinear"})
+    backbone = TimmBackbone.from_config(cfg, ShapeSpec(channels=3))
+    assert backbone["model_options"] == {"output_stride": 16}
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["SOLVER.MAX_ITER"], "overrides must be KEY=value each"),
-        (["SEED=1", "SOLVER.MAX_ITR=7"], r"the config has no key 'SOLVER\.MAX_ITR'"),
+        (["SEED=1", "SOLVER.MAX_ITR=7"], r"'SOLVER\.MAX_ITR'; did you mean SOLVER\.MAX_ITER"),
+        (["MODEL.IFA.HIDEN_DIMS=[8]"], r"did you mean MODEL\.IFA\.HIDDEN_DIMS"),
+        (["MODEL.NO.SUCH=1"], r"no key 'MODEL\.NO\.SUCH'"),
         (["SOLVER.MAX_ITER=seven"], "SOLVER.MAX_ITER"),
     ],
 )
@@ -116,6 +141,17 @@ def test_written_config_is_read_again(tmp_path: Path) -> None:
     save_config(yacs, str(tmp_path / "config.yaml"))
     again = load_config(str(tmp_path / "config.yaml"))
     assert yaml.safe_load(again.dump()) == yaml.safe_load(yacs.dump())
+
+
+def test_keys_that_nothing_reads_are_said(tmp_path: Path) -> None:
+    cfg = tiny_config(tmp_path)
+    cfg.train.sed = 2
+    cfg.train.amp = {"enable": True}
+    setup_run(cfg)
+    log = (tmp_path / "log.txt").read_text()
+    assert "train.sed is in the config, but nothing reads it" in log
+    assert "train.amp.enable is in the config" in log
+    assert log.count("nothing reads it") == 2
 
 
 def test_seed_and_deterministic_mode(tmp_path: Path) -> None:

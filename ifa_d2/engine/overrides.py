@@ -1,0 +1,115 @@
+"""Changes of a config from the command line: "key=value", checked before they are made."""
+
+import difflib
+import inspect
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import yaml
+from detectron2.config import CfgNode, LazyConfig
+from detectron2.utils.registry import locate
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from .inference import INFERENCE_KEYS
+from .settings import TRAIN_KEYS, is_yacs
+
+# Of a recipe's nodes that call nothing: what is read of them, there or not.
+_READ = {f"train.{key}" for key in TRAIN_KEYS} | {f"inference.{key}" for key in INFERENCE_KEYS}
+
+
+def apply_overrides(cfg: CfgNode | DictConfig, overrides: Sequence[str]) -> None:
+    """Change a config of either kind.
+
+    Args:
+        cfg: it is changed.
+        overrides: "key=value" each; for yacs also Detectron2's "KEY", "value", in turn.
+
+    Raises:
+        ValueError: an override that cannot be read, or of a key that does not exist; the message
+            names those most like it.
+    """
+    if is_yacs(cfg):
+        pairs = _split_pairs(overrides)
+        for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+            _merge(cfg, key, value)
+        return
+    # What is called says which arguments there are, so it goes first.
+    targets = [override for override in overrides if "._target_=" in override]
+    for group in (targets, [override for override in overrides if override not in targets]):
+        for override in group:
+            _check_override(cfg, override)
+        try:
+            LazyConfig.apply_overrides(cfg, group)
+        except HydraException as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"overrides {list(overrides)} cannot be read: {reason}") from error
+
+
+def _split_pairs(overrides: Sequence[str]) -> list[str]:
+    if all("=" in override for override in overrides):
+        return [part for override in overrides for part in override.split("=", 1)]
+    if len(overrides) % 2:
+        raise ValueError(f"overrides must be KEY=value each, got {list(overrides)}")
+    return list(overrides)
+
+
+def _merge(cfg: CfgNode, key: str, value: str) -> None:
+    *parents, last = key.split(".")
+    node: Any = cfg
+    for part in parents:
+        node = node.get(part) if isinstance(node, CfgNode) else None
+    if isinstance(node, CfgNode) and node.is_new_allowed():
+        node[last] = yaml.safe_load(value)
+        return
+    try:
+        cfg.merge_from_list([key, value])
+    except AssertionError as error:
+        raise ValueError(f"the config has no key {key!r}{_hint(key, _leaves(cfg))}") from error
+
+
+def _leaves(node: CfgNode, prefix: str = "") -> Iterator[str]:
+    for name, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _check_override(cfg: DictConfig, override: str) -> None:
+    """Raise unless the key exists, is read, or is an argument of what its parent calls."""
+    key = override.split("=", 1)[0]
+    if "=" not in override:
+        raise ValueError(f"overrides must be key=value each, got {override!r}")
+    if key in _READ:
+        return
+    node: Any = cfg
+    parts = key.split(".")
+    for i, part in enumerate(parts):
+        if isinstance(node, ListConfig) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+            continue
+        known = list(node) if isinstance(node, DictConfig) else []
+        if part in known:
+            node = None if OmegaConf.is_missing(node, part) else node[part]
+            continue
+        arguments = _arguments(node)
+        if part in arguments:
+            return
+        read = {name.split(".")[i] for name in _READ if name.split(".")[:i] == parts[:i]}
+        hint = _hint(part, {*known, *arguments, *read})
+        raise ValueError(f"the config has no key {key!r}: {part!r} is not there{hint}")
+
+
+def _arguments(node: Any) -> list[str]:
+    """Names of the arguments of what a node calls; none if it calls nothing."""
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        return []
+    target = node["_target_"]
+    target = locate(target) if isinstance(target, str) else target
+    return list(inspect.signature(target).parameters)
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=3)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
