@@ -107,29 +107,26 @@ def build_evaluator(cfg: CfgNode | DictConfig, dataset_name: str) -> DatasetEval
     Raises:
         ImportError: panoptic quality is asked for, but Detectron2 has no panopticapi to find it.
     """
-    evaluator = _build_evaluator(cfg, dataset_name)
-    parts = evaluator._evaluators if isinstance(evaluator, DatasetEvaluators) else [evaluator]
-    panoptic = any(isinstance(part, COCOPanopticEvaluator) for part in parts)
+    evaluators = _evaluators(cfg, dataset_name)
+    panoptic = any(isinstance(evaluator, COCOPanopticEvaluator) for evaluator in evaluators)
     if panoptic and find_spec("panopticapi") is None:
         raise ImportError(
             f"{dataset_name} is evaluated by panopticapi, which is not installed: "
             "`python -m pip install panopticapi-lite`"
         )
-    return evaluator
+    return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
 
 
-def _build_evaluator(cfg: CfgNode | DictConfig, dataset_name: str) -> DatasetEvaluator:
-    if is_yacs(cfg):
-        several = len(test_dataset_names(cfg)) > 1
-        folder = os.path.join(cfg.OUTPUT_DIR, dataset_name) if several else cfg.OUTPUT_DIR
-        evaluator = SemSegEvaluator(dataset_name, output_dir=folder)
-        if is_panoptic(dataset_name):
-            return DatasetEvaluators([evaluator, COCOPanopticEvaluator(dataset_name, folder)])
-        return evaluator
-    evaluator = instantiate(cfg.dataloader.evaluator)
-    if isinstance(evaluator, ListConfig):
-        return DatasetEvaluators(list(evaluator))
-    return evaluator
+def _evaluators(cfg: CfgNode | DictConfig, dataset_name: str) -> list[DatasetEvaluator]:
+    if not is_yacs(cfg):
+        evaluator = instantiate(cfg.dataloader.evaluator)
+        return list(evaluator) if isinstance(evaluator, ListConfig) else [evaluator]
+    several = len(test_dataset_names(cfg)) > 1
+    folder = os.path.join(cfg.OUTPUT_DIR, dataset_name) if several else cfg.OUTPUT_DIR
+    evaluators = [SemSegEvaluator(dataset_name, output_dir=folder)]
+    if is_panoptic(dataset_name):
+        evaluators.append(COCOPanopticEvaluator(dataset_name, folder))
+    return evaluators
 
 
 def is_panoptic(dataset_name: str) -> bool:

@@ -34,16 +34,24 @@ def apply_overrides(cfg: CfgNode | DictConfig, overrides: Sequence[str]) -> None
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             _merge(cfg, key, value)
         return
-    # What is called says which arguments there are, so it goes first.
+    # What is called says which arguments there are: other keys may be of what it was, or will be.
     targets = [override for override in overrides if "._target_=" in override]
-    for group in (targets, [override for override in overrides if override not in targets]):
-        for override in group:
-            _check_override(cfg, override)
-        try:
-            LazyConfig.apply_overrides(cfg, group)
-        except HydraException as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"overrides {list(overrides)} cannot be read: {reason}") from error
+    others = [override for override in overrides if override not in targets]
+    for override in targets:
+        _check_override(cfg, override)
+    new = [override for override in others if _refusal(cfg, override)]
+    _apply(cfg, targets)
+    for override in new:
+        _check_override(cfg, override)
+    _apply(cfg, others)
+
+
+def _apply(cfg: DictConfig, overrides: list[str]) -> None:
+    try:
+        LazyConfig.apply_overrides(cfg, overrides)
+    except HydraException as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"overrides {overrides} cannot be read: {reason}") from error
 
 
 def _split_pairs(overrides: Sequence[str]) -> list[str]:
@@ -77,12 +85,17 @@ def _leaves(node: CfgNode, prefix: str = "") -> Iterator[str]:
 
 
 def _check_override(cfg: DictConfig, override: str) -> None:
-    """Raise unless the key exists, is read, or is an argument of what its parent calls."""
+    if reason := _refusal(cfg, override):
+        raise ValueError(reason)
+
+
+def _refusal(cfg: DictConfig, override: str) -> str:
+    """Why not: "" if the key exists, is read, or is an argument of what its parent calls."""
     key = override.split("=", 1)[0]
     if "=" not in override:
-        raise ValueError(f"overrides must be key=value each, got {override!r}")
+        return f"overrides must be key=value each, got {override!r}"
     if key in _READ:
-        return
+        return ""
     node: Any = cfg
     parts = key.split(".")
     for i, part in enumerate(parts):
@@ -95,10 +108,11 @@ def _check_override(cfg: DictConfig, override: str) -> None:
             continue
         arguments = _arguments(node)
         if part in arguments:
-            return
+            return ""
         read = {name.split(".")[i] for name in _READ if name.split(".")[:i] == parts[:i]}
         hint = _hint(part, {*known, *arguments, *read})
-        raise ValueError(f"the config has no key {key!r}: {part!r} is not there{hint}")
+        return f"the config has no key {key!r}: {part!r} is not there{hint}"
+    return ""
 
 
 def _arguments(node: Any) -> list[str]:
