@@ -1,4 +1,4 @@
-"""Training: one trainer for both kinds of config."""
+"""Training, prediction and export, for both kinds of config."""
 
 from .loader import TrainingStream, build_train_loader
 from .predictor import Predictor
