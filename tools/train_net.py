@@ -20,13 +20,19 @@ from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.engine.inference import apply_inference_arguments
 from ifa_d2.engine.inputs import check_datasets
 from ifa_d2.engine.predictor import find_weights
-from ifa_d2.engine.run import launch_run, load_config, setup_run
+from ifa_d2.engine.run import (
+    check_batch,
+    count_processes,
+    launch_run,
+    load_config,
+    setup_run,
+)
 from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.evaluation import PredictionWriter
 
 
-def main(args: argparse.Namespace) -> dict:
-    """Train or evaluate in one process; returns the figures, on the main one."""
+def read_config(args: argparse.Namespace) -> CfgNode | DictConfig:
+    """The config of the arguments, checked with them: what is wrong is said before a run starts."""
     if not args.eval_only and args.save_predictions is not None:
         raise ValueError("save_predictions needs --eval-only")
     if args.save_format and args.save_predictions is None:
@@ -35,6 +41,12 @@ def main(args: argparse.Namespace) -> dict:
     apply_inference_arguments(cfg, args)
     for is_train in (False,) if args.eval_only else (True, False):
         check_datasets(cfg, is_train=is_train)
+    return cfg
+
+
+def main(args: argparse.Namespace) -> dict:
+    """Train or evaluate in one process; returns the figures, on the main one."""
+    cfg = read_config(args)
     setup_run(cfg, eval_only=args.eval_only)
     if not args.eval_only:
         trainer = Trainer(cfg)
@@ -71,4 +83,9 @@ def build_evaluators(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> lis
 if __name__ == "__main__":
     arguments = training_parser(__doc__).parse_args()
     with errors_in_one_line():
+        processes = count_processes(arguments)
+        if processes > 1:  # an error of one of them would be a traceback
+            config = read_config(arguments)
+            if not arguments.eval_only:
+                check_batch(config, processes)
         launch_run(main, arguments)

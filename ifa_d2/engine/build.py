@@ -13,6 +13,7 @@ from detectron2.data import (
     get_detection_dataset_dicts,
 )
 from detectron2.evaluation import COCOPanopticEvaluator, DatasetEvaluator, DatasetEvaluators
+from detectron2.modeling import Backbone
 from detectron2.modeling import build_model as build_yacs_model
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
@@ -28,14 +29,38 @@ _SAMPLER = "TrainingSampler"  # as Detectron2 calls that of a TrainingStream
 
 
 def build_model(cfg: CfgNode | DictConfig) -> nn.Module:
-    """The model of a config, on its device, in training mode."""
+    """The model of a config, on its device, in training mode.
+
+    Raises:
+        ValueError: a head that a LazyConfig makes for other features than its backbone has.
+    """
     if is_yacs(cfg):
         model = build_yacs_model(cfg)
     else:
         model = instantiate(cfg.model).to(TrainSettings.from_config(cfg).device)
+        _check_features(cfg, model)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     _logger.info(f"{type(model).__name__} of {parameters / 1e6:.2f} M parameters")
     return model
+
+
+def _check_features(cfg: DictConfig, model: nn.Module) -> None:
+    """Raise a ValueError where ``sem_seg_head.input_shape`` is not what the backbone gives."""
+    node = OmegaConf.select(cfg, "model.sem_seg_head.input_shape", default=None)
+    backbone = getattr(model, "backbone", None)
+    if node is None or not isinstance(backbone, Backbone):
+        return
+    given = backbone.output_shape()
+    for name, shape in instantiate(node).items():
+        if name not in given:
+            continue  # the head says so if it needs it
+        for what in ("channels", "stride"):
+            declared, real = getattr(shape, what), getattr(given[name], what)
+            if declared != real:
+                raise ValueError(
+                    f"model.sem_seg_head.input_shape.{name}.{what} must be {real}, as the "
+                    f"backbone's {name} has, got {declared}"
+                )
 
 
 def build_train_loader(cfg: CfgNode | DictConfig) -> DataLoader:

@@ -43,6 +43,11 @@ def check_initial_weights(path: str) -> None:
             f"initial weights {path} do not exist: name others with train.init_checkpoint "
             f"(MODEL.WEIGHTS), or make them with `{command}`; {_FROM_SCRATCH}"
         )
+    _fetch(path, f"initial weights {path}", f"; {_FROM_SCRATCH}")
+
+
+def _fetch(path: str, what: str, hint: str = "") -> None:
+    """Download an address; what is there already stays."""
     address = path.partition("?")[0]
     try:
         PathManager.get_local_path(address)
@@ -50,8 +55,8 @@ def check_initial_weights(path: str) -> None:
         prefix = Detectron2Handler.PREFIX
         address = address.replace(prefix, Detectron2Handler.S3_DETECTRON2_PREFIX)
         raise FileNotFoundError(
-            f"initial weights {path} cannot be downloaded ({error}): fetch {address} elsewhere and "
-            f"name the file with train.init_checkpoint (MODEL.WEIGHTS); {_FROM_SCRATCH}"
+            f"{what} cannot be downloaded ({error}): fetch {address} elsewhere and "
+            f"name the file with train.init_checkpoint (MODEL.WEIGHTS){hint}"
         ) from error
 
 
@@ -115,6 +120,8 @@ class Checkpointer(DetectionCheckpointer):
             FileNotFoundError, ValueError: as :meth:`load`; or the file lacks a parameter that the
                 model predicts by, or has it in another shape. An auxiliary head's may lack.
         """
+        if urlparse(path).scheme:
+            _fetch(path, f"{self.save_dir or 'this run'} has no checkpoint, and {path}")
         self.load(path, checkpointables=[])
         names = list(self.model.named_parameters(remove_duplicate=False))
         loaded = {id(parameter) for name, parameter in names if name not in self._absent}
@@ -128,6 +135,16 @@ class Checkpointer(DetectionCheckpointer):
             raise ValueError(
                 f"{path} is no trained checkpoint of this model, whose answers would be random: it "
                 f"lacks {len(drawn)} of {len(names)} parameters: {some}"
+            )
+
+    def warn_of_absent(self, path: str, prefix: str = "backbone.") -> None:
+        """Log how much of a part of the model the checkpoint loaded last, ``path``, has left."""
+        names = [n for n, _ in self.model.named_parameters() if n.startswith(prefix)]
+        absent = [name for name in names if name in self._absent]
+        if absent:
+            self.logger.warning(
+                f"{len(absent)} of {len(names)} parameters of {prefix.rstrip('.')} are not in "
+                f"{path}, or of another shape there, and start at random: is it of another model?"
             )
 
     def _load_file(self, filename: str) -> dict[str, Any]:

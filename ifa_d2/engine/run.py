@@ -40,8 +40,8 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode | Di
         The config. An output directory that is not set becomes ./output/<name of the recipe>.
 
     Raises:
-        ValueError: no such file, a file that is no config, or an override that cannot be read or
-            is of a key that does not exist.
+        ValueError: no such file, a file that is no config or a part of one, or an override that
+            cannot be read or is of a key that does not exist.
     """
     path = Path(config_file)
     if not path.is_file():
@@ -50,6 +50,9 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode | Di
         raise ValueError(f"config_file must end in .py or .yaml, got {config_file!r}")
     cfg = _read_python(path) if path.suffix == ".py" else _read_yaml(path)
     output_dir = os.path.join(".", "output", _recipe_name(path))
+    if isinstance(cfg, DictConfig) and "train" not in cfg:
+        held = ", ".join(sorted(map(str, cfg))) or "nothing"
+        raise ValueError(f"{path} is no recipe, which has train, but a part of one: {held}")
     apply_overrides(cfg, overrides)
     if is_yacs(cfg):
         if cfg.OUTPUT_DIR in ("", get_cfg().OUTPUT_DIR):
@@ -127,8 +130,7 @@ def setup_run(cfg: CfgNode | DictConfig, *, eval_only: bool = False) -> None:
     """
     settings = TrainSettings.from_config(cfg)
     if not eval_only:
-        world_size = comm.get_world_size()
-        TrainSettings.from_config(scale_config(cfg, world_size)).check_world_size(world_size)
+        check_batch(cfg, comm.get_world_size())
     rank = comm.get_rank()
     if comm.is_main_process():
         os.makedirs(settings.output_dir, exist_ok=True)
@@ -148,6 +150,11 @@ def setup_run(cfg: CfgNode | DictConfig, *, eval_only: bool = False) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         # A few GPU kernels have no deterministic form: those warn.
         torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def check_batch(cfg: CfgNode | DictConfig, world_size: int) -> None:
+    """Raise a ValueError unless the batch of a training divides evenly among processes."""
+    TrainSettings.from_config(scale_config(cfg, world_size)).check_world_size(world_size)
 
 
 def save_config(cfg: CfgNode | DictConfig, path: str) -> None:
@@ -170,7 +177,7 @@ def launch_run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespa
         _join_torchrun()
         _run_together(main, args)
         return
-    count = args.num_gpus if args.num_processes is None else args.num_processes
+    count = _processes_here(args)
     if count < 1 or args.num_machines < 1:
         raise ValueError(f"the number of processes must be 1 or more, got {count}")
     if args.num_machines > 1 and args.dist_url == "auto":
@@ -192,6 +199,17 @@ def launch_run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespa
         dist_url=args.dist_url,
         args=(main, args),
     )
+
+
+def count_processes(args: argparse.Namespace) -> int:
+    """How many processes :func:`launch_run` runs in, on all machines, before it does."""
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    return _processes_here(args) * args.num_machines
+
+
+def _processes_here(args: argparse.Namespace) -> int:
+    return args.num_gpus if args.num_processes is None else args.num_processes
 
 
 def _run_together(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:

@@ -104,12 +104,16 @@ class Trainer(DefaultTrainer):
             FileNotFoundError: a file to load does not exist.
             ValueError: it is damaged, or fits nothing of the model.
         """
-        if not (resume and self.checkpointer.has_checkpoint()):
+        resumed = resume and self.checkpointer.has_checkpoint()
+        if not resumed:
             check_initial_weights(self.settings.init_checkpoint)
         self.checkpointer.resume_or_load(self.settings.init_checkpoint, resume=resume)
-        if resume and self.checkpointer.has_checkpoint():
+        if resumed:
             self.start_iter = self.iter + 1
-        elif resume:
+            return
+        if self.settings.init_checkpoint:
+            self.checkpointer.warn_of_absent(self.settings.init_checkpoint)
+        if resume:
             _logger.info(f"No checkpoint in {self.settings.output_dir}: starting at iteration 0")
 
     def train(self) -> dict[str, Any]:

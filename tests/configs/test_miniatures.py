@@ -101,12 +101,16 @@ def _train(root: Path, recipe: str, *overrides: str) -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
-def _check(lines: list[dict], num_classes: int) -> None:
+def _check(
+    lines: list[dict], num_classes: int, parts: tuple[str, ...] = ("", "_aux")
+) -> None:
     losses = {key: value for line in lines for key, value in line.items() if "loss" in key}
-    assert {"total_loss", "loss_sem_seg", "loss_sem_seg_aux"} <= losses.keys()
+    # A single loss is the total, and has no line of its own.
+    assert {"total_loss", *(f"loss_sem_seg{part}" for part in parts)} == losses.keys()
     assert all(math.isfinite(value) and value > 0 for value in losses.values())
     # A guess costs ln(K); the auxiliary loss counts 0.4.
-    assert 0.2 * math.log(num_classes) < losses["loss_sem_seg"] < 5 * math.log(num_classes)
+    main = losses.get("loss_sem_seg", losses["total_loss"])
+    assert 0.2 * math.log(num_classes) < main < 5 * math.log(num_classes)
     figures = {key: value for line in lines for key, value in line.items() if "sem_seg/" in key}
     assert 0 <= figures["sem_seg/mIoU"] <= 100
     assert sum(key.startswith("sem_seg/IoU-") for key in figures) == num_classes
@@ -118,6 +122,26 @@ def test_recipe_trains_and_evaluates(root: Path, recipe: str) -> None:
     cheap = CHEAP if "101" in recipe else ()
     lines = _train(root, recipe, "train.output_dir=out", *SMALL, *DATA, *cheap)
     _check(lines, cfg.model.sem_seg_head.num_classes)
+
+
+@pytest.mark.parametrize(
+    ("name", "alignment", "losses"),
+    [
+        ("deeplabv3plus_r50", "ifa", ("", "_aux")),
+        ("pspnet_r50", "bilinear", ("", "_aux")),
+        ("hrnet_w18", "ifa", ()),
+        ("hrnet_w48_ocr", "bilinear", ("", "_regions")),
+    ],
+)
+def test_other_architecture_trains_and_evaluates(
+    root: Path, name: str, alignment: str, losses: tuple[str, ...]
+) -> None:
+    overrides = [f"model.sem_seg_head.alignment={alignment}", "train.output_dir=out", *CHEAP]
+    if name.startswith("hrnet"):
+        overrides += ["model.backbone.pretrained=False", "model.backbone.norm=BN"]
+        assert load_config(f"cityscapes/{name}.py").model.backbone.pretrained
+    lines = _train(root, f"cityscapes/{name}.py", *overrides, *SMALL, *DATA)
+    _check(lines, 19, losses)
 
 
 def test_yaml_trains_and_evaluates(root: Path) -> None:

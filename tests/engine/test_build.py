@@ -62,3 +62,16 @@ def test_panoptic_quality_needs_panopticapi(recipe: str, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "panopticapi", None)
     with pytest.raises(ImportError, match=f"{name} is evaluated .* pip install panopticapi-lite"):
         build.build_evaluator(cfg, name)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("res3.channels=64", r"input_shape\.res3\.channels must be 128, .* res3 has, got 64"),
+        ("res5.stride=16", r"input_shape\.res5\.stride must be 32, .* res5 has, got 16"),
+    ],
+)
+def test_features_of_another_backbone(key: str, message: str) -> None:
+    cfg = load_config("shapes/ifa_r18.py", [f"model.sem_seg_head.input_shape.{key}"])
+    with pytest.raises(ValueError, match=message):
+        build.build_model(cfg)

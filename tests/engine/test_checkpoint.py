@@ -149,3 +149,33 @@ def test_initial_weights_that_are_not(tmp_path: Path, monkeypatch: pytest.Monkey
     address = "http://127.0.0.1:9/no.pkl"  # the port that discards, where nothing listens
     with pytest.raises(FileNotFoundError, match=rf"cannot be downloaded .*: fetch {address} .*scr"):
         check_initial_weights(address)
+
+
+def test_initial_weights_of_another_backbone_are_said_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def network(width: int) -> nn.Module:
+        backbone = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, width))
+        return nn.ModuleDict({"backbone": backbone, "sem_seg_head": nn.Linear(width, 1)})
+
+    saved = {f"backbone.{key}": value for key, value in network(3)["backbone"].state_dict().items()}
+    path = tmp_path / "a.pth"
+    torch.save({"model": saved}, path)
+    for width, said in ((3, 0), (4, 1)):
+        caplog.clear()
+        checkpointer = Checkpointer(network(width), str(tmp_path))
+        checkpointer.logger.propagate = True
+        checkpointer.load(str(path))
+        checkpointer.warn_of_absent(str(path))
+        lines = [record.getMessage() for record in caplog.records]
+        found = [line for line in lines if line.startswith("2 of 4 parameters of backbone are not")]
+        assert len(found) == said and all("a.pth" in line for line in found)
+
+
+def test_trained_weights_that_cannot_be_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    address = "http://127.0.0.1:9/R-52.pkl"  # nothing listens there
+    with pytest.raises(FileNotFoundError, match=rf"has no checkpoint, and {address} cannot be"):
+        Checkpointer(model(), str(tmp_path / "out")).load_trained(address)

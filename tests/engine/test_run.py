@@ -114,6 +114,7 @@ def test_files_that_are_no_config(tmp_path: Path) -> None:
         ("half.yaml", "model: [1,", r"half\.yaml is no config file: while parsing .* line 1"),
         ("list.yaml", "- 1", r"list\.yaml is no config file: it holds no keys"),
         ("unknown.yaml", "NO_SUCH: 1", r"unknown\.yaml: .*NO_SUCH"),
+        ("part.py", "model = dict()", r"part\.py is no recipe, .* but a part of one: model$"),
     ):
         (tmp_path / name).write_text(content)
         with pytest.raises(ValueError, match=message) as error:

@@ -136,6 +136,16 @@ def test_errors_are_one_sentence(data: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_batch_that_does_not_divide_is_found_before_processes_start(
+    data: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    done = run(data, "--num-processes", 3, f"train.output_dir={output}", check=False)
+    assert done.returncode == 1 and not output.exists()
+    assert done.stderr.splitlines()[-1].endswith("a multiple of the number of processes, 3, got 4")
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("flags", [[], ["--eval-only"]])
 def test_wrong_number_of_classes_is_found_at_the_start(
     data: Path, tmp_path: Path, flags: list[str]

@@ -1,0 +1,12 @@
+"""HRNet-W18, with IFA in place of its bilinear alignment (Table 2).
+
+``model.sem_seg_head.alignment=bilinear`` is HRNet. Data and schedule are those of ``ifa_r50.py``;
+timm downloads the ImageNet weights, ``model.backbone.pretrained=False`` trains from scratch.
+"""
+
+from ..common.models.hrnet_w18 import model
+from .ifa_r50 import dataloader, inference, lr_multiplier, optimizer, train
+
+model.sem_seg_head.num_classes = 19
+model.backbone.pretrained = True
+train.init_checkpoint = ""

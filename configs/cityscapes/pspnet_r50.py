@@ -1,0 +1,10 @@
+"""PSPNet on a ResNet-50, with IFA in place of its bilinear alignment (Table 2).
+
+``model.sem_seg_head.alignment=bilinear`` is PSPNet. Data, schedule and weights are those of
+``ifa_r50.py``: the paper gives no others for its Table 2.
+"""
+
+from ..common.models.pspnet_r50 import model
+from .ifa_r50 import dataloader, inference, lr_multiplier, optimizer, train
+
+model.sem_seg_head.num_classes = 19
