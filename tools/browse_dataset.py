@@ -8,6 +8,7 @@ What is ignored, padding too, is striped; sampled points have the colours of the
 """
 
 import argparse
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from detectron2.data import Metadata, MetadataCatalog
 from detectron2.utils.env import seed_all_rng
 from tqdm import tqdm
 
+from ifa_d2.data.catalog import check_name
+from ifa_d2.data.registration import IMAGE_SUFFIXES
 from ifa_d2.engine.arguments import (
     add_config_argument,
     add_overrides_argument,
@@ -24,7 +27,9 @@ from ifa_d2.engine.arguments import (
 )
 from ifa_d2.engine.inputs import build_mapper, choose_records, dataset_names
 from ifa_d2.engine.run import load_config
-from ifa_d2.visualization import contact_sheet, sample_row, save_png
+from ifa_d2.visualization import contact_sheet, sample_row, save_image
+
+_logger = logging.getLogger("browse_dataset")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -53,7 +58,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the augmentations (default: 0)"
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="a PNG")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help=f"a picture; its suffix says of what kind: {', '.join(IMAGE_SUFFIXES)}",
+    )
     add_overrides_argument(parser)
     return parser.parse_args()
 
@@ -98,15 +109,28 @@ def draw_all(
 def main() -> None:
     """Draw what the command line asks for, and say where it is."""
     args = parse_arguments()
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    if args.output.suffix.lower() not in IMAGE_SUFFIXES:
+        raise ValueError(
+            f"output must end in {', '.join(IMAGE_SUFFIXES)}, got {str(args.output)!r}"
+        )
     cfg = load_config(args.config_file, args.opts)
-    names = [args.dataset] if args.dataset else dataset_names(cfg, is_train=not args.test)
+    configured = dataset_names(cfg, is_train=not args.test)
+    names = [args.dataset] if args.dataset else configured
     if not names:
         raise ValueError(f"{args.config_file} names no data set; give --dataset")
+    check_name(names[0], "dataset")
+    # Its records say how their own labels are read, so that they are drawn right all the same.
+    if configured and names[0] not in configured:
+        _logger.warning(
+            f"the mapper is of {args.config_file}, which is for {', '.join(configured)}: "
+            f"its scales and crops may not be meant for {names[0]}"
+        )
     mapper = build_mapper(cfg, is_train=not args.test)
     records = choose_records(names[0], args.num)
     seed_all_rng(args.seed)
     rows = draw_all(mapper, records, args.repeats, MetadataCatalog.get(names[0]))
-    save_png(args.output, contact_sheet(rows, columns=args.columns))
+    save_image(args.output, contact_sheet(rows, columns=args.columns))
     print(
         f"{len(records)} image{'s' * (len(records) > 1)} of {names[0]}, "
         f"{args.repeats} draw{'s' * (args.repeats > 1)} each, in {args.output}"

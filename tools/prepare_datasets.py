@@ -21,15 +21,17 @@ from ifa_d2.engine.arguments import add_workers_argument, command_parser, errors
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = command_parser(__doc__)
+    published = ", ".join(
+        f"{' + '.join(map(str, preparations[-1].counts.values()))} in {name}"
+        for name, preparations in PREPARATIONS.items()
+    )
     parser.add_argument("dataset", choices=list(PREPARATIONS), help="which one")
     parser.add_argument("root", type=Path, metavar="ROOT", help="the folder of all data sets")
     parser.add_argument(
         "--allow-partial",
         action="store_true",
         help="take fewer or more images than were published, for a trial: wrong numbers are a "
-        "warning (2975 + 500 in cityscapes, 20210 + 2000 in ade20k, 4998 + 5105 in "
-        "pascal_context, 367 + 101 in camvid, 118287 + 5000 in "
-        "coco_panoptic); an image without annotation stays an error",
+        f"warning ({published}); an image without annotation stays an error",
     )
     add_workers_argument(parser)
     return parser.parse_args()

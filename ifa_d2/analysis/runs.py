@@ -10,7 +10,9 @@ import math
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from .measure import alternate, device_name, peak_memory
 
 STRIDES = (8, 4, 2, 1)
 FINAL = "model_final.pth"
+_TIMES = "training.json"
 
 
 def queries_of_grid(cfg: DictConfig) -> int:
@@ -67,8 +70,11 @@ def train(
     output: Path,
     overrides: Sequence[str],
     log: Path | None = None,
+    launch: Sequence[str] = (),
 ) -> None:
-    """Train a run, or what is left of it, in a process of its own.
+    """Train a run, or what is left of it, by a command of its own.
+
+    Its time is added up in the run's folder, see :func:`training_summary`.
 
     Args:
         script: tools/train_net.py.
@@ -76,6 +82,7 @@ def train(
         output: its folder.
         overrides: changes of the config, "key=value" each.
         log: takes what the training says; None shows it on the standard error stream.
+        launch: arguments of the script, such as its number of processes.
 
     Raises:
         RuntimeError: the training failed.
@@ -83,17 +90,50 @@ def train(
     if (output / FINAL).is_file():
         return
     command = [sys.executable, str(script), "--resume", "--config-file", config_file]
-    command += [f"train.output_dir={output}", *overrides]
-    if log is None:
-        status = subprocess.run(command, stdout=sys.stderr).returncode
-        said = ""
-    else:
-        with log.open("wb") as file:
-            status = subprocess.run(command, stdout=file, stderr=file).returncode
-        lines = log.read_text(errors="replace").strip().splitlines()
-        said = f": {lines[-1]}" if lines else ""
+    command += [*launch, f"train.output_dir={output}", *overrides]
+    start, said = time.monotonic(), ""
+    try:
+        if log is None:
+            status = subprocess.run(command, stdout=sys.stderr).returncode
+        else:
+            with log.open("wb") as file:
+                status = subprocess.run(command, stdout=file, stderr=file).returncode
+            lines = log.read_text(errors="replace").strip().splitlines()
+            said = f": {lines[-1]}" if lines else ""
+    finally:
+        _add_time(output / _TIMES, time.monotonic() - start)
     if status:
         raise RuntimeError(f"the training in {output} ended with status {status}{said}")
+
+
+def _add_time(path: Path, seconds: float) -> None:
+    before = json.loads(path.read_text())["seconds"] if path.is_file() else 0.0
+    times = {
+        "seconds": round(before + seconds, 1),
+        "date": date.today().isoformat(),
+        "torch": torch.__version__,
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(times))
+
+
+def training_summary(output: Path) -> dict[str, Any]:
+    """What a run's folder says of its training.
+
+    Returns:
+        ``total_loss``, the last that was logged; ``seconds`` of wall time from the start of the
+        command to its end, with loading and the last evaluation, of all its starts; ``date`` (ISO)
+        and ``torch`` version of the last. What is not known is left out, as the latter three of
+        runs that another command trained.
+    """
+    summary, metrics, times = {}, output / "metrics.json", output / _TIMES
+    if metrics.is_file():
+        lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+        losses = [line["total_loss"] for line in lines if "total_loss" in line]
+        summary.update({"total_loss": losses[-1]} if losses else {})
+    if times.is_file():
+        summary.update(json.loads(times.read_text()))
+    return summary
 
 
 def stride_figures(

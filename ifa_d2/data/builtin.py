@@ -1,11 +1,15 @@
 """The data sets that the recipes name, as `NAME_train` and `NAME_val`.
 
 `shapes`, `camvid`, `pascal_context_59`, `pascal_context_60`, and Detectron2's
-`cityscapes_fine_sem_seg` and `ade20k_sem_seg`. They lie in `$DETECTRON2_DATASETS`, or in `datasets`
-where that is not set.
+`cityscapes_fine_sem_seg` and `ade20k_sem_seg`; and `cityscapes_fine_sem_seg_test`, which has no
+labels. They lie in `$DETECTRON2_DATASETS`, or in `datasets` where that is not set.
 """
 
-from .detectron2_sets import how_to_prepare, register_detectron2_sets
+from .detectron2_sets import (
+    how_to_prepare,
+    register_cityscapes_test,
+    register_detectron2_sets,
+)
 from .registration import default_colors, expand_path, register_sem_seg_folder
 from .shapes import CLASSES, prepare_shapes
 
@@ -100,6 +104,7 @@ def register_all() -> None:
             "60", split, ("background", *CONTEXT_CLASSES), ((0, 0, 0), *CONTEXT_COLORS)
         )
         register_detectron2_sets(split)
+    register_cityscapes_test()
 
 
 def _register_pascal_context(

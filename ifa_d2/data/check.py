@@ -10,8 +10,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import read_image
 from tabulate import tabulate
 
-from .labels import read_label
-from .parallel import run_parallel
+from .catalog import check_name
+from .labels import plain_reason, read_label
+from .parallel import check_workers, run_parallel
 
 _NAMED = 8  # how many ids a fault lists
 
@@ -54,6 +55,7 @@ class DatasetReport:
         only_ignored: label files in which no pixel has a class; they teach nothing
         classes: in the order of their ids; of files without fault
         ignored_share: of all pixels, 0 to 1
+        has_labels: False of a data set whose records have none; then only images were opened
     """
 
     name: str
@@ -62,6 +64,7 @@ class DatasetReport:
     only_ignored: tuple[str, ...]
     classes: tuple[ClassCount, ...]
     ignored_share: float
+    has_labels: bool = True
 
     @property
     def ok(self) -> bool:
@@ -74,6 +77,10 @@ class DatasetReport:
 
     def to_text(self) -> str:
         """The report for a person: classes, then every file that is not as it should be."""
+        bad = [f"bad: {fault.file}: {fault.problem}" for fault in self.faults]
+        if not self.has_labels:
+            line = f"{self.name}: {self.images} images without labels, {len(bad)} bad files"
+            return "\n".join([*bad, line])
         rows = [[c.id, c.name, c.pixels, 100 * c.share, c.images] for c in self.classes]
         headers = ["id", "class", "pixels", "%", "images"]
         lines = [tabulate(rows, headers=headers, floatfmt=".3f"), ""]
@@ -81,7 +88,7 @@ class DatasetReport:
         if absent:
             lines.append(f"in no image: {', '.join(absent)}")
         lines += [f"nothing but ignore: {path}" for path in self.only_ignored]
-        lines += [f"bad: {fault.file}: {fault.problem}" for fault in self.faults]
+        lines += bad
         lines.append(
             f"{self.name}: {self.images} images, {100 * self.ignored_share:.2f} % of the pixels "
             f"ignored, {len(self.only_ignored)} images with nothing but ignore, "
@@ -99,6 +106,7 @@ class _Item:
     size: tuple[int, int] | None
     num_classes: int
     ignore_label: int
+    has_label: bool = True  # as all of its data set, or none
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,8 @@ def check_dataset(name: str, *, workers: int = 1) -> DatasetReport:
     """Open every image and every label of a data set.
 
     Images and labels must open and have one size, which is also the record's, and ids must be
-    classes or the label to ignore. Files without partner are faults too.
+    classes or the label to ignore. Files without partner are faults too. Of a data set without any
+    label, as a server's test set, the images alone are opened.
 
     Args:
         name: a registered data set for semantic segmentation
@@ -120,10 +129,11 @@ def check_dataset(name: str, *, workers: int = 1) -> DatasetReport:
 
     Raises:
         FileNotFoundError: the data set is not there at all.
-        ValueError: no such name, or it has no labels or no classes to check.
+        ValueError: no such name, no classes to check, labels of some records only, or ``workers``
+            below 1.
     """
-    if name not in DatasetCatalog:
-        raise ValueError(f"name must be one of {', '.join(sorted(DatasetCatalog))}, got {name!r}")
+    check_workers(workers)
+    check_name(name, "name")
     classes = MetadataCatalog.get(name).get("stuff_classes")
     if not classes:
         raise ValueError(f"name {name!r} has no stuff_classes: it is not for segmentation")
@@ -141,13 +151,14 @@ def check_dataset(name: str, *, workers: int = 1) -> DatasetReport:
         only_ignored=tuple(
             item.label
             for item, result in zip(items, results, strict=True)
-            if not result.faults and not result.pixels.any()
+            if item.has_label and not result.faults and not result.pixels.any()
         ),
         classes=tuple(
             ClassCount(index, label, int(area), float(area / max(total, 1)), int(images))
             for index, (label, area, images) in enumerate(counts)
         ),
         ignored_share=ignored / max(total + ignored, 1),
+        has_labels=all(item.has_label for item in items),
     )
 
 
@@ -156,25 +167,28 @@ def _list_items(name: str, num_classes: int) -> Iterator[_Item]:
     ignore_label = metadata.get("ignore_label", 255)
     if hasattr(dataset, "pairs"):  # ours, which lists what is not right too
         for image, label in dataset.pairs().values():
-            yield _Item(image, label, None, num_classes, ignore_label)
+            yield _Item(image, label, None, num_classes, ignore_label, dataset.has_labels)
         return
-    for record in DatasetCatalog.get(name):
-        if "sem_seg_file_name" not in record:
+    records = DatasetCatalog.get(name)
+    has_labels = any("sem_seg_file_name" in record for record in records)
+    for record in records:
+        if has_labels and "sem_seg_file_name" not in record:
             raise ValueError(f"name {name!r} lists {record['file_name']!r} without a label")
         size = (record["height"], record["width"]) if "height" in record else None
         yield _Item(
             record["file_name"],
-            record["sem_seg_file_name"],
+            record.get("sem_seg_file_name"),
             size,
             record.get("num_classes", num_classes),
             record.get("ignore_label", ignore_label),
+            has_labels,
         )
 
 
 def _check(item: _Item, num_classes: int) -> _Result:
     """What is wrong with one picture, and its pixels of each class if nothing is."""
     nothing = np.zeros(num_classes, np.int64)
-    if item.image is None or item.label is None:
+    if item.image is None or (item.label is None and item.has_label):
         kind, path = ("image", item.label) if item.image is None else ("label", item.image)
         return _Result((Fault(path, f"has no {kind}"),), nothing, 0)
     faults = []
@@ -184,11 +198,13 @@ def _check(item: _Item, num_classes: int) -> _Result:
             faults.append(Fault(item.image, f"is {size}, but its record says {item.size}"))
     except Exception as error:  # Pillow raises anything from SyntaxError to zlib.error
         size = None
-        faults.append(Fault(item.image, f"cannot be read: {_problem(error, item.image)}"))
+        faults.append(Fault(item.image, f"cannot be read: {plain_reason(error, item.image)}"))
+    if not item.has_label:
+        return _Result(tuple(faults), nothing, 0)
     try:
         label = read_label(item.label)
     except (OSError, ValueError) as error:
-        return _Result((*faults, Fault(item.label, _problem(error, item.label))), nothing, 0)
+        return _Result((*faults, Fault(item.label, plain_reason(error, item.label))), nothing, 0)
     if size is not None and label.shape != size:
         problem = f"has (height, width) {label.shape}, but its image {item.image} has {size}"
         faults.append(Fault(item.label, problem))
@@ -205,9 +221,3 @@ def _check(item: _Item, num_classes: int) -> _Result:
     pixels = nothing.copy()
     pixels[values[is_class]] = counts[is_class]
     return _Result((), pixels, int(counts[is_ignored].sum()))
-
-
-def _problem(error: Exception, path: str) -> str:
-    """What an error says, without the file: a fault names that itself."""
-    text = str(error).replace(f" <_io.BufferedReader name={path!r}>", "")
-    return text.replace(f" {path!r}", "").rstrip(":")

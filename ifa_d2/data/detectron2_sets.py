@@ -4,6 +4,8 @@ To its listing this adds what it lacks: `ignore_label` and `num_classes` of each
 the mapper checks ids; a check that every image has its label (Detectron2 leaves out what has no
 partner in ADE20K, and looks at Cityscapes' first picture only); an order that is the same on every
 machine; colours to draw with; and the folder that `$DETECTRON2_DATASETS` names now, not at import.
+
+Cityscapes' test set is listed here, from its images alone: its labels are not published.
 """
 
 from collections.abc import Callable
@@ -20,6 +22,7 @@ CITYSCAPES_CLASSES = tuple(category["name"] for category in CITYSCAPES_CATEGORIE
 CITYSCAPES_COLORS = tuple(category["color"] for category in CITYSCAPES_CATEGORIES)
 ADE20K_CLASSES = tuple(MetadataCatalog.get("ade20k_sem_seg_train").stuff_classes)
 _IGNORE_LABEL = 255
+_CITYSCAPES_ROOT = "$DETECTRON2_DATASETS/cityscapes"
 _ADE20K_FOLDERS = {"train": "training", "val": "validation"}
 
 
@@ -29,13 +32,14 @@ class Detectron2SemSeg:
 
     Fields:
         folder: where the files are, and how images and labels are paired
-        list_records: Detectron2's function of (image root, label root)
-        metadata_roots: the metadata's names of the two roots
+        list_records: Detectron2's function of (image root, label root); None lists the folder,
+            which then needs no labels
+        metadata_roots: the metadata's names of the roots, the images' first
     """
 
     folder: SemSegFolder
-    list_records: Callable[[str, str], list[dict]]
-    metadata_roots: tuple[str, str]
+    list_records: Callable[[str, str], list[dict]] | None
+    metadata_roots: tuple[str, ...]
 
     def __call__(self) -> list[dict]:
         """List the pictures: Detectron2's records with `ignore_label` and `num_classes`, sorted.
@@ -44,11 +48,17 @@ class Detectron2SemSeg:
             FileNotFoundError: the data set is not there or not prepared.
             ValueError: files without partner, or what else Detectron2's function rejects.
         """
-        self.folder.check_pairs()
-        roots = [expand_path(root) for root in (self.folder.image_root, self.folder.label_root)]
+        roots = [
+            expand_path(root)
+            for root in (self.folder.image_root, self.folder.label_root)
+            if root is not None
+        ]
         vars(MetadataCatalog.get(self.folder.name)).update(
             zip(self.metadata_roots, roots, strict=True)
         )
+        if self.list_records is None:
+            return self.folder()
+        self.folder.check_pairs()
         try:
             records = self.list_records(*roots)
         except (AssertionError, ValueError, KeyError) as error:  # also of a damaged JSON file
@@ -59,6 +69,11 @@ class Detectron2SemSeg:
             record["ignore_label"] = self.folder.ignore_label
             record["num_classes"] = len(self.folder.classes)
         return sorted(records, key=lambda record: record["file_name"])
+
+    @property
+    def has_labels(self) -> bool:
+        """As `SemSegFolder.has_labels`."""
+        return self.folder.has_labels
 
     def pairs(self) -> dict[str, tuple[str | None, str | None]]:
         """As `SemSegFolder.pairs`."""
@@ -71,20 +86,8 @@ def _list_ade20k(image_root: str, label_root: str) -> list[dict]:
 
 def register_detectron2_sets(split: str) -> None:
     """Register one split of both, in the place of Detectron2's own; again changes nothing."""
-    base = "$DETECTRON2_DATASETS/cityscapes"
-    cityscapes = SemSegFolder(
-        name=f"cityscapes_fine_sem_seg_{split}",
-        image_root=f"{base}/leftImg8bit/{split}",
-        label_root=f"{base}/gtFine/{split}",
-        classes=CITYSCAPES_CLASSES,
-        colors=CITYSCAPES_COLORS,
-        ignore_label=_IGNORE_LABEL,
-        image_suffixes=("_leftImg8bit.png",),
-        label_suffix="_gtFine_labelTrainIds.png",
-        evaluator_type="cityscapes_sem_seg",
-        extra_images=False,
-        prepare=None,
-        how_to_get=how_to_prepare("cityscapes"),
+    cityscapes = _cityscapes(
+        split, f"{_CITYSCAPES_ROOT}/gtFine/{split}", how_to_prepare("cityscapes")
     )
     _register(Detectron2SemSeg(cityscapes, load_cityscapes_semantic, ("image_dir", "gt_dir")))
     base = "$DETECTRON2_DATASETS/ADEChallengeData2016"
@@ -103,6 +106,35 @@ def register_detectron2_sets(split: str) -> None:
         how_to_get=how_to_prepare("ade20k"),
     )
     _register(Detectron2SemSeg(ade20k, _list_ade20k, ("image_root", "sem_seg_root")))
+
+
+def register_cityscapes_test() -> None:
+    """Register the images that Cityscapes' server scores, without labels.
+
+    Detectron2's own entry asks for labels, of which gtFine/test holds only empty ones.
+    """
+    how_to_get = (
+        "Unpack leftImg8bit_trainvaltest.zip of https://www.cityscapes-dataset.com/downloads/ "
+        "(free account) in ROOT/cityscapes, and set DETECTRON2_DATASETS to ROOT."
+    )
+    _register(Detectron2SemSeg(_cityscapes("test", None, how_to_get), None, ("image_dir",)))
+
+
+def _cityscapes(split: str, label_root: str | None, how_to_get: str) -> SemSegFolder:
+    return SemSegFolder(
+        name=f"cityscapes_fine_sem_seg_{split}",
+        image_root=f"{_CITYSCAPES_ROOT}/leftImg8bit/{split}",
+        label_root=label_root,
+        classes=CITYSCAPES_CLASSES,
+        colors=CITYSCAPES_COLORS,
+        ignore_label=_IGNORE_LABEL,
+        image_suffixes=("_leftImg8bit.png",),
+        label_suffix="_gtFine_labelTrainIds.png",
+        evaluator_type="cityscapes_sem_seg",
+        extra_images=False,
+        prepare=None,
+        how_to_get=how_to_get,
+    )
 
 
 def how_to_prepare(dataset: str) -> str:
@@ -125,4 +157,6 @@ def _register(dataset: Detectron2SemSeg) -> None:
     metadata = MetadataCatalog.get(name)
     if not hasattr(metadata, "stuff_colors"):
         metadata.stuff_colors = [list(color) for color in dataset.folder.colors]
+    if not dataset.has_labels:
+        vars(metadata).pop("gt_dir", None)
     DatasetCatalog.register(name, dataset)

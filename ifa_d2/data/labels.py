@@ -26,13 +26,19 @@ def read_label(path: str) -> np.ndarray:
     except FileNotFoundError:
         raise
     except Exception as error:  # Pillow raises anything from SyntaxError to zlib.error
-        raise ValueError(f"cannot read the label {path!r}: {error}") from error
+        raise ValueError(f"cannot read the label {path!r}: {plain_reason(error, path)}") from error
     if mode not in _LABEL_MODES:
         raise ValueError(
             f"label {path!r} holds colours (mode {mode}), not class ids: it must have one "
             "channel, 8-bit or 16-bit grey or with a palette"
         )
     return label.astype(np.int32 if label.dtype.itemsize > 1 else np.uint8)
+
+
+def plain_reason(error: Exception, path: str) -> str:
+    """What an error says of a file, without the file: who reports it names that."""
+    text = str(error).replace(f" <_io.BufferedReader name={path!r}>", "")
+    return text.replace(f" {path!r}", "").rstrip(":")
 
 
 def translate_label(

@@ -10,7 +10,7 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
 from .augmentation import build_sem_seg_augmentations
-from .labels import LabelAugInput, read_label, translate_label
+from .labels import LabelAugInput, plain_reason, read_label, translate_label
 from .points import PointSampler, labels_at, trace_back
 
 
@@ -178,7 +178,7 @@ def _read_image(path: str, image_format: str) -> np.ndarray:
     except FileNotFoundError:
         raise
     except Exception as error:  # Pillow raises anything from SyntaxError to zlib.error
-        raise ValueError(f"cannot read the image {path!r}: {error}") from error
+        raise ValueError(f"cannot read the image {path!r}: {plain_reason(error, path)}") from error
 
 
 def _train_augmentations(inputs: CfgNode, ignore_value: int) -> list[T.Augmentation]:

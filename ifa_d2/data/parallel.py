@@ -22,6 +22,12 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def check_workers(workers: int) -> None:
+    """Raise a ValueError unless there is at least one process."""
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+
+
 def run_parallel(
     function: Callable[[Item], Result],
     items: Sequence[Item],
@@ -42,8 +48,7 @@ def run_parallel(
     Raises:
         ValueError: `workers` is below 1; and what `function` raises.
     """
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}")
+    check_workers(workers)
     bar = {"total": len(items), "desc": description, "unit": unit}
     if workers == 1 or len(items) < 2:
         yield from tqdm(map(function, items), **bar)

@@ -9,6 +9,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from matplotlib.colors import hsv_to_rgb
 from PIL import Image
 
+from .labels import plain_reason
+
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -38,7 +40,7 @@ class SemSegFolder:
 
     name: str
     image_root: str
-    label_root: str
+    label_root: str | None  # None: there are no labels
     classes: tuple[str, ...]
     colors: tuple[tuple[int, int, int], ...]
     ignore_label: int
@@ -54,9 +56,9 @@ class SemSegFolder:
         """List the pictures: one dict each, sorted by name.
 
         Returns:
-            dicts of `file_name`, `sem_seg_file_name`, `height`, `width`, `image_id` (the name below
-            the root, without suffix), and of `ignore_label` and `num_classes`, which the mapper
-            needs to read the label file right.
+            dicts of `file_name`, `height`, `width`, `image_id` (the name below the root, without
+            suffix), `sem_seg_file_name` if there are labels, and `ignore_label` and `num_classes`,
+            which the mapper needs to read the label file right.
 
         Raises:
             FileNotFoundError: a root is missing or holds nothing.
@@ -64,14 +66,14 @@ class SemSegFolder:
                 or an image that cannot be opened; the message names files.
         """
         pairs = self.pairs()
-        _check_pairs(self.name, pairs)
+        self._check(pairs)
         records = []
         for stem, (image, label) in pairs.items():
             height, width = image_size(image)
             records.append(
                 {
                     "file_name": image,
-                    "sem_seg_file_name": label,
+                    **({"sem_seg_file_name": label} if self.has_labels else {}),
                     "height": height,
                     "width": width,
                     "image_id": stem,
@@ -79,8 +81,14 @@ class SemSegFolder:
                     "num_classes": len(self.classes),
                 }
             )
-        logger.info("Loaded %d images with labels of %s", len(records), self.name)
+        without = "with" if self.has_labels else "without"
+        logger.info("Loaded %d images %s labels of %s", len(records), without, self.name)
         return records
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the images have labels: all of them, or none."""
+        return self.label_root is not None
 
     def pairs(self) -> dict[str, tuple[str | None, str | None]]:
         """(image, label) by their common name, sorted; None where one is missing.
@@ -91,10 +99,11 @@ class SemSegFolder:
         """
         if self.prepare is not None:
             self.prepare()
-        image_root, label_root = expand_path(self.image_root), expand_path(self.label_root)
         self.write_roots()
-        images = self._list("image", image_root, self.image_suffixes)
-        labels = self._list("label", label_root, (self.label_suffix,))
+        images = self._list("image", expand_path(self.image_root), self.image_suffixes)
+        if not self.has_labels:
+            return {stem: (images[stem], None) for stem in sorted(images)}
+        labels = self._list("label", expand_path(self.label_root), (self.label_suffix,))
         stems = labels.keys() if self.extra_images else images.keys() | labels.keys()
         return {stem: (images.get(stem), labels.get(stem)) for stem in sorted(stems)}
 
@@ -105,7 +114,7 @@ class SemSegFolder:
             FileNotFoundError: a root is missing or holds nothing.
             ValueError: files without partner; the message names some.
         """
-        _check_pairs(self.name, self.pairs())
+        self._check(self.pairs())
 
     def write_roots(self) -> None:
         """Tell the metadata where the files are now.
@@ -113,16 +122,16 @@ class SemSegFolder:
         Past Metadata's own setter, which allows one value for ever: `$DETECTRON2_DATASETS` may
         have changed since the data set was registered.
         """
-        vars(MetadataCatalog.get(self.name)).update(
-            image_root=expand_path(self.image_root), sem_seg_root=expand_path(self.label_root)
-        )
+        metadata = vars(MetadataCatalog.get(self.name))
+        metadata["image_root"] = expand_path(self.image_root)
+        if self.has_labels:
+            metadata["sem_seg_root"] = expand_path(self.label_root)
 
     def _list(self, kind: str, root: str, suffixes: tuple[str, ...]) -> dict[str, str]:
         """Files below a root, by their names without root and suffix."""
         if not os.path.isdir(root):
-            hint = f" {self.how_to_get}" if self.how_to_get else ""
             raise FileNotFoundError(
-                f"data set {self.name!r}: its {kind} folder {root!r} does not exist.{hint}"
+                f"data set {self.name!r}: its {kind} folder {root!r} does not exist{self._hint()}"
             )
         found: dict[str, str] = {}
         for folder, _, names in os.walk(root, followlinks=True):
@@ -141,20 +150,24 @@ class SemSegFolder:
         if not found:
             raise FileNotFoundError(
                 f"data set {self.name!r}: no {kind} file that ends in {' or '.join(suffixes)} "
-                f"in {root!r}"
+                f"in {root!r}{self._hint()}"
             )
         return found
 
+    def _check(self, pairs: dict[str, tuple[str | None, str | None]]) -> None:
+        kinds = (("image", "label", 0), ("label", "image", 1)) if self.has_labels else ()
+        for kind, other, place in kinds:
+            alone = [files[place] for files in pairs.values() if files[1 - place] is None]
+            if alone:
+                more = f" and {len(alone) - _NAMED} more" if len(alone) > _NAMED else ""
+                raise ValueError(
+                    f"data set {self.name!r}: {len(alone)} {kind} file(s) without {other}: "
+                    f"{', '.join(alone[:_NAMED])}{more}{self._hint()}"
+                )
 
-def _check_pairs(name: str, pairs: dict[str, tuple[str | None, str | None]]) -> None:
-    for kind, other, place in (("image", "label", 0), ("label", "image", 1)):
-        alone = [files[place] for files in pairs.values() if files[1 - place] is None]
-        if alone:
-            more = f" and {len(alone) - _NAMED} more" if len(alone) > _NAMED else ""
-            raise ValueError(
-                f"data set {name!r}: {len(alone)} {kind} file(s) without {other}: "
-                f"{', '.join(alone[:_NAMED])}{more}"
-            )
+    def _hint(self) -> str:
+        """How to get the data set, as the end of an error's sentence."""
+        return f". {self.how_to_get}" if self.how_to_get else ""
 
 
 def image_size(path: str) -> tuple[int, int]:
@@ -164,7 +177,7 @@ def image_size(path: str) -> tuple[int, int]:
             width, height = image.size
             turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
     except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"cannot read the image {path!r}: {error}") from error
+        raise ValueError(f"cannot read the image {path!r}: {plain_reason(error, path)}") from error
     return (width, height) if turned else (height, width)
 
 
@@ -180,7 +193,7 @@ def default_colors(num_classes: int) -> tuple[tuple[int, int, int], ...]:
 def register_sem_seg_folder(
     name: str,
     image_root: str | os.PathLike[str],
-    label_root: str | os.PathLike[str],
+    label_root: str | os.PathLike[str] | None,
     classes: Sequence[str],
     colors: Sequence[Sequence[int]] | None = None,
     *,
@@ -202,7 +215,7 @@ def register_sem_seg_folder(
     Args:
         name: what DATASETS.TRAIN, or a recipe, calls the data set
         image_root: folder of the images; `~` and environment variables are filled in when listing
-        label_root: folder of the labels, same
+        label_root: folder of the labels, same; None for images that have none, as a test set's
         classes: class names; class id = place in this list
         colors: an (R, G, B) of 0..255 for each class, to draw with; made up if None
         ignore_label: the value in the label files that means "no class here"
@@ -211,7 +224,7 @@ def register_sem_seg_folder(
         evaluator_type: metadata for whoever chooses the evaluator
         extra_images: images without a label are left out; otherwise they are an error
         prepare: called before listing, for data that can make itself
-        how_to_get: a sentence for the error when a folder is missing
+        how_to_get: a sentence for the error when a folder, or some files, are missing
 
     Raises:
         ValueError: bad classes, colours, label or suffix; or the name is taken by something else.
@@ -228,7 +241,7 @@ def register_sem_seg_folder(
     folder = SemSegFolder(
         name=name,
         image_root=os.fspath(image_root),
-        label_root=os.fspath(label_root),
+        label_root=None if label_root is None else os.fspath(label_root),
         classes=tuple(classes),
         colors=_check_colors(colors, len(classes)),
         ignore_label=ignore_label,

@@ -4,11 +4,13 @@ import logging
 import math
 import os
 import re
+import shutil
 
 import torch
 from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 
+from ..files import atomic_path
 from .checkpoint import Checkpointer
 
 _logger = logging.getLogger(__name__)
@@ -18,7 +20,8 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
     """Detectron2's, run by all processes, so that all their random states can be saved.
 
     The trainer's ``gather_random_states`` is called before a checkpoint is due; only the main
-    process writes. A resumed run counts the checkpoints before it among those to keep.
+    process writes. A resumed run counts the checkpoints before it among those to keep, and one that
+    was stopped between its last two checkpoints, which hold the same, gets the final one.
     """
 
     def before_train(self) -> None:
@@ -31,6 +34,12 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
             for match in found
             if match and int(match[1]) < self.trainer.start_iter
         ]
+        final = os.path.join(self.checkpointer.save_dir, f"{self.file_prefix}_final.pth")
+        done = self.recent_checkpoints and self.trainer.start_iter >= self.trainer.max_iter
+        if done and comm.is_main_process() and not os.path.isfile(final):
+            with atomic_path(final) as temporary:
+                shutil.copyfile(self.recent_checkpoints[-1], temporary)
+            self.checkpointer.tag_last_checkpoint(os.path.basename(final))
 
     def after_step(self) -> None:
         iteration = self.trainer.iter

@@ -12,6 +12,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, SemanticSegmentor
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
 
+from ..data.catalog import check_name
 from .build import build_test_mapper, build_yacs_mapper, is_panoptic
 from .settings import is_yacs
 
@@ -34,7 +35,7 @@ def check_datasets(cfg: CfgNode | DictConfig, *, is_train: bool) -> None:
     """
     key, num_classes = _head_classes(cfg)
     for name in dataset_names(cfg, is_train=is_train):
-        _check_registered(name)
+        check_name(name, "dataset")
         classes = MetadataCatalog.get(name).get("stuff_classes")
         if num_classes is None or not classes or is_panoptic(name):
             continue
@@ -58,18 +59,13 @@ def _head_classes(cfg: CfgNode | DictConfig) -> tuple[str, int | None]:
     return key, value if is_semantic else None
 
 
-def _check_registered(name: str) -> None:
-    if name not in DatasetCatalog:
-        raise ValueError(f"dataset must be one of {sorted(DatasetCatalog)}, got {name!r}")
-
-
 def choose_records(name: str, num: int) -> list[dict[str, Any]]:
     """``num`` records of a data set, or all if it has fewer, evenly spread.
 
     Raises:
         ValueError: no such data set, or ``num`` below 1.
     """
-    _check_registered(name)
+    check_name(name, "dataset")
     if num < 1:
         raise ValueError(f"num must be at least 1, got {num}")
     records = DatasetCatalog.get(name)

@@ -39,6 +39,9 @@ class SemSegEvaluator(DatasetEvaluator):
 
     A <width> is as "3px", or "0.5pct" of the diagonal. A class that is left out has NaN. A label
     file or a prediction that holds something else than a class is an error.
+
+    Of a data set whose records have no labels, as a server's test set, there are no figures:
+    ``evaluate()`` is empty, and nothing is written.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class SemSegEvaluator(DatasetEvaluator):
         # The whole picture's, then one for each boundary width, then one for each trimap width.
         self._counts = np.zeros((measures, side, side), np.int64)
         self._num_images = 0
+        self._num_unlabelled = 0
 
     def process(
         self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
@@ -105,13 +109,17 @@ class SemSegEvaluator(DatasetEvaluator):
 
         Raises:
             FileNotFoundError: there is no label file.
-            ValueError: another number of classes than the data set's, a label of another size than
-                the prediction, or a label or a prediction that holds what is no class. It names the
-                file.
+            ValueError: an image without label where others have one, another number of classes than
+                the data set's, a label of another size than the prediction, or a label or a
+                prediction that holds what is no class. It names the file.
         """
         for one, output in zip(inputs, outputs, strict=True):
+            file_name = self._label_file(one)
+            if file_name is None:
+                self._num_unlabelled += 1
+                continue
             prediction = predicted_labels(output["sem_seg"], self._num_classes, one["file_name"])
-            label = self._read_label(self._label_file(one), prediction.shape)
+            label = self._read_label(file_name, prediction.shape)
             for counts, found in zip(self._counts, self._count(label, prediction), strict=True):
                 counts += found
             self._num_images += 1
@@ -126,12 +134,15 @@ class SemSegEvaluator(DatasetEvaluator):
 
     @cached_property
     def _label_files(self) -> dict[str, str]:
+        """The label file of each image that has one."""
         records = DatasetCatalog.get(self._dataset_name)
-        return {record["file_name"]: record["sem_seg_file_name"] for record in records}
+        key = "sem_seg_file_name"
+        return {record["file_name"]: record[key] for record in records if record.get(key)}
 
-    def _label_file(self, one: Mapping[str, Any]) -> str:
+    def _label_file(self, one: Mapping[str, Any]) -> str | None:
+        """The label file of an image; None of a data set that has no label at all."""
         file_name = one.get("sem_seg_file_name") or self._label_files.get(one["file_name"])
-        if file_name is None:
+        if file_name is None and (self._label_files or self._num_images):
             raise ValueError(f"{self._dataset_name} has no label for {one['file_name']!r}")
         return file_name
 
@@ -152,16 +163,29 @@ class SemSegEvaluator(DatasetEvaluator):
         return label.astype(label_dtype(self._num_classes), copy=False)
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
-        """The figures over all images; None but on the main process.
+        """The figures over all images; None but on the main process, {} of images without labels.
 
         Called by all processes together.
+
+        Raises:
+            ValueError: some images had a label, others none.
         """
-        counts, num_images = self._counts, self._num_images
+        counts, num_images, num_unlabelled = self._counts, self._num_images, self._num_unlabelled
         if self._distributed:
-            parts = comm.gather((counts, num_images))
+            parts = comm.gather((counts, num_images, num_unlabelled))
             if not comm.is_main_process():
                 return None
-            counts, num_images = (sum(part) for part in zip(*parts, strict=True))
+            counts, num_images, num_unlabelled = (sum(part) for part in zip(*parts, strict=True))
+        if num_images and num_unlabelled:
+            raise ValueError(
+                f"{self._dataset_name} has no label for {num_unlabelled} of "
+                f"{num_images + num_unlabelled} images"
+            )
+        if num_unlabelled:
+            _logger.warning(
+                f"{self._dataset_name}: none of its records has a label, so there are no figures"
+            )
+            return OrderedDict()
         whole = confusion_figures(counts[0], count_predicted_only=self._count_predicted_only)
         self._log_left_out(whole)
         figures = self._percent(whole) | self._boundary_percent(counts[1:], whole)

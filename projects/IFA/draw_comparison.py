@@ -19,6 +19,7 @@ import argparse
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,17 @@ def load_run(text: str) -> Run:
     """The model of "[NAME=]RUN", see this module's docstring.
 
     Raises:
-        ValueError: the folder has no config or no checkpoint.
+        ValueError: no such folder, or one that has no config or no checkpoint.
         FileNotFoundError: a file that is named does not exist.
     """
     name, _, place = text.rpartition("=")
     path = Path(place)
     if not path.is_dir():
+        if path.suffix not in (".py", ".yaml", ".yml"):
+            raise ValueError(
+                f"RUN must be the output folder of a training or a config file, got {place!r}: "
+                "there is no such folder"
+            )
         cfg = load_config(place)
         return Run(name or path.stem, load_model(cfg, None), cfg)
     config, last = path / "config.yaml", path / "last_checkpoint"
@@ -228,8 +234,8 @@ def _rank(entry: tuple[Any, ...]) -> tuple[float, int]:
 def draw_all_features(runs: Sequence[Run], args: argparse.Namespace) -> list[np.ndarray]:
     """The rows of ``features``: for each picture one for each run."""
     rows = []
-    indices = range(args.count) if args.pictures is None else args.pictures
-    for inputs in iter_pictures(runs[0], list(indices)):
+    pictures = iter_pictures(runs[0], args.pictures)
+    for inputs in islice(pictures, args.count) if args.pictures is None else pictures:
         picture = read_image(inputs["file_name"], "RGB")
         picture = enlarge(picture, enlargement(picture, args.width))
         for run in runs:

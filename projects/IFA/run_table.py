@@ -4,13 +4,21 @@
     python projects/IFA/run_table.py 1 --dataset shapes --seeds 2
     python projects/IFA/run_table.py 3 --dataset camvid --budget 800 --rows fpn_64 fpn_64_ifa
     python projects/IFA/run_table.py figure3 --dataset shapes train.batch_size=8
+    python projects/IFA/run_table.py 7 --dataset ade20k --num-gpus 8
 
 trains a table's rows that are not trained yet, one run after the other (a run that was stopped goes
 on), and writes mIoU, costs, time and memory beside the paper's mIoU: table1.md, .csv, .json and
 .png in the output folder, after each run. A row that fails is named there, and the others go on;
 the exit status is then 1. On shapes and camvid a row stands on a small backbone unless --backbone
 says otherwise, so that two CPU cores can train it: such figures compare rows with each other, not
-with the paper's.
+with the paper's. The third data set of a table is the paper's own.
+
+Tables 5 to 7 have the rows that can be built here. They are trained on the training set and
+evaluated on the validation set, as the other tables are (the paper's Table 5 trains on both and
+sends its answers for the test set to a server), of pictures as they are. The paper tests them on
+several scales and mirrored pictures, which for one run is
+
+    python tools/train_net.py --eval-only --resume --tta --config-file RUN/config.yaml
 
     python projects/IFA/run_table.py costs --json costs.json
 
@@ -29,14 +37,13 @@ from pathlib import Path
 from typing import Any
 
 import table_training
-from table_rows import BACKBONES, DATASETS, read_paper_tables, row_config
+from table_rows import BACKBONES, SMALL_DATASETS, read_paper_tables, row_config
 from tabulate import tabulate
 
 from ifa_d2.analysis.cost import analyze, report
 from ifa_d2.files import atomic_path
 
 TABLES = ("1", "2", "3", "5", "6", "7")  # Table 4's rows cost the same, but for their positions
-TRAINED_TABLES = ("1", "2", "3", "4", "figure3")
 
 
 def cost_rows(tables: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -60,7 +67,7 @@ def cost_rows(tables: Sequence[str]) -> Iterator[dict[str, Any]]:
                 "macs_here": cost["macs"],
                 "paper_params": row["params"],
                 "paper_macs": row["macs"],
-                "config": row.get("config") or row["recipe"],
+                "config": row["config"],
                 "input_size": table["input_size"],
             }
 
@@ -93,12 +100,22 @@ def format_costs(rows: Sequence[dict[str, Any]]) -> str:
     return tabulate(lines, headers=headers, colalign=align, disable_numparse=True)
 
 
+def notes(tables: Sequence[str]) -> list[str]:
+    """A line for each table that has fewer rows than the paper's."""
+    paper = read_paper_tables()
+    return [
+        f"{paper[n]['where']}: {len(paper[n]['rows'])} of the paper's {paper[n]['paper_rows']} rows"
+        for n in tables
+        if "paper_rows" in paper[n]
+    ]
+
+
 def run_costs(options: argparse.Namespace) -> None:
     rows = []
     for row in cost_rows(options.tables):
         rows.append(row)
         print(f"table {row['table']}: {row['row']}", file=sys.stderr)
-    print(format_costs(rows))
+    print("\n".join([format_costs(rows), *notes(options.tables)]))
     if options.json is not None:
         with atomic_path(options.json) as temporary:
             temporary.write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
@@ -109,7 +126,12 @@ def run_training(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--seeds and --budget must be 1 or more, got {options.seeds} and {options.budget}"
         )
-    options.backbone = options.backbone or ("paper" if options.dataset == "cityscapes" else "r18")
+    for option in ("num_gpus", "num_processes"):
+        if (value := getattr(options, option)) is not None and value < 1:
+            name = option.replace("_", "-")
+            raise ValueError(f"--{name} must be 1 or more, got {value}")
+    small = options.dataset in SMALL_DATASETS
+    options.backbone = options.backbone or ("r18" if small else "paper")
     failed = table_training.run(options)
     if failed:
         sys.exit(f"error: {failed} of the rows failed")
@@ -123,13 +145,16 @@ def _add_training(commands: Any, table: str) -> None:
     paper = read_paper_tables()[table]
     parser = commands.add_parser(table, help=f"{paper['title']}: {len(paper['rows'])} rows")
     parser.add_argument(
-        "--dataset", choices=DATASETS, default="shapes", help="data set (default: shapes)"
+        "--dataset",
+        choices=(*SMALL_DATASETS, paper["data"]),
+        default="shapes",
+        help=f"data set; the paper's is {paper['data']} (default: shapes)",
     )
     parser.add_argument(
         "--backbone",
         choices=BACKBONES,
         help="r18 (default on shapes and camvid): a small one in place of each row's own; paper "
-        "(default on cityscapes): the row's own",
+        f"(default on {paper['data']}): the row's own",
     )
     parser.add_argument("--seeds", type=int, default=2, metavar="N", help="seeds 1 to N")
     parser.add_argument(
@@ -158,6 +183,17 @@ def _add_training(commands: Any, table: str) -> None:
         help="between checkpoints, from which a stopped run goes on; of a finished one the last is "
         "kept (default: 200)",
     )
+    processes = parser.add_mutually_exclusive_group()
+    processes.add_argument(
+        "--num-gpus", type=int, default=1, metavar="N", help="GPUs of each training (default: 1)"
+    )
+    processes.add_argument(
+        "--num-processes",
+        type=int,
+        metavar="N",
+        help="processes of each training on the CPU, instead of GPUs; batch norms share their "
+        "statistics over processes and GPUs",
+    )
     parser.add_argument(
         "--output",
         metavar="DIR",
@@ -180,7 +216,7 @@ def main(args: Sequence[str] | None = None) -> None:
     )
     costs.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file")
     costs.set_defaults(run=run_costs)
-    for table in TRAINED_TABLES:
+    for table in read_paper_tables():
         _add_training(commands, table)
     options = parser.parse_args(args)
     try:

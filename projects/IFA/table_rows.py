@@ -10,10 +10,11 @@ from omegaconf import DictConfig
 
 from ifa_d2 import get_config
 from ifa_d2.analysis.runs import queries_of_grid
+from ifa_d2.modeling.timm_backbone import NORMS
 
 HERE = Path(__file__).resolve().parent
 LEVELS = ("res2", "res3", "res4", "res5")
-DATASETS = ("shapes", "camvid", "cityscapes")
+SMALL_DATASETS = ("shapes", "camvid")
 BACKBONES = ("r18", "paper")
 # Data, optimiser and schedule of a training.
 _RECIPES = {
@@ -22,10 +23,15 @@ _RECIPES = {
     ("camvid", "r18"): "camvid/ifa_r18.py",
     ("camvid", "paper"): "camvid/ifa_r50.py",
     ("cityscapes", "r18"): "cityscapes/ifa_r18.py",
-    ("cityscapes", "paper"): "cityscapes/ifa_r50.py",
 }
 # (height, width) in pixels of a picture, for its multiply-adds.
-INPUT_SIZES = {"shapes": (128, 192), "camvid": (360, 480), "cityscapes": (1024, 2048)}
+INPUT_SIZES = {
+    "shapes": (128, 192),
+    "camvid": (360, 480),
+    "cityscapes": (1024, 2048),
+    "pascal_context": (480, 480),
+    "ade20k": (512, 512),
+}
 _SMALL_HRNETS = {
     "hrnet_w18": ("hrnet_w18_small", (16, 32, 64, 128)),
     "hrnet_w48": ("hrnet_w18_small_v2", (18, 36, 72, 144)),
@@ -39,10 +45,7 @@ def read_paper_tables() -> dict[str, dict[str, Any]]:
 
 def row_config(row: dict[str, Any], num_classes: int) -> DictConfig:
     """The config of a row, of which ``model`` is complete."""
-    if "recipe" in row:
-        cfg = get_config(row["recipe"])
-    else:
-        cfg = LazyConfig.load(str(HERE / "configs" / row["config"]))
+    cfg = LazyConfig.load(str(HERE / "configs" / row["config"]))
     cfg.model.sem_seg_head.num_classes = num_classes
     return cfg
 
@@ -61,7 +64,9 @@ def choose_rows(table: dict[str, Any], names: Sequence[str] | None) -> list[dict
     there = [row_name(row) for row in table["rows"]]
     unknown = [name for name in names or () if name not in there]
     if unknown:
-        raise ValueError(f"--rows must be of {', '.join(there)}, got {', '.join(unknown)}")
+        text = f"--rows must be of {', '.join(there)}, got {', '.join(unknown)}"
+        changes = any("=" in name for name in unknown)
+        raise ValueError(f"{text}: key=value goes after a lone --" if changes else text)
     return [row for row in table["rows"] if names is None or row_name(row) in names]
 
 
@@ -70,24 +75,52 @@ def trained_config(row: dict[str, Any]) -> str:
     return str(Path(row.get("same_as", row["config"])).with_suffix(""))
 
 
-def training_config(row: dict[str, Any], dataset: str, backbone: str) -> DictConfig:
+def _recipe(dataset: str, backbone: str, depth: int) -> str:
+    """The recipe of a training whose row has a ResNet of this depth, before it is shrunk.
+
+    Raises:
+        ValueError: no weights to begin with.
+    """
+    if dataset not in SMALL_DATASETS:
+        if backbone == "paper":
+            return f"{dataset}/ifa_r{depth}.py"
+        if (dataset, backbone) not in _RECIPES or depth == 101:
+            raise ValueError(
+                f"--backbone must be paper on {dataset} for a ResNet-{depth}, got {backbone!r}: "
+                "there are no weights for its small form"
+            )
+    return _RECIPES[dataset, backbone]
+
+
+def training_config(
+    row: dict[str, Any], dataset: str, backbone: str, norm: str = "BN"
+) -> DictConfig:
     """The complete recipe that trains a row: the data set's, with the row's model.
 
-    Norms are plain batch norms, which one process trains with. Rows that are trained at points draw
-    them from the crops' labels, as many as the grid has cells.
+    Rows that are trained at points draw them from the crops' labels, as many as the grid has cells.
 
     Args:
         row: of paper_tables.json.
-        dataset: one of :data:`DATASETS`.
+        dataset: one of :data:`SMALL_DATASETS`, or the ``data`` of the row's table.
         backbone: "paper", or "r18" for what :func:`shrink` makes of it.
+        norm: of all layers; "BN" is for one process.
+
+    Raises:
+        ValueError: a small form that has no weights for the data set, or a norm that timm's
+            backbones do not have.
     """
-    cfg = get_config(_RECIPES[dataset, backbone])
-    model = row_config(
-        {"config": f"{trained_config(row)}.py"}, cfg.model.sem_seg_head.num_classes
-    ).model
+    source = {"config": f"{trained_config(row)}.py"}
+    model = row_config(source, 1).model
+    cfg = get_config(_recipe(dataset, backbone, model.backbone.get("depth", 50)))
+    model.sem_seg_head.num_classes = cfg.model.sem_seg_head.num_classes
     if backbone == "r18":
         shrink(model)
-    model.backbone.norm = "BN"
+    if norm not in NORMS and "model_name" in model.backbone:
+        raise ValueError(
+            f"--num-processes must be 1 for {row['config']}, or --num-gpus be used: the norms of "
+            f"timm's backbones are {', '.join(NORMS)}, not {norm}"
+        )
+    model.backbone.norm = norm
     if "model_name" in model.backbone and cfg.train.init_checkpoint:
         # The recipe's weights are a ResNet's.
         cfg.train.init_checkpoint = ""
@@ -101,8 +134,9 @@ def training_config(row: dict[str, Any], dataset: str, backbone: str) -> DictCon
 def shrink(model: DictConfig) -> None:
     """Put a small backbone in place of a model's own, in place; what a table compares stays.
 
-    A ResNet becomes that of the R-18 recipes (no multi-grid: its blocks have no dilation),
-    HRNet-W18 and -W48 become timm's ``hrnet_w18_small`` and ``hrnet_w18_small_v2``. Strides,
+    A ResNet-18 or -50 becomes that of the R-18 recipes, a ResNet-101 the same of depth 34: their
+    blocks have no dilation, so that they lose the multi-grid and a dilated row has stride 32.
+    HRNet-W18 and -W48 become timm's ``hrnet_w18_small`` and ``hrnet_w18_small_v2``. Other strides,
     projections, alignment, decoder and MLP are the row's own, but for widths that follow the
     backbone's.
     """
@@ -111,7 +145,11 @@ def shrink(model: DictConfig) -> None:
     if "model_name" in model.backbone:
         model.backbone.model_name, channels = _SMALL_HRNETS[model.backbone.model_name]
     else:
-        model.backbone.update(depth=18, stem_channels=64, res5_multi_grid=None)
+        depth = 34 if model.backbone.depth == 101 else 18
+        model.backbone.update(depth=depth, stem_channels=64, res5_multi_grid=None)
+        if model.backbone.pop("output_stride", 32) != 32:
+            for level, stride in zip(LEVELS, (4, 8, 16, 32), strict=True):
+                head.input_shape[level].stride = stride
         channels = (64, 128, 256, 512)
         head.aux_channels = 64
     for level, count in zip(LEVELS, channels, strict=True):

@@ -1,19 +1,12 @@
 """Trains the rows of a table one after the other, and writes what comes out beside the paper's."""
 
 import argparse
-import shlex
-import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("agg")
-
-import matplotlib.pyplot as plt
 from detectron2.config import LazyConfig
 from omegaconf import DictConfig
 from table_rows import (
@@ -24,29 +17,21 @@ from table_rows import (
     trained_config,
     training_config,
 )
+from table_writing import STRIDES, write
 
-from ifa_d2.analysis.benchmarks.tables import github_table, number
 from ifa_d2.analysis.cost import analyze, report
 from ifa_d2.analysis.runs import (
     FINAL,
     check_settings,
-    describe_machine,
-    mean_and_deviation,
     measure_steps,
     stride_figures,
     train,
-    write_tables,
+    training_summary,
 )
 from ifa_d2.engine.run import load_config
 from ifa_d2.files import atomic_path
 
 TRAIN_NET = Path(__file__).resolve().parents[2] / "tools" / "train_net.py"
-# The paper's decoding, and one answer for each pixel.
-STRIDES = (4, 1)
-_FORMS = {
-    "r18": "the R-18 form of each row (its HRNets are timm's smallest), not the paper's backbones",
-    "paper": "the paper's backbones",
-}
 _FAILURES = (ValueError, RuntimeError, OSError)
 
 
@@ -55,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
 
     Args:
         options: ``table``, ``rows``, ``dataset``, ``backbone``, ``seeds``, ``budget``, ``repeats``,
-            ``output`` and ``opts`` of the command.
+            ``num_gpus``, ``num_processes``, ``output`` and ``opts`` of the command.
 
     Returns:
         How many rows failed.
@@ -104,13 +89,15 @@ def _prepare(
             "run": trained_config(row),
             "paper_miou": row["miou"],
             "miou": {},
+            "trainings": {},
         }
         results.append(result)
         recipe = folder / result["run"] / "recipe.yaml"
         try:
             if not any(recipe.parent.glob("seed*/config.yaml")):  # nothing was begun
                 with atomic_path(recipe) as temporary:
-                    cfg = training_config(row, options.dataset, options.backbone)
+                    norm = _norm(options)
+                    cfg = training_config(row, options.dataset, options.backbone, norm)
                     LazyConfig.save(cfg, str(temporary))
             cfg = load_config(str(recipe), _overrides(options, seed=1))
             cost = report(analyze(cfg, INPUT_SIZES[options.dataset]))
@@ -125,10 +112,30 @@ def _prepare(
                 "backbone": options.backbone,
                 "overrides": _changes(options, seed),
             }
+            if _num_processes(options) > 1:  # it draws other data
+                settings["processes"] = _num_processes(options)
             check_settings(folder / result["run"] / f"seed{seed}", settings)
     if not cfgs:
         raise ValueError(results[0]["error"])
     return results, cfgs
+
+
+def _num_processes(options: argparse.Namespace) -> int:
+    return options.num_gpus if options.num_processes is None else options.num_processes
+
+
+def _norm(options: argparse.Namespace) -> str:
+    """A batch norm with the statistics of the whole batch, over all processes."""
+    if _num_processes(options) == 1:
+        return "BN"
+    return "SyncBN" if options.num_processes is None else "naiveSyncBN"
+
+
+def _launch(options: argparse.Namespace) -> list[str]:
+    """What tools/train_net.py is told of its processes."""
+    if options.num_processes is not None:
+        return ["--num-processes", str(options.num_processes)]
+    return ["--num-gpus", str(options.num_gpus)]
 
 
 def _changes(options: argparse.Namespace, seed: int) -> list[str]:
@@ -163,114 +170,11 @@ def _run_one(
     start, done = time.monotonic(), (output / FINAL).is_file()
     recipe = str(output.parent / "recipe.yaml")
     log = output / "train_output.txt"
-    train(TRAIN_NET, recipe, output, _overrides(options, seed), log)
+    train(TRAIN_NET, recipe, output, _overrides(options, seed), log, _launch(options))
+    result["trainings"][str(seed)] = training_summary(output)
     figures = result["miou"][str(seed)] = stride_figures(cfg, output, STRIDES)
     for other in output.glob("model_*.pth"):
         if other.name != FINAL:
             other.unlink()
     text = "mIoU " + ", ".join(f"{figures[str(s)]:.1f} at stride {s}" for s in STRIDES)
     return f"{text} ({'was trained' if done else f'{time.monotonic() - start:.0f} s'})"
-
-
-def write(
-    folder: Path,
-    paper: Mapping[str, Any],
-    results: Sequence[Mapping[str, Any]],
-    cfgs: Mapping[str, DictConfig],
-    options: argparse.Namespace,
-) -> str:
-    """Write the table as .md, .csv, .json and .png; returns the first."""
-    stem = f"table{options.table}" if options.table.isdigit() else options.table
-    rows = table_rows(results, paper["dataset"])
-    about = _about(paper, next(iter(cfgs.values())), options)
-    text = "\n\n".join([*about.values(), github_table(rows)]) + "\n"
-    failed = [f"- {r['row']}: {r['error']}" for r in results if "error" in r]
-    if failed:
-        text += "\nFailed:\n\n" + "\n".join(failed) + "\n"
-    write_tables(folder, stem, text, rows, {**about, "rows": list(results)})
-    plot(folder / f"{stem}.png", results, f"{options.dataset}, {options.backbone}", paper)
-    return text
-
-
-def _about(
-    paper: Mapping[str, Any], cfg: DictConfig, options: argparse.Namespace
-) -> dict[str, str]:
-    """What a table's figures are of."""
-    command = ["python", "projects/IFA/run_table.py", options.table, "--dataset", options.dataset]
-    command += ["--backbone", options.backbone, "--seeds", str(options.seeds)]
-    if options.budget is not None:
-        command += ["--budget", str(options.budget)]
-    if options.rows:
-        command += ["--rows", *options.rows, *(["--"] if options.opts else [])]
-    size = "x".join(map(str, INPUT_SIZES[options.dataset]))
-    seeds = "seed 1" if options.seeds == 1 else f"seeds 1 to {options.seeds}"
-    return {
-        "title": f"{paper['title']} ({paper['where']}), on {options.dataset}",
-        "what": f"{_FORMS[options.backbone][0].upper()}{_FORMS[options.backbone][1:]}; "
-        f"{cfg.train.max_iter} iterations of {cfg.train.batch_size} pictures, "
-        f"{seeds}: mIoU in percent, mean ± standard deviation. Multiply-adds of a "
-        f"picture of {size}, as the paper counts them and as they are run; a training step's "
-        "median time and its tensors' peak.",
-        "command": f"`{shlex.join([*command, *options.opts])}`",
-        "machine": describe_machine(),
-    }
-
-
-def table_rows(results: Sequence[Mapping[str, Any]], dataset: str) -> list[dict[str, str]]:
-    """Rows as they are shown."""
-    rows = []
-    for result in results:
-        row = {"row": result["row"], f"paper, {dataset}": number(result["paper_miou"], 2)}
-        for stride in STRIDES:
-            values = [figures[str(stride)] for figures in result["miou"].values()]
-            row[f"mIoU, stride {stride}"] = mean_and_deviation(values)
-        if "error" in result:
-            row["mIoU, stride 4"] = "failed"
-        for key, title, unit, digits in (
-            ("params", "params, M", 1e6, 2),
-            ("macs", "multiply-adds, G", 1e9, 2),
-            ("macs_here", "as run, G", 1e9, 2),
-            ("seconds", "step, s", 1, 3),
-            ("mib", "memory, MiB", 1, 0),
-        ):
-            row[title] = number(result[key] / unit if key in result else None, digits)
-        rows.append(row)
-    return rows
-
-
-def plot(
-    path: Path, results: Sequence[Mapping[str, Any]], here: str, paper: Mapping[str, Any]
-) -> None:
-    """Draw mIoU of the rows, each seed and their mean, and the paper's beside it."""
-    known = any(result["paper_miou"] is not None for result in results)
-    figure, axes = plt.subplots(
-        1,
-        1 + known,
-        figsize=(5 + 4 * known, 1.4 + 0.34 * len(results)),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    ours = axes[0, 0]
-    for stride, marker, offset in zip(STRIDES, ("o", "s"), (-0.13, 0.13), strict=True):
-        seeds = [[f[str(stride)] for f in result["miou"].values()] for result in results]
-        places = [(y + offset, values) for y, values in enumerate(seeds) if values]
-        means = [statistics.fmean(values) for _, values in places]
-        color = f"C{STRIDES.index(stride)}"
-        label = f"decoded at stride {stride}"
-        ours.plot(means, [y for y, _ in places], marker, color=color, label=label)
-        for y, values in places:
-            ours.plot(values, [y] * len(values), "|", color=color, alpha=0.6)
-    ours.set(xlabel="mIoU, percent", title=here)
-    ours.set_yticks(range(len(results)), [result["row"] for result in results])
-    ours.set_ylim(len(results) - 0.5, -0.5)  # the first row on top
-    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
-    if known:
-        points = [(r["paper_miou"], y) for y, r in enumerate(results) if r["paper_miou"]]
-        axes[0, 1].plot(*zip(*points, strict=True), "D", color="0.3", markerfacecolor="none")
-        axes[0, 1].set(xlabel="mIoU, percent", title=f"the paper, {paper['dataset']}")
-    for axis in axes.flat:
-        axis.grid(alpha=0.3)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
-    plt.close(figure)

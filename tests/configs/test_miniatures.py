@@ -101,9 +101,7 @@ def _train(root: Path, recipe: str, *overrides: str) -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
-def _check(
-    lines: list[dict], num_classes: int, parts: tuple[str, ...] = ("", "_aux")
-) -> None:
+def _check(lines: list[dict], num_classes: int, parts: tuple[str, ...] = ("", "_aux")) -> None:
     losses = {key: value for line in lines for key, value in line.items() if "loss" in key}
     # A single loss is the total, and has no line of its own.
     assert {"total_loss", *(f"loss_sem_seg{part}" for part in parts)} == losses.keys()

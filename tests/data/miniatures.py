@@ -97,6 +97,17 @@ def make_cityscapes(
     return root
 
 
+def make_cityscapes_test(root: Path, count: int = 3, size: tuple[int, int] = SIZE) -> list[str]:
+    """leftImg8bit/test alone, in two cities; returns the names of the pictures without suffix."""
+    rng, stems = np.random.default_rng(5), []
+    for index in range(count):
+        city = ("berlin", "mainz")[min(index, 1)]
+        stems.append(f"{city}_{index:06d}_000019_leftImg8bit")
+        path = root / "cityscapes/leftImg8bit/test" / city / f"{stems[-1]}.png"
+        _save(path, _picture(rng, _rectangles(rng, size, (0, 1, 3, 5, 8))))
+    return stems
+
+
 def _street(rng: np.random.Generator, size: tuple[int, int]) -> dict:
     """Polygons as published: in drawing order, with void, a group and a class without id."""
     height, width = size

@@ -9,6 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from ifa_d2.data import register_sem_seg_folder
+from ifa_d2.data.catalog import sem_seg_names
 from ifa_d2.data.check import check_dataset
 
 CLASSES = ("ground", "thing", "other")
@@ -85,5 +86,56 @@ def test_data_sets_of_others(write, tmp_path: Path) -> None:
     records.append({"file_name": str(image)})
     with pytest.raises(ValueError, match=rf"lists '{image}' without a label"):
         check_dataset("theirs")
-    with pytest.raises(ValueError, match=r"name must be one of .*, got 'nowhere'"):
-        check_dataset("nowhere")
+
+
+@pytest.mark.parametrize("theirs", [False, True])
+def test_a_data_set_without_labels(write, tmp_path: Path, theirs: bool) -> None:
+    for name in "ab":
+        image, _ = write(name, (20, 30))
+    folders = tmp_path / "images", None
+    if theirs:
+        paths = sorted((tmp_path / "images").iterdir())
+        DatasetCatalog.register("mine", lambda: [{"file_name": str(path)} for path in paths])
+        MetadataCatalog.get("mine").stuff_classes = list(CLASSES)
+    else:
+        register_sem_seg_folder("mine", *folders, CLASSES)
+    report = check_dataset("mine")
+    assert report.ok and report.to_text() == "mine: 2 images without labels, 0 bad files"
+    assert (report.has_labels, report.only_ignored) == (False, ())
+    image.write_bytes(image.read_bytes()[:900])
+    report = check_dataset("mine")
+    (fault,) = report.faults
+    assert not report.ok and fault.file == str(image)
+    assert report.to_text().splitlines() == [
+        f"bad: {image}: {fault.problem}",
+        "mine: 2 images without labels, 1 bad files",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("citiscapes_train", "cityscapes_fine_sem_seg_train"),
+        ("cityscapes_test", "cityscapes_fine_sem_seg_test"),
+        ("ADE20K_val", "ade20k_sem_seg_val"),
+        ("camvid_trian", "camvid_train"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_the_nearest(name: str, nearest: str) -> None:
+    with pytest.raises(ValueError, match=rf"name must be .*, got '{name}'") as caught:
+        check_dataset(name)
+    names = str(caught.value).partition("the nearest are ")[2].split(", ")
+    assert names[0] == nearest and len(names) == 5
+    assert all(MetadataCatalog.get(known).stuff_classes for known in names)
+
+
+def test_data_sets_of_instances_are_not_offered() -> None:
+    names = sem_seg_names()
+    assert {"shapes_train", "cityscapes_fine_panoptic_val_separated"} <= set(names)
+    assert not [name for name in names if "instance" in name or "keypoints" in name]
+
+
+def test_workers_are_looked_at_before_the_files(write, tmp_path: Path) -> None:
+    register(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
+        check_dataset("mine", workers=0)

@@ -15,6 +15,7 @@ from ifa_d2.data.preparation import PREPARATIONS, prepare
 from tests.data import miniatures
 
 CITYSCAPES, ADE20K = "cityscapes_fine_sem_seg_train", "ade20k_sem_seg_train"
+VAL, TEST = "cityscapes_fine_sem_seg_val", "cityscapes_fine_sem_seg_test"
 
 
 @pytest.fixture
@@ -81,7 +82,19 @@ def test_ids_are_checked_when_mapped(root: Path, name: str, wrong: int) -> None:
 def test_a_missing_label_is_an_error_with_its_image(root: Path, name: str) -> None:
     record = DatasetCatalog.get(name)[2]
     Path(record["sem_seg_file_name"]).unlink()
-    with pytest.raises(ValueError, match=rf"1 image file.s. without label: {record['file_name']}"):
+    with pytest.raises(ValueError) as caught:
+        DatasetCatalog.get(name)
+    message = str(caught.value)
+    assert f"1 image file(s) without label: {record['file_name']}. Run `python tools/" in message
+    assert message.endswith("ROOT.")
+
+
+@pytest.mark.parametrize("name", [CITYSCAPES, ADE20K])
+def test_labels_that_are_all_missing_say_how_to_get_them(root: Path, name: str) -> None:
+    """As where the archive was unpacked, but nothing prepared."""
+    for record in DatasetCatalog.get(name):
+        Path(record["sem_seg_file_name"]).unlink()
+    with pytest.raises(FileNotFoundError, match=r"no label file .*\. Run .*prepare_datasets\.py"):
         DatasetCatalog.get(name)
 
 
@@ -96,6 +109,40 @@ def test_what_detectron2_rejects_says_how_to_prepare(root: Path) -> None:
         path.write_text("{")
     with pytest.raises(ValueError, match="not whole"):
         DatasetCatalog.get(CITYSCAPES)
+
+
+@pytest.mark.parametrize("dummies", [0, 1, 3])
+def test_cityscapes_test_is_its_images_whatever_labels_are_there(root: Path, dummies: int) -> None:
+    stems = miniatures.make_cityscapes_test(root)
+    for stem in stems[:dummies]:  # published ones, which are empty
+        folder = root / "cityscapes" / "gtFine" / "test" / stem.split("_")[0]
+        folder.mkdir(parents=True, exist_ok=True)
+        name = stem.replace("leftImg8bit", "gtFine_labelTrainIds.png")
+        Image.new("L", miniatures.SIZE[::-1], 255).save(folder / name)
+    records = DatasetCatalog.get(TEST)
+    assert [Path(record["file_name"]).stem for record in records] == stems
+    assert [record["image_id"] for record in records] == [
+        f"{stem.split('_')[0]}/{stem.removesuffix('_leftImg8bit')}" for stem in stems
+    ]
+    for record in records:
+        assert "sem_seg_file_name" not in record
+        assert (record["height"], record["width"]) == miniatures.SIZE
+        assert (record["ignore_label"], record["num_classes"]) == (255, 19)
+    assert "sem_seg" not in SemSegMapper(is_train=False)(records[0])
+    with pytest.raises(ValueError, match="has no sem_seg_file_name to train on"):
+        SemSegMapper(is_train=True)(records[0])
+    DatasetCatalog.get(VAL)
+    val, test = (vars(MetadataCatalog.get(name)) for name in (VAL, TEST))
+    different = {key for key in val if val[key] != test.get(key)}
+    assert different == {"name", "image_dir", "image_root", "gt_dir", "sem_seg_root"}
+    images = str(root / "cityscapes" / "leftImg8bit" / "test")
+    assert test["image_dir"] == test["image_root"] == images
+    assert not {"gt_dir", "sem_seg_root"} & set(test)
+
+
+def test_a_test_set_that_is_not_there_says_what_to_unpack(root: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"leftImg8bit/test' .*leftImg8bit_trainvaltest"):
+        DatasetCatalog.get(TEST)
 
 
 @pytest.mark.parametrize("name", [CITYSCAPES, ADE20K, "pascal_context_59_val", "camvid_train"])

@@ -103,10 +103,13 @@ def test_pascal_context_lists_must_name_the_classes(tmp_path: Path) -> None:
     root = miniatures.make_pascal_context(tmp_path) / "pascal_context"
     assert (class_table(root) > 0).sum() == 59
     for name, old, new, message in (
-        ("59_labels.txt", ": sky", ": heaven", "must name the 59 classes, not so: heaven, sky"),
+        ("59_labels.txt", ": sky", ": heaven", "59 classes; missing: sky; unknown: heaven$"),
+        ("59_labels.txt", ": diningtable", ": wood", "lines must be 'id: name', each once"),
+        ("59_labels.txt", ": diningtable", ": background", "59 classes; missing: diningtable$"),
+        ("59_labels.txt", ": sky\n", ": sky\n99: ufo\n", "59 classes; unknown: ufo$"),
         ("labels.txt", ": wood", ": timber", "labels.txt does not name wood"),
     ):
-        other = tmp_path / name
+        other = tmp_path / new.strip(": \n")
         shutil.copytree(root, other)
         text = (other / name).read_text()
         (other / name).write_text(text.replace(old, new))
@@ -177,6 +180,36 @@ def test_what_is_missing_is_listed_with_its_origin(tmp_path: Path, dataset: str)
         prepare(preparation, tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(
+    ("dataset", "folder"),
+    [
+        ("cityscapes", "cityscapes"),
+        ("cityscapes_panoptic", "cityscapes"),
+        ("ade20k", "ADEChallengeData2016"),
+        ("pascal_context", "VOCdevkit"),
+        ("pascal_context", "pascal_context"),
+        ("camvid", "camvid"),
+    ],
+)
+def test_a_root_that_is_the_data_set_itself_is_told(
+    tmp_path: Path, dataset: str, folder: str
+) -> None:
+    MAKERS[dataset.removesuffix("_panoptic")](tmp_path)
+    root = tmp_path / folder
+    with pytest.raises(ValueError, match="missing in") as caught:
+        prepare(PREPARATIONS[dataset][0], root)
+    hint = "is the data set's own folder: ROOT is the folder above it"
+    assert str(caught.value).splitlines()[-1] == f"{root} {hint}, {tmp_path}"
+    other = root.rename(tmp_path / "other")
+    with pytest.raises(ValueError, match=rf"{hint}, one that holds it as {folder}/"):
+        prepare(PREPARATIONS[dataset][0], other)
+
+
+def test_workers_are_looked_at_before_the_files(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
+        prepare(PREPARATIONS["camvid"][0], tmp_path / "nowhere", workers=0)
+
+
 def test_wrong_numbers_are_an_error_unless_allowed(tmp_path: Path) -> None:
     miniatures.make_ade20k(tmp_path)
     (preparation,) = PREPARATIONS["ade20k"]
@@ -232,7 +265,11 @@ def test_bad_annotations_are_named_and_nothing_is_published(tmp_path: Path) -> N
     assert "4 of 6 images cannot be used" in lines[0]
     for file, line in zip(files, lines[1:], strict=False):
         assert str(file) in line
+        assert line.count(str(file)) == 1
     assert "its ids must be 0..459, got 460..460" in lines[2]
+    assert lines[4] == f"  {files[3]}: cannot be read: it has no 'LabelMap'"
+    for trace in ("Error(", "SystemExit", ".partial"):
+        assert trace not in str(caught.value)
     assert "(5, 7), but its image" in lines[3] and "(60, 80)" in lines[3]
     assert not (root / "annotations_60").exists()
     assert len(list((root / "annotations_60.partial").rglob("*.png"))) == 3
@@ -246,8 +283,27 @@ def test_ids_that_are_no_class_are_named(tmp_path: Path) -> None:
         prepare(PREPARATIONS["ade20k"][0], tmp_path, allow_partial=True)
     path = miniatures.make_camvid_segnet(tmp_path) / "camvid" / "valannot" / "0001TP_000001.png"
     Image.fromarray(np.full(miniatures.SIZE, 12, np.uint8)).save(path)
-    with pytest.raises(ValueError, match=r"val/0001TP_000001.png' holds 12: .* 11 classes"):
+    with pytest.raises(ValueError, match=rf"  label '{path}' holds 12: .* 11 classes") as caught:
         prepare(PREPARATIONS["camvid"][0], tmp_path, allow_partial=True)
+    assert ".partial" not in str(caught.value)
+
+
+def test_damaged_files_of_camvid_are_named_as_published(tmp_path: Path) -> None:
+    """Once each, by the name under which the user has them."""
+    root = miniatures.make_camvid_segnet(tmp_path) / "camvid"
+    label, image = root / "trainannot" / "0001TP_000001.png", root / "val" / "0001TP_000000.png"
+    small = root / "train" / "0001TP_000002.png"
+    label.write_bytes(b"no picture")
+    image.write_bytes(b"no picture")
+    Image.new("RGB", (5, 7)).save(small)
+    with pytest.raises(ValueError) as caught:
+        prepare(PREPARATIONS["camvid"][0], tmp_path, allow_partial=True)
+    assert str(caught.value).splitlines()[1:] == [
+        f"  cannot read the label '{label}': cannot identify image file",
+        f"  {root / 'trainannot' / small.name}: has (height, width) (60, 80), but its image "
+        f"{small} has (7, 5)",
+        f"  cannot read the image '{image}': cannot identify image file",
+    ]
 
 
 def test_unknown_polygons_are_named(tmp_path: Path) -> None:
@@ -256,8 +312,11 @@ def test_unknown_polygons_are_named(tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     content["objects"][0]["label"] = "spaceship"
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=rf"1 of 6 images .*\n.*{path}"):
+    with pytest.raises(ValueError, match=rf"1 of 6 images .*\n.*{path}: .* has not: spaceship$"):
         prepare(PREPARATIONS["cityscapes"][0], tmp_path, allow_partial=True)
+    content["objects"][0]["deleted"] = 1  # then it is not drawn
+    path.write_text(json.dumps(content))
+    prepare_all("cityscapes", tmp_path)
 
 
 def test_labels_of_no_image_are_named(tmp_path: Path) -> None:

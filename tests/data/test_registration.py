@@ -92,6 +92,19 @@ def test_a_file_without_partner_is_named(write, tmp_path, kind):
         DatasetCatalog.get("mine")
 
 
+def test_images_without_labels(write, tmp_path):
+    for name, size in (("b", (4, 6)), ("a", (2, 8))):
+        write(name, size)
+    _register(tmp_path, label_root=None)
+    records = DatasetCatalog.get("mine")
+    assert [r["image_id"] for r in records] == ["a", "b"]
+    assert [(r["height"], r["width"]) for r in records] == [(2, 8), (4, 6)]
+    assert not any("sem_seg_file_name" in record for record in records)
+    metadata = MetadataCatalog.get("mine")
+    assert metadata.image_root == str(tmp_path / "images")
+    assert not hasattr(metadata, "sem_seg_root")
+
+
 def test_two_images_of_one_name_are_named(write, tmp_path):
     image, _ = write("twice")
     Image.new("RGB", (9, 7)).save(image.with_suffix(".jpg"))

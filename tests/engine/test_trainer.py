@@ -161,6 +161,16 @@ def test_what_a_run_leaves_behind(finished: Path) -> None:
     assert {"iteration", "loss_sem_seg", "loss_sem_seg_aux", "lr", "total_loss"} <= first.keys()
 
 
+def test_run_that_was_stopped_before_its_final_checkpoint(finished: Path, tmp_path: Path) -> None:
+    shutil.copy(finished / "model_0000005.pth", tmp_path)
+    (tmp_path / "last_checkpoint").write_text("model_0000005.pth")
+    train_tiny(tmp_path, resume=True)
+    last = torch.load(finished / "model_0000005.pth", weights_only=True)
+    assert_same(_final(tmp_path), last)
+    assert_same(last["model"], _final(finished)["model"])
+    assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
+
+
 def test_run_that_cannot_start_leaves_the_config_of_another(tmp_path: Path) -> None:
     train_tiny(tmp_path, "train.max_iter=1", "train.eval_period=0")
     before = (tmp_path / "config.yaml").read_text()

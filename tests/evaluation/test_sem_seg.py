@@ -10,6 +10,7 @@ from cityscapesscripts.preparation.json2labelImg import json2labelImg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import CityscapesSemSegEvaluator
 from detectron2.evaluation import SemSegEvaluator as Detectron2SemSegEvaluator
+from PIL import Image
 
 from ifa_d2.data import read_label, register_sem_seg_folder
 from ifa_d2.evaluation import PredictionWriter, SemSegEvaluator
@@ -202,6 +203,25 @@ def test_image_without_label(pictures: Pictures) -> None:
     evaluator = SemSegEvaluator(NAME, distributed=False)
     with pytest.raises(ValueError, match=r"evaluated has no label for 'elsewhere\.png'"):
         evaluator.process([{"file_name": "elsewhere.png"}], [labels(np.zeros((1, 2)))])
+
+
+def test_no_label_at_all_gives_no_figures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Image.new("RGB", (2, 1)).save(tmp_path / "0.png")
+    register_sem_seg_folder("unlabelled", tmp_path, None, CLASSES)
+    evaluator = SemSegEvaluator("unlabelled", distributed=False, output_dir=str(tmp_path / "out"))
+    evaluator.process([{"file_name": str(tmp_path / "0.png")}], [labels(np.zeros((1, 2)))])
+    assert evaluator.evaluate() == {}
+    assert "unlabelled: none of its records has a label, so there are no" in caplog.text
+    assert not (tmp_path / "out").exists()
+    # A label that only the input names makes the other one's lack a mistake again.
+    label = tmp_path / "label.png"
+    Image.new("L", (2, 1)).save(label)
+    one = {"file_name": "1.png", "sem_seg_file_name": str(label)}
+    evaluator.process([one], [labels(np.zeros((1, 2)))])
+    with pytest.raises(ValueError, match="unlabelled has no label for 1 of 2 images"):
+        evaluator.evaluate()
+    DatasetCatalog.remove("unlabelled")
+    MetadataCatalog.remove("unlabelled")
 
 
 def test_label_that_the_input_names(pictures: Pictures) -> None:

@@ -1,18 +1,20 @@
 """Every model of the paper's tables trains, evaluates and answers queries, all in one way.
 
 The models are those of projects/IFA/configs with small backbones and few channels, on three drawn
-scenes of odd sizes.
+scenes of odd sizes. Each file there is one of them, so that none is forgotten.
 """
 
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from detectron2.config import LazyConfig, get_cfg, instantiate
 from detectron2.modeling import build_sem_seg_head
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from ifa_d2 import add_ifa_config
@@ -56,12 +58,40 @@ def shrink(model: DictConfig) -> None:
         model.backbone.update(depth=18, stem_channels=16, res5_multi_grid=None)
         model.backbone.zero_init_residual = False  # some norms would not move at first
         channels = (64, 128, 256, 512)
+        if "output_stride" in model.backbone:  # blocks of depth 18 have no dilation
+            model.backbone.depth = 50
+            channels = (256, 512, 1024, 2048)
     model.backbone.norm = "BN"
     for level, count in zip(("res2", "res3", "res4", "res5"), channels, strict=True):
         head.input_shape[level].channels = count
     head.hidden_dims = [16] * len(head.get("hidden_dims", (512, 256, 256)))
     head.channels = [16] * len(head.channels) if "48" in str(head.get("channels")) else 16
     head.aux_channels = 8
+    if "aspp_fuse_channels" in head:
+        head.aspp_fuse_channels = 16
+    if head.get("targets") == "points":
+        head.num_points = 64
+
+
+def small_model(config: str) -> DictConfig:
+    """The smaller sibling of a model below projects/IFA/configs."""
+    model = LazyConfig.load(str(CONFIGS / config)).model
+    shrink(model)
+    return model
+
+
+@cache
+def distinct_configs() -> tuple[str, ...]:
+    """The configs below projects/IFA/configs, one of those that shrink to the same model."""
+    found: dict[str, str] = {}
+    for path in sorted(CONFIGS.rglob("*.py"), key=lambda p: (p.parent.name != "table1", p)):
+        name = path.relative_to(CONFIGS).as_posix()
+        head = (model := small_model(name)).sem_seg_head
+        # What they are by default.
+        head.update(num_frequencies=head.get("num_frequencies", 6))
+        head.update(encoding=head.get("encoding", "learned"))
+        found.setdefault(OmegaConf.to_yaml(model, sort_keys=True), name)
+    return tuple(found.values())
 
 
 def image(height: int, width: int) -> dict:
@@ -77,9 +107,7 @@ class Architecture:
     @pytest.fixture(scope="class")
     @classmethod
     def model_config(cls) -> DictConfig:
-        cfg = LazyConfig.load(str(CONFIGS / cls.config))
-        shrink(cfg.model)
-        return cfg.model
+        return small_model(cls.config)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -96,6 +124,7 @@ class Architecture:
                 *names,
                 f"{augment}.crop_size=[65,97]",
                 f"{augment}.short_edge=65",
+                "dataloader.train.mapper.num_points=0",
                 "dataloader.train.num_workers=0",
                 "dataloader.test.num_workers=0",
                 "train.max_iter=2",
@@ -224,61 +253,43 @@ def test_yacs_builds_the_same_head(config: str, head: dict, ifa: dict) -> None:
         assert str(built) == str(instantiate(lazy))
 
 
-class TestFPN(Architecture):
-    config = "table1/ifa.py"
+def collect(names: Iterable[str], **bases: type[Architecture]) -> dict[str, type[Architecture]]:
+    """A test class for each config, under its name, such as TestTable1Carafe.
+
+    Args:
+        names: below projects/IFA/configs.
+        bases: other classes than :class:`Architecture`, by the config's name without folder and
+            suffix.
+    """
+    classes = {}
+    for config in names:
+        words = config.removesuffix(".py").replace("/", "_").split("_")
+        name = "Test" + "".join(word.capitalize() for word in words)
+        base = bases.get(Path(config).stem, Architecture)
+        body = {"config": config, "__doc__": f"{config}.", "__module__": __name__}
+        classes[name] = type(name, (base,), body)
+    return classes
 
 
-class TestFPNBilinear(Architecture):
-    config = "table1/bilinear.py"
+# Table 1's are tested by alignments/test_training.py, so that two processes share the work.
+globals().update(collect(name for name in distinct_configs() if not name.startswith("table1/")))
 
 
-class TestDeepLabV3Plus(Architecture):
-    config = "table2/deeplabv3plus.py"
+def test_every_config_is_tested() -> None:
+    """Each file is the config of a class, or shrinks to the model of one."""
+    from tests.modeling.alignments import test_training
 
-
-class TestDeepLabV3PlusIFA(Architecture):
-    config = "table2/deeplabv3plus_ifa.py"
-
-
-class TestDeepLabV3PlusPointwise(Architecture):
-    config = "table2/deeplabv3plus_ifa_pointwise.py"
-
-
-class TestPSPNet(Architecture):
-    config = "table2/pspnet.py"
-
-
-class TestPSPNetIFA(Architecture):
-    config = "table2/pspnet_ifa.py"
-
-
-class TestPSPNetPointwise(Architecture):
-    config = "table2/pspnet_ifa_pointwise.py"
-
-
-class TestHRNet(Architecture):
-    config = "table2/hrnet_w18.py"
-
-
-class TestHRNetIFA(Architecture):
-    config = "table2/hrnet_w18_ifa.py"
-
-
-class TestHRNetOCR(Architecture):
-    config = "table2/hrnet_w48_ocr.py"
-
-
-class TestHRNetOCRIFA(Architecture):
-    config = "table2/hrnet_w48_ocr_ifa.py"
-
-
-class TestFPNOfStride128(Architecture):
-    config = "table3/fpn_128_ifa.py"
-
-
-class TestUpsamplingFPNOfStride64(Architecture):
-    config = "table3/fpn_64.py"
-
-
-class TestDeepLabV3PlusOfStride64(Architecture):
-    config = "table3/deeplabv3plus_64_ifa.py"
+    tested = {
+        vars(value)["config"]
+        for module in (sys.modules[__name__], test_training)
+        for name, value in vars(module).items()
+        if name.startswith("Test")
+    }
+    assert tested == set(distinct_configs())
+    there = {path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.py")}
+    assert there - tested == {
+        *("figure3/dim24.py", "table4/learned.py", "table4/learned_jittered.py"),
+        *(f"table3/fpn_32{form}.py" for form in ("", "_ifa", "_ifa_jittered")),
+        *(f"table3/deeplabv3plus_32{form}.py" for form in ("", "_ifa")),
+        "table5/ifa_r18.py",
+    }

@@ -14,7 +14,7 @@ from PIL import Image
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.modeling import compute_fields
 from tests.modeling.test_architectures import CONFIGS, shrink
-from tests.tiny import tiny_config
+from tests.tiny import COUNT, tiny_config
 
 PROJECT = Path(__file__).parents[2] / "projects" / "IFA"
 
@@ -129,6 +129,8 @@ def test_labels_are_detectron2s_answer(drawing: ModuleType, trained: Path) -> No
         list(drawing.iter_pictures(run, [7]))
     with pytest.raises(ValueError, match=r"no output folder of a training: it has no config.yaml"):
         drawing.load_run(str(trained))
+    with pytest.raises(ValueError, match=r"got '.*/none': there is no such folder"):
+        drawing.load_run(f"a={trained / 'none'}")
 
 
 def test_the_command_draws_both(drawing: ModuleType, trained: Path, tmp_path: Path) -> None:
@@ -139,5 +141,11 @@ def test_the_command_draws_both(drawing: ModuleType, trained: Path, tmp_path: Pa
         with Image.open(path) as picture:
             # Four panels a row, each 96 x 80 pixels below a caption of 24.
             assert picture.size == (4 * 96 + 3 * 6, rows * 104 + (rows - 1) * 6)
+    few = tmp_path / "few.png"
+    drawing.main(["features", runs[0], "--output", str(few), "--width", "96", "--count", "99"])
+    with Image.open(few) as picture:
+        assert picture.size[1] == COUNT * 104 + (COUNT - 1) * 6
+    with pytest.raises(SystemExit, match=rf"from 0 to {COUNT - 1}, got \[{COUNT}\]"):
+        drawing.main(["features", runs[0], "--output", str(few), "--pictures", str(COUNT)])
     with pytest.raises(SystemExit, match="predictions needs two runs or more, got 1"):
         drawing.main(["predictions", runs[0], "--output", str(tmp_path / "x.png")])

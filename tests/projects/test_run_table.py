@@ -7,6 +7,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from detectron2.config import LazyConfig
 from omegaconf import OmegaConf
 from PIL import Image
 
+from ifa_d2 import get_config
 from ifa_d2.analysis.cost import build_on_meta
+from ifa_d2.data.shapes import SHAPES_COUNTS, prepare_shapes
 from ifa_d2.data.shapes.street import make_scene
 from ifa_d2.layers import PositionEncoding
 
@@ -43,10 +46,20 @@ def test_every_row_has_a_model_and_every_model_a_row(command: dict, tmp_path: Pa
             cfg = command["row_config"](row, table["num_classes"])
             assert not OmegaConf.missing_keys(cfg.model)
             assert cfg.model.sem_seg_head.num_classes == table["num_classes"]
-            named.add(row.get("config"))
+            named.add(row["config"])
         assert len({row["row"] for row in table["rows"]}) == len(table["rows"])
     there = {p.relative_to(CONFIGS).as_posix() for p in CONFIGS.rglob("*.py")}
-    assert there == named - {None}
+    assert there == named
+
+
+@pytest.mark.parametrize("name", ["ifa_r101", "ifa_aspp_r101"])
+@pytest.mark.parametrize("dataset", ["pascal_context", "ade20k"])
+def test_rows_of_tables_6_and_7_are_the_models_of_their_recipes(name: str, dataset: str) -> None:
+    models = [_model(f"table5/{name}.py")]
+    models.append(OmegaConf.to_container(get_config(f"{dataset}/{name}.py").model))
+    for model in models:
+        model["sem_seg_head"]["num_classes"] = None
+    assert models[0] == models[1]
 
 
 def test_rows_that_are_trained_once_are_the_same_model(command: dict) -> None:
@@ -131,8 +144,15 @@ def test_costs_beside_the_papers(
         assert row["macs"] == pytest.approx(row["paper_macs"], rel=0.01)
         assert row["macs_here"] < row["macs"]
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 + len(rows)
+    assert len(lines) == 2 + len(rows) + 2
     assert "280.3" in lines[4] and "%" in lines[4]
+    assert lines[-2].startswith("Table 6") and lines[-2].endswith(": 2 of the paper's 11 rows")
+    assert lines[-1].startswith("Table 7") and "those that can be built here" in lines[-1]
+
+
+def test_tables_with_all_rows_need_no_note(command: dict) -> None:
+    (note,) = command["notes"](["1", "2", "3", "5"])
+    assert "Table 5" in note and note.endswith(": 5 of the paper's 21 rows")
 
 
 def test_pspnet_of_table_5_costs_what_the_paper_says(command: dict) -> None:
@@ -159,8 +179,20 @@ def test_hrnet_w48_costs_what_was_published(command: dict) -> None:
     [
         ([], "the following arguments are required: command"),
         (["costs", "--tables", "9"], "invalid choice: '9'"),
-        (["5"], "invalid choice: '5'"),
+        (["8"], "invalid choice: '8'"),
         (["1", "--dataset", "voc"], "invalid choice: 'voc'"),
+        (["6", "--dataset", "cityscapes"], "invalid choice: 'cityscapes'"),
+        (["1", "--num-gpus", "2", "--num-processes", "2"], "not allowed with argument"),
+        (["1", "--num-gpus", "0"], "--num-gpus must be 1 or more, got 0"),
+        (["1", "--num-processes", "-1"], "--num-processes must be 1 or more, got -1"),
+        (
+            ["1", "--rows", "ifa", "train.max_itr=3"],
+            "got train.max_itr=3: key=value goes after a lone --",
+        ),
+        (
+            ["6", "--dataset", "pascal_context", "--backbone", "r18"],
+            "--backbone must be paper on pascal_context for a ResNet-101, got 'r18'",
+        ),
         (["1", "--seeds", "0"], "--seeds and --budget must be 1 or more, got 0 and None"),
         (["3", "--rows", "fpn_16"], "--rows must be of fpn_32, fpn_32_ifa, fpn_32_ifa_jittered"),
         (["1", "train.max_iters=3"], "the config has no key 'train.max_iters'"),
@@ -187,6 +219,9 @@ SMALL = {
     "table2/hrnet_w18.py": "hrnet_w18_small",
     "table2/hrnet_w48_ocr_ifa.py": "hrnet_w18_small_v2",
     "table3/deeplabv3plus_128.py": 18,
+    "table5/ifa_aspp_r18.py": 18,
+    "table5/ifa_aspp_r101.py": 34,
+    "table5/pspnet_r101.py": 34,
 }
 
 
@@ -201,6 +236,12 @@ def test_small_form_keeps_what_a_table_compares(command: dict, config: str) -> N
     heads = [OmegaConf.to_container(cfg.model.sem_seg_head) for cfg in (small, whole)]
     for head in heads:
         head["input_shape"] = {k: v["stride"] for k, v in head["input_shape"].items()}
+        if config == "table5/pspnet_r101.py":  # dilated, which the small blocks cannot be
+            strides, points = list(head.pop("input_shape").values()), head.pop("num_points")
+            if head is heads[0]:
+                assert (strides, points) == ([4, 8, 16, 32], 4 * 6)
+            else:
+                assert (strides, points) == ([4, 8, 8, 8], 16 * 24)
         head["aux_channels"] = None
         if config == "table2/hrnet_w18.py":
             assert head.pop("hidden_dims") == ([240] if head is heads[0] else [270])
@@ -221,6 +262,18 @@ def test_weights_of_a_training_fit_its_backbone(command: dict) -> None:
     assert hrnet.train.init_checkpoint == "" and hrnet.model.backbone.pretrained
     scratch = config({"config": "table2/hrnet_w18.py"}, "camvid", "paper")
     assert "pretrained" not in scratch.model.backbone
+    with pytest.raises(ValueError, match=r"--num-processes must be 1 for table2/hrnet_w18.py, or"):
+        config({"config": "table2/hrnet_w18.py"}, "shapes", "r18", "naiveSyncBN")
+    for name, weights in (
+        ("cityscapes/ifa_r18", "pretrained/resnet18_v1c.pth"),
+        ("cityscapes/ifa_aspp_r101", "detectron2://DeepLab/R-103.pkl"),
+        ("ade20k/pspnet_r101", "detectron2://DeepLab/R-103.pkl"),
+    ):
+        dataset, row = name.split("/")
+        cfg = config({"config": f"table5/{row}.py"}, dataset, "paper", "SyncBN")
+        assert (cfg.train.init_checkpoint, cfg.model.backbone.norm) == (weights, "SyncBN")
+        assert cfg.dataloader.train.dataset.names.startswith(dataset)
+        assert cfg.model.sem_seg_head.num_classes == (19 if dataset == "cityscapes" else 150)
 
 
 @pytest.fixture(scope="module")
@@ -305,3 +358,110 @@ def test_a_table_is_trained_and_goes_on(
     assert (run / "model_final.pth").stat().st_mtime_ns == before
     with pytest.raises(SystemExit, match="carafe/seed1 holds a run of other settings"):
         command["main"](_arguments(tmp_path, *again, "2"))
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few of the drawn scenes, under a marker that says they are all there."""
+    root = tmp_path_factory.mktemp("datasets")
+    marker = prepare_shapes(root / "shapes", counts={"train": 2, "val": 1}) / "shapes.json"
+    recipe = json.loads(marker.read_text(encoding="utf-8"))
+    marker.write_text(json.dumps({**recipe, "counts": SHAPES_COUNTS}), encoding="utf-8")
+    return root
+
+
+def _train_on_shapes(command: dict, output: Path, table: str, *arguments: str) -> dict:
+    """Run the command; returns what it writes as JSON."""
+    augmentations = "dataloader.train.mapper.augmentations"
+    command["main"](
+        [
+            *(table, "--seeds", "1", "--repeats", "0", "--output", str(output), *arguments, "--"),
+            *(f"{augmentations}.crop_size=[64,96]", f"{augmentations}.short_edge=64"),
+            *("train.batch_size=2", "train.device=cpu"),
+            *("dataloader.train.num_workers=0", "dataloader.test.num_workers=0"),
+        ]
+    )
+    return json.loads((output / f"table{table}.json").read_text(encoding="utf-8"))
+
+
+def test_tables_6_and_7_train(
+    command: dict,
+    shapes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """Rows of the same model are trained once; each carries what is known of its training."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(shapes))
+    for table, rows, paper in (
+        ("6", ["ifa_r101"], [53.0]),
+        ("7", ["pspnet_r101", "ifa_r101"], [43.29, 45.23]),
+    ):
+        written = _train_on_shapes(command, tmp_path, table, "--budget", "1", "--rows", *rows)
+        captured = capsys.readouterr()
+        assert captured.err.count("(was trained)") == (table == "7")
+        assert [row["run"] for row in written["rows"]] == [f"table5/{name}" for name in rows]
+        assert [row["paper_miou"] for row in written["rows"]] == paper
+        assert "(the paper's: multi-scale)" in written["what"]
+        for row in written["rows"]:
+            figures, training = row["miou"]["1"], row["trainings"]["1"]
+            assert 0 <= figures["4"] <= 100 and 0 <= figures["1"] <= 100
+            run = tmp_path / row["run"] / "seed1"
+            metrics = [json.loads(line) for line in (run / "metrics.json").open()]
+            losses = [line["total_loss"] for line in metrics if "total_loss" in line]
+            assert training["total_loss"] == losses[-1] > 0
+            assert training["seconds"] > 1 and training["torch"] == torch.__version__
+            assert date.fromisoformat(training["date"]).year > 2000
+        seconds = sorted(round(row["trainings"]["1"]["seconds"]) for row in written["rows"])
+        assert f"A training took {seconds[0]}" in captured.out
+        assert f"{seconds[-1]} s of wall time." in captured.out
+    deep = torch.load(tmp_path / "table5/ifa_r101/seed1/model_final.pth", weights_only=True)
+    assert "backbone.res4.5.conv2.weight" in deep["model"]  # a ResNet-34's, not a ResNet-18's
+
+
+def test_table_5_is_trained_by_two_processes_and_resumed(
+    command: dict, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(shapes))
+    arguments = ["--budget", "2", "--rows", "ifa_r18", "--num-processes"]
+    first = _train_on_shapes(command, tmp_path, "5", *arguments, "2")
+    assert "--num-processes 2 --rows ifa_r18 --" in first["command"]
+    run = tmp_path / "table5" / "ifa_r18" / "seed1"
+    assert (run / "log.txt.rank1").is_file()
+    assert LazyConfig.load(str(run.parent / "recipe.yaml")).model.backbone.norm == "naiveSyncBN"
+    assert json.loads((run / "overrides.json").read_text())["processes"] == 2
+
+    # As if it had been stopped after one iteration.
+    checkpoint = torch.load(run / "model_final.pth", weights_only=True)
+    assert checkpoint["iteration"] == checkpoint["trainer"]["iteration"] == 1
+    checkpoint["iteration"] = checkpoint["trainer"]["iteration"] = 0
+    torch.save(checkpoint, run / "model_0000000.pth")
+    (run / "last_checkpoint").write_text("model_0000000.pth")
+    (run / "model_final.pth").unlink()
+    (run / "strides.json").unlink()
+    second = _train_on_shapes(command, tmp_path, "5", *arguments, "2")
+    assert "Starting training from iteration 1" in (run / "train_output.txt").read_text()
+    assert torch.load(run / "model_final.pth", weights_only=True)["iteration"] == 1
+    before, after = (one["rows"][0]["trainings"]["1"]["seconds"] for one in (first, second))
+    assert after > before
+    with pytest.raises(SystemExit, match="ifa_r18/seed1 holds a run of other settings"):
+        _train_on_shapes(command, tmp_path, "5", *arguments, "1")
+
+
+@pytest.mark.parametrize("table", ["1", "3", "4"])
+def test_results_without_a_training_record_are_read(
+    command: dict, tmp_path: Path, table: str
+) -> None:
+    """Those that were committed before runs kept a record of their training."""
+    writing = sys.modules["table_writing"]
+    path = PROJECT / "results" / f"table{table}.json"
+    results = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    for result in results:
+        result.pop("trainings", None)
+    assert writing.training_times(results) == ""
+    paper = command["read_paper_tables"]()[table]
+    with path.with_suffix(".csv").open(newline="", encoding="utf-8") as file:
+        assert writing.table_rows(results, paper["dataset"]) == list(csv.DictReader(file))
+    writing.plot(tmp_path / "drawn.png", results, "shapes, r18", paper)
+    with Image.open(tmp_path / "drawn.png") as picture:
+        assert min(picture.size) > 100

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
+from ifa_d2.data import register_sem_seg_folder
 from ifa_d2.visualization import draw_points
 from tests.tiny import COUNT, RECIPE, write_tiny_data
 
@@ -23,8 +25,7 @@ def browse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TINY_DATA", str(write_tiny_data(tmp_path)))
     main = runpy.run_path(str(COMMAND))["main"]
 
-    def run(*arguments: object) -> np.ndarray:
-        output = tmp_path / "drawn.png"
+    def run(*arguments: object, output: Path = tmp_path / "drawn.png") -> np.ndarray:
         values = ["--config-file", RECIPE, "--output", output, *arguments]
         monkeypatch.setattr(sys, "argv", ["browse", *map(str, values)])
         main()
@@ -91,11 +92,39 @@ def test_numbers_are_checked(browse) -> None:
     for arguments, message in (
         (("--num", 0), "num must be at least 1"),
         (("--repeats", 0), "repeats must be at least 1"),
-        (("--dataset", "nowhere"), "got 'nowhere'"),
+        (("--dataset", "tinny"), "dataset must be .*, got 'tinny'; the nearest are tiny,"),
     ):
         with pytest.raises(ValueError, match=message):
             browse(*arguments)
     assert browse("--num", 100, "--columns", COUNT).shape[0] > 0
+
+
+def test_the_suffix_says_of_what_kind_the_picture_is(browse, tmp_path: Path) -> None:
+    for name, kind in (("a.JPG", "JPEG"), ("a.webp", "WEBP"), ("a.tif", "TIFF")):
+        browse("--num", 1, output=tmp_path / name)
+        with Image.open(tmp_path / name) as image:
+            assert image.format == kind
+    for name in ("b.txt", "b", "b.pdf"):
+        with pytest.raises(ValueError, match=rf"output must end in \.jpg, .*, got '.*/{name}'"):
+            browse("--num", 1, output=tmp_path / name)
+        assert not (tmp_path / name).exists()
+
+
+def test_a_data_set_that_the_config_is_not_for_is_noted(
+    browse, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    browse("--dataset", "tiny", "--num", 1)
+    assert "the mapper is of" not in caplog.text
+    folders = tmp_path / "images", tmp_path / "labels"
+    register_sem_seg_folder("other", *folders, [f"class {i}" for i in range(40)])
+    try:
+        sheet = browse("--dataset", "other", "--num", 1, "--test")
+    finally:
+        DatasetCatalog.remove("other")
+        MetadataCatalog.remove("other")
+    assert f"the mapper is of {RECIPE}, which is for tiny: " in caplog.text
+    assert "not be meant for other" in caplog.text
+    assert sheet.shape[1] == 2 * 480 + _GAP
 
 
 def test_errors_are_one_sentence(tmp_path: Path) -> None:

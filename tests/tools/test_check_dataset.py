@@ -64,6 +64,20 @@ def test_damage_is_named_and_the_status_says_so(root: Path, tmp_path: Path) -> N
     assert "pascal_context_60_val: 2 images, 0.00 % of the pixels ignored" in done.stdout
 
 
+def test_cityscapes_test_has_no_labels_to_check(tmp_path: Path) -> None:
+    miniatures.make_cityscapes_test(tmp_path)
+    name = "cityscapes_fine_sem_seg_test"
+    done = run(tmp_path, "--dataset", name, "--json", tmp_path / "report.json")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"{name}: 3 images without labels, 0 bad files"
+    (report,) = json.loads((tmp_path / "report.json").read_text())
+    assert (report["ok"], report["has_labels"], report["images"]) == (True, False, 3)
+    done = run(tmp_path, "--dataset", "cityscapes_test")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"got 'cityscapes_test'; the nearest are {name}, " in done.stderr
+    assert "keypoints" not in done.stderr and "lvis" not in done.stderr
+
+
 def test_the_data_sets_of_a_config(root: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.py"
     config.write_text(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ifa_d2.data.preparation import PREPARATIONS
 from tests.data import miniatures
 
 ROOT = Path(__file__).parents[2]
@@ -75,6 +76,21 @@ def test_killed_half_way_and_resumed(tmp_path: Path) -> None:
     assert len(after) == 12
     assert after.pop("2008_000007.png")
     assert after == before
+
+
+def test_help_has_the_numbers_of_every_data_set() -> None:
+    done = miniatures.prepare("--help", Path("."))
+    text = " ".join(done.stdout.split())
+    for name, preparations in PREPARATIONS.items():
+        train, val = preparations[-1].counts.values()
+        assert f"{train} + {val} in {name}" in text
+
+
+def test_mistakes_are_one_line_before_any_file_is_read(tmp_path: Path) -> None:
+    done = miniatures.prepare("camvid", tmp_path / "nowhere", "--workers", 0, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("error: workers must be at least 1, got 0")
+    assert "Traceback" not in done.stderr
 
 
 def test_what_is_missing_is_a_list_and_no_traceback(tmp_path: Path) -> None:

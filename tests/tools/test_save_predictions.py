@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cityscapesscripts.helpers.labels import trainId2label
 from detectron2.config import LazyCall as L
 from detectron2.config import LazyConfig
 from omegaconf import ListConfig
+from PIL import Image
 
 from ifa_d2.data import read_label
 from ifa_d2.engine import Trainer
@@ -19,6 +21,7 @@ from ifa_d2.engine.arguments import training_parser
 from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.engine.run import load_config
 from ifa_d2.evaluation import PredictionWriter
+from tests.data.miniatures import make_cityscapes_test
 from tests.tiny import COUNT, RECIPE, tiny_config
 
 COMMAND = Path(__file__).parents[2] / "tools" / "train_net.py"
@@ -55,6 +58,45 @@ def test_command_writes_what_the_model_predicts(trained: Path, tmp_path: Path) -
         shares = np.load(tmp_path / "probabilities" / f"{names[-1]}.npy")
         np.testing.assert_allclose(shares, logits.softmax(dim=0).numpy(), atol=1e-3)
     assert len(names) == len(list((tmp_path / "ids").iterdir())) == COUNT
+
+
+def test_the_cityscapes_server_gets_its_files(tmp_path: Path) -> None:
+    """Of the images alone, by the model that a checkpoint holds; no figures, and no failure."""
+    stems = make_cityscapes_test(tmp_path, size=(48, 96))
+    cfg = load_config("cityscapes/ifa_r18.py", ["train.device=cpu"])
+    model = Trainer.build_model(cfg).eval()
+    torch.save({"model": model.state_dict()}, tmp_path / "weights.pth")
+    command = [sys.executable, COMMAND, "--config-file", "cityscapes/ifa_r18.py", "--eval-only"]
+    command += ["--save-predictions", tmp_path / "out", "--save-format", "cityscapes"]
+    command += ["dataloader.test.dataset.names=cityscapes_fine_sem_seg_test", "train.device=cpu"]
+    command += ["dataloader.test.num_workers=0", f"train.init_checkpoint={tmp_path}/weights.pth"]
+    done = subprocess.run(
+        [str(part) for part in command],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(COMMAND.parents[1]),
+            "OMP_NUM_THREADS": "1",
+            "DETECTRON2_DATASETS": str(tmp_path),
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    name = "cityscapes_fine_sem_seg_test"
+    assert f"{name}: none of its records has a label, so there are no figures" in done.stdout
+    assert "copypaste" not in done.stdout and "mIoU" not in done.stdout
+    files = sorted((tmp_path / "out" / "cityscapes").iterdir())
+    assert [path.name for path in files] == [f"{stem}_pred.png" for stem in stems]
+    for path in files:
+        city = path.name.split("_")[0]
+        source = tmp_path / "cityscapes/leftImg8bit/test" / city / path.name.replace("_pred", "")
+        image = torch.from_numpy(np.array(Image.open(source))).permute(2, 0, 1)
+        with torch.no_grad():
+            logits = model([{"image": image, "height": 48, "width": 96}])[0]["sem_seg"]
+        expected = np.array([trainId2label[i].id for i in range(19)])[logits.argmax(dim=0).numpy()]
+        np.testing.assert_array_equal(read_label(str(path)), expected)
 
 
 @pytest.mark.parametrize(

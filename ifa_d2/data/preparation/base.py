@@ -79,9 +79,20 @@ def check_sources(preparation: Preparation, root: Path) -> None:
     if missing:
         width = max(len(source.path) for source in missing)
         lines = [f"  {source.path:{width}}  from {source.origin}" for source in missing]
+        lines += _above(missing, root)
         raise ValueError(
             "\n".join([f"{preparation.name} is not complete, missing in {root} are", *lines])
         )
+
+
+def _above(missing: list[Source], root: Path) -> list[str]:
+    """A hint if a root is the folder of the data set, not the one above it."""
+    for source in missing:
+        folder, *rest = Path(source.path).parts
+        if rest and root.joinpath(*rest).exists():
+            above = root.parent if root.name == folder else f"one that holds it as {folder}/"
+            return [f"{root} is the data set's own folder: ROOT is the folder above it, {above}"]
+    return []
 
 
 def check_partners(name: str, images: Mapping[str, Path], annotations: Mapping[str, Path]) -> None:
@@ -112,6 +123,15 @@ def check_files(name: str, files: list[Path]) -> None:
     if missing:
         header = f"{name} is not complete; {len(missing)} file(s) of its lists are missing:"
         raise ValueError("\n".join([header, *name_some(missing)]))
+
+
+def error_text(error: BaseException) -> str:
+    """What an error says, in words: of a key only that it is missing, else also of what kind."""
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
+    if isinstance(error, ValueError | OSError) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 def name_some(lines: list[str]) -> list[str]:

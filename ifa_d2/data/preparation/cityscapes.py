@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from cityscapesscripts.helpers.annotation import Annotation
-from cityscapesscripts.helpers.labels import id2label
+from cityscapesscripts.helpers.labels import id2label, name2label
 from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
 from cityscapesscripts.preparation.json2labelImg import createLabelImage
 
@@ -44,6 +44,8 @@ def _read(job: Job) -> dict[Path, np.ndarray | Path]:
     annotation = Annotation()
     annotation.fromJsonFile(str(job.source))
     ids_file, instances_file = job.others
+    if not (ids_file.is_file() and instances_file.is_file()):
+        _check_labels(annotation)
     files: dict[Path, np.ndarray | Path] = {}
     if ids_file.is_file():
         ids = read_label(str(ids_file))
@@ -55,6 +57,14 @@ def _read(job: Job) -> dict[Path, np.ndarray | Path]:
         files[instances_file] = np.array(createInstanceImage(annotation, "ids"))
     files[job.label] = _train_ids()[ids]
     return files
+
+
+def _check_labels(annotation: Annotation) -> None:
+    """Raise a ValueError where cityscapesscripts, which is to draw the polygons, would exit."""
+    drawn = {polygon.label for polygon in annotation.objects if not polygon.deleted}
+    unknown = sorted(name for name in drawn if name.removesuffix("group") not in name2label)
+    if unknown:
+        raise ValueError(f"its polygons have labels that Cityscapes has not: {', '.join(unknown)}")
 
 
 def _train_ids() -> np.ndarray:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ..panoptic_mapper import segment_ids
 from ..panoptic_sets import CITYSCAPES_STUFF
-from .base import Job, Preparation, Source, check_files
+from .base import Job, Preparation, Source, check_files, error_text
 
 _SPLITS = ("train", "val")
 _IGNORE = 255
@@ -47,7 +47,9 @@ def _annotations(path: Path) -> dict[str, dict]:
     try:
         return {one["file_name"]: one for one in json.loads(path.read_text())["annotations"]}
     except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not a panoptic annotation file: {error!r}") from error
+        raise ValueError(
+            f"{path} is not a panoptic annotation file: {error_text(error)}"
+        ) from error
 
 
 def _read(stuff: Mapping[int, int], job: Job) -> dict[Path, np.ndarray | Path]:

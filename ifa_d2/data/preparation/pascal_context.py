@@ -53,8 +53,11 @@ def class_table(folder: Path) -> np.ndarray:
     published = read_names(folder / "59_labels.txt").values()
     classes = {_SPELLINGS.get(name, name) for name in published} - {"background"}
     if classes != set(CONTEXT_CLASSES):
-        odd = ", ".join(sorted(classes ^ set(CONTEXT_CLASSES)))
-        raise ValueError(f"{folder / '59_labels.txt'} must name the 59 classes, not so: {odd}")
+        written = {name: spelling for spelling, name in _SPELLINGS.items()}
+        absent = {written.get(name, name) for name in set(CONTEXT_CLASSES) - classes}
+        faults = (("missing", absent), ("unknown", classes - set(CONTEXT_CLASSES)))
+        text = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in faults if names)
+        raise ValueError(f"{folder / '59_labels.txt'} must name the 59 classes; {text}")
     names = read_names(folder / "labels.txt")
     ids = {name: number for number, name in names.items()}
     absent = [name for name in CONTEXT_CLASSES if name not in ids]

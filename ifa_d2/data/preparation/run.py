@@ -12,9 +12,9 @@ from PIL import Image
 
 from ...files import atomic_path
 from ..labels import read_label, translate_label
-from ..parallel import run_parallel
+from ..parallel import check_workers, run_parallel
 from ..registration import image_size
-from .base import Job, Preparation, check_sources, name_some
+from .base import Job, Preparation, check_sources, error_text, name_some
 
 _logger = logging.getLogger(__name__)
 
@@ -41,9 +41,11 @@ def prepare(
         The number of images of each split.
 
     Raises:
-        ValueError: what is missing; wrong numbers of images; files that cannot be read, have
-            another size than their image or hold ids that are no class. The message names files.
+        ValueError: ``workers`` below 1; what is missing; wrong numbers of images; files that cannot
+            be read, have another size than their image or hold ids that are no class. The message
+            names files, those that were published rather than what was made of them.
     """
+    check_workers(workers)
     root = Path(os.path.abspath(os.path.expanduser(root)))
     if not root.is_dir():
         raise ValueError(f"root {str(root)!r} is not a folder")
@@ -111,7 +113,10 @@ def _finish(preparation: Preparation, job: Job) -> str | None:
     try:
         contents = preparation.read(job)
     except (Exception, SystemExit) as error:  # readers raise anything; cityscapesscripts exits
-        return f"{job.source}: cannot be read: {error!r}"
+        reason = error_text(error)
+        if str(job.source) in reason:
+            return reason
+        return f"{job.source}: cannot be read: {reason}"
     for path, content in contents.items():
         with atomic_path(path) as temporary:
             if isinstance(content, np.ndarray):
@@ -124,7 +129,11 @@ def _finish(preparation: Preparation, job: Job) -> str | None:
 
 
 def _fault(preparation: Preparation, job: Job) -> str | None:
-    """What is wrong with an image and its label file, or None."""
+    """What is wrong with an image and its label file, or None.
+
+    It names what was published: what is made of that is made anew where it is not right.
+    """
+    image = job.image_source or job.image
     try:
         for path in job.others:
             if not path.is_file():
@@ -133,18 +142,17 @@ def _fault(preparation: Preparation, job: Job) -> str | None:
         size = image_size(str(job.image))
         if label.shape != size:
             return (
-                f"{job.source}: has (height, width) {label.shape}, but its image {job.image} "
-                f"has {size}"
+                f"{job.source}: has (height, width) {label.shape}, but its image {image} has {size}"
             )
         translate_label(
             label,
-            str(job.label),
+            str(job.source),
             num_classes=preparation.num_classes,
             ignore_label=preparation.ignore_label,
             ignore_value=preparation.ignore_label,
         )
     except (OSError, ValueError) as error:
-        return str(error)
+        return str(error).replace(str(job.image), str(image))
     return None
 
 

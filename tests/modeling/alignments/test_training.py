@@ -3,22 +3,19 @@
 from typing import Any
 
 import pytest
-from detectron2.config import LazyConfig
 from omegaconf import DictConfig
 from torch import nn
 
 from ifa_d2.modeling import IFASemSegHead
-from tests.modeling.test_architectures import CONFIGS, Architecture, scenes, shrink
+from tests.modeling.test_architectures import (
+    Architecture,
+    collect,
+    distinct_configs,
+    scenes,
+    small_model,
+)
 
 __all__ = ["scenes"]  # the fixture of the base
-
-
-class TestDeconvolution(Architecture):
-    config = "table1/deconvolution.py"
-
-
-class TestCarafe(Architecture):
-    config = "table1/carafe.py"
 
 
 def head_with_offsets(**kwargs: Any) -> IFASemSegHead:
@@ -30,17 +27,14 @@ def head_with_offsets(**kwargs: Any) -> IFASemSegHead:
     return head
 
 
-class TestAlignSeg(Architecture):
-    config = "table1/alignseg.py"
-
+class WithOffsets(Architecture):
     @pytest.fixture(scope="class")
     @classmethod
     def model_config(cls) -> DictConfig:
-        model = LazyConfig.load(str(CONFIGS / cls.config)).model
-        shrink(model)
+        model = small_model(cls.config)
         model.sem_seg_head["_target_"] = head_with_offsets
         return model
 
 
-class TestSapa(Architecture):
-    config = "table1/sapa.py"
+configs = [name for name in distinct_configs() if name.startswith("table1/")]
+globals().update(collect(configs, alignseg=WithOffsets))

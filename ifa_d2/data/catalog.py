@@ -1,0 +1,47 @@
+"""Names of data sets for semantic segmentation, and what a wrong one may have meant."""
+
+from difflib import SequenceMatcher
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+_NEAREST = 5  # how many names an error lists
+
+
+def sem_seg_names() -> list[str]:
+    """The registered data sets with ``stuff_classes``, sorted.
+
+    Those whose evaluator is for instances alone are left out: Detectron2 gives them the classes of
+    the semantic sets of the same pictures.
+    """
+    names = []
+    for name in sorted(set(DatasetCatalog) & set(MetadataCatalog)):
+        metadata = MetadataCatalog.get(name)
+        evaluator = metadata.get("evaluator_type") or "sem_seg"
+        if metadata.get("stuff_classes") and evaluator.endswith(("sem_seg", "panoptic_seg")):
+            names.append(name)
+    return names
+
+
+def check_name(name: str, parameter: str) -> None:
+    """Raise unless a registered data set has this name.
+
+    Args:
+        name: as a user wrote it
+        parameter: what it was given as, for the error
+
+    Raises:
+        ValueError: it is none; the message has the nearest names of `sem_seg_names`.
+    """
+    if name in DatasetCatalog:
+        return
+    nearest = sorted(sem_seg_names(), key=lambda known: _likeness(name, known), reverse=True)
+    raise ValueError(
+        f"{parameter} must be a registered data set with semantic labels, got {name!r}; "
+        f"the nearest are {', '.join(nearest[:_NEAREST])}"
+    )
+
+
+def _likeness(name: str, known: str) -> tuple[int, float]:
+    """How much of a name is in a known one: names are long, and users leave out parts of them."""
+    matcher = SequenceMatcher(None, name.lower(), known)
+    return sum(block.size for block in matcher.get_matching_blocks()), matcher.ratio()
