@@ -73,6 +73,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the prepared data sets, where the runs' relative paths begin."""
     root = tmp_path_factory.mktemp("miniatures")
     _prepare(root)
+    torch.manual_seed(77)  # not the seed of each test, whose models would begin as the files
     for name, depth in WEIGHTS.items():
         _write_zoo_weights(root / "cache" / "detectron2" / "DeepLab" / f"{name}.pkl", depth)
     network = timm.create_model("resnet18d", pretrained=False)

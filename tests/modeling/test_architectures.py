@@ -5,6 +5,7 @@ scenes of odd sizes. Each file there is one of them, so that none is forgotten.
 """
 
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -113,8 +114,8 @@ class Architecture:
     @classmethod
     def run(
         cls, model_config: DictConfig, scenes: Path, tmp_path_factory: pytest.TempPathFactory
-    ) -> tuple[torch.nn.Module, Path]:
-        """The model after two iterations and an evaluation."""
+    ) -> Iterator[tuple[torch.nn.Module, Path]]:
+        """The model after two iterations and an evaluation, and the folder of the run."""
         output = tmp_path_factory.mktemp("run")
         names = [f"dataloader.{part}.dataset.names=odd_shapes" for part in ("train", "test")]
         augment = "dataloader.train.mapper.augmentations"
@@ -141,7 +142,8 @@ class Architecture:
         still = [k for k, v in trainer.model.named_parameters() if torch.equal(v, before[k])]
         assert not [name for name in still if "bias" not in name]
         torch.use_deterministic_algorithms(False)
-        return trainer.model.eval(), output
+        yield trainer.model.eval(), output
+        shutil.rmtree(output)  # checkpoints of all models are gigabytes
 
     def test_losses_and_figures(self, run: tuple[torch.nn.Module, Path]) -> None:
         model, output = run
