@@ -17,7 +17,6 @@ from detectron2.data import Metadata, MetadataCatalog
 from detectron2.utils.env import seed_all_rng
 from tqdm import tqdm
 
-from ifa_d2.data.catalog import check_name
 from ifa_d2.data.registration import IMAGE_SUFFIXES
 from ifa_d2.engine.arguments import (
     add_config_argument,
@@ -119,7 +118,7 @@ def main() -> None:
     names = [args.dataset] if args.dataset else configured
     if not names:
         raise ValueError(f"{args.config_file} names no data set; give --dataset")
-    check_name(names[0], "dataset")
+    records = choose_records(names[0], args.num)
     # Its records say how their own labels are read, so that they are drawn right all the same.
     if configured and names[0] not in configured:
         _logger.warning(
@@ -127,7 +126,6 @@ def main() -> None:
             f"its scales and crops may not be meant for {names[0]}"
         )
     mapper = build_mapper(cfg, is_train=not args.test)
-    records = choose_records(names[0], args.num)
     seed_all_rng(args.seed)
     rows = draw_all(mapper, records, args.repeats, MetadataCatalog.get(names[0]))
     save_image(args.output, contact_sheet(rows, columns=args.columns))

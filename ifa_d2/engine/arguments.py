@@ -75,6 +75,13 @@ def add_workers_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_process_arguments(parser: argparse.ArgumentParser, gpus: str, processes: str) -> None:
+    """Add --num-gpus and --num-processes, which exclude each other, with what they count."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--num-gpus", type=int, default=1, metavar="N", help=f"{gpus} (default: 1)")
+    group.add_argument("--num-processes", type=int, metavar="N", help=processes)
+
+
 def training_parser(description: str) -> argparse.ArgumentParser:
     """The arguments of a command that trains or evaluates, named as Detectron2's."""
     parser = command_parser(description)
@@ -97,13 +104,7 @@ def training_parser(description: str) -> argparse.ArgumentParser:
         help="of --save-predictions, once for each format (default: ids)",
     )
     add_inference_arguments(parser)
-    processes = parser.add_mutually_exclusive_group()
-    processes.add_argument(
-        "--num-gpus", type=int, default=1, metavar="N", help="GPUs of each machine (default: 1)"
-    )
-    processes.add_argument(
-        "--num-processes", type=int, metavar="N", help="processes on the CPU, instead of GPUs"
-    )
+    add_process_arguments(parser, "GPUs of each machine", "processes on the CPU, instead of GPUs")
     parser.add_argument(
         "--num-machines",
         type=int,

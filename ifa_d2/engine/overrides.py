@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import yaml
@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from .inference import INFERENCE_KEYS
-from .settings import TRAIN_KEYS, is_yacs
+from .settings import TRAIN_KEYS, is_yacs, leaf_keys
 
 # Of a recipe's nodes that call nothing: what is read of them, there or not.
 _READ = {f"train.{key}" for key in TRAIN_KEYS} | {f"inference.{key}" for key in INFERENCE_KEYS}
@@ -73,15 +73,7 @@ def _merge(cfg: CfgNode, key: str, value: str) -> None:
     try:
         cfg.merge_from_list([key, value])
     except AssertionError as error:
-        raise ValueError(f"the config has no key {key!r}{_hint(key, _leaves(cfg))}") from error
-
-
-def _leaves(node: CfgNode, prefix: str = "") -> Iterator[str]:
-    for name, value in node.items():
-        if isinstance(value, CfgNode):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
+        raise ValueError(f"the config has no key {key!r}{_hint(key, leaf_keys(cfg))}") from error
 
 
 def _check_override(cfg: DictConfig, override: str) -> None:

@@ -177,7 +177,7 @@ def launch_run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespa
         _join_torchrun()
         _run_together(main, args)
         return
-    count = _processes_here(args)
+    count = local_processes(args)
     if count < 1 or args.num_machines < 1:
         raise ValueError(f"the number of processes must be 1 or more, got {count}")
     if args.num_machines > 1 and args.dist_url == "auto":
@@ -205,10 +205,11 @@ def count_processes(args: argparse.Namespace) -> int:
     """How many processes :func:`launch_run` runs in, on all machines, before it does."""
     if "LOCAL_WORLD_SIZE" in os.environ:
         return int(os.environ["WORLD_SIZE"])
-    return _processes_here(args) * args.num_machines
+    return local_processes(args) * args.num_machines
 
 
-def _processes_here(args: argparse.Namespace) -> int:
+def local_processes(args: argparse.Namespace) -> int:
+    """How many processes the arguments ask for on one machine."""
     return args.num_gpus if args.num_processes is None else args.num_processes
 
 

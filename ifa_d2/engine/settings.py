@@ -185,13 +185,14 @@ def unread_keys(cfg: CfgNode | DictConfig) -> list[str]:
     """Keys below ``train`` of a LazyConfig that nothing reads; none of a yacs config."""
     if is_yacs(cfg):
         return []
-    keys = list(_leaves(cfg.train))
+    keys = leaf_keys(OmegaConf.to_container(cfg.train))
     return [f"train.{key}" for key in keys if key not in TRAIN_KEYS]
 
 
-def _leaves(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    for name, value in node.items_ex(resolve=False):
-        if isinstance(value, DictConfig):
-            yield from _leaves(value, f"{prefix}{name}.")
+def leaf_keys(node: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted keys of all values in dicts of dicts, as a yacs config is one."""
+    for name, value in node.items():
+        if isinstance(value, dict):
+            yield from leaf_keys(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"

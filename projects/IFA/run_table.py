@@ -41,6 +41,7 @@ from table_rows import BACKBONES, SMALL_DATASETS, read_paper_tables, row_config
 from tabulate import tabulate
 
 from ifa_d2.analysis.cost import analyze, report
+from ifa_d2.engine.arguments import add_process_arguments
 from ifa_d2.files import atomic_path
 
 TABLES = ("1", "2", "3", "5", "6", "7")  # Table 4's rows cost the same, but for their positions
@@ -183,15 +184,10 @@ def _add_training(commands: Any, table: str) -> None:
         help="between checkpoints, from which a stopped run goes on; of a finished one the last is "
         "kept (default: 200)",
     )
-    processes = parser.add_mutually_exclusive_group()
-    processes.add_argument(
-        "--num-gpus", type=int, default=1, metavar="N", help="GPUs of each training (default: 1)"
-    )
-    processes.add_argument(
-        "--num-processes",
-        type=int,
-        metavar="N",
-        help="processes of each training on the CPU, instead of GPUs; batch norms share their "
+    add_process_arguments(
+        parser,
+        "GPUs of each training",
+        "processes of each training on the CPU, instead of GPUs; batch norms share their "
         "statistics over processes and GPUs",
     )
     parser.add_argument(

@@ -28,7 +28,7 @@ from ifa_d2.analysis.runs import (
     train,
     training_summary,
 )
-from ifa_d2.engine.run import load_config
+from ifa_d2.engine.run import load_config, local_processes
 from ifa_d2.files import atomic_path
 
 TRAIN_NET = Path(__file__).resolve().parents[2] / "tools" / "train_net.py"
@@ -112,21 +112,17 @@ def _prepare(
                 "backbone": options.backbone,
                 "overrides": _changes(options, seed),
             }
-            if _num_processes(options) > 1:  # it draws other data
-                settings["processes"] = _num_processes(options)
+            if local_processes(options) > 1:  # it draws other data
+                settings["processes"] = local_processes(options)
             check_settings(folder / result["run"] / f"seed{seed}", settings)
     if not cfgs:
         raise ValueError(results[0]["error"])
     return results, cfgs
 
 
-def _num_processes(options: argparse.Namespace) -> int:
-    return options.num_gpus if options.num_processes is None else options.num_processes
-
-
 def _norm(options: argparse.Namespace) -> str:
     """A batch norm with the statistics of the whole batch, over all processes."""
-    if _num_processes(options) == 1:
+    if local_processes(options) == 1:
         return "BN"
     return "SyncBN" if options.num_processes is None else "naiveSyncBN"
 
