@@ -36,8 +36,11 @@ def _add_head_keys(cfg: CfgNode) -> None:
             "NUM_FREQUENCIES": 6,
             "FREQUENCY_LAW": "pow2",
             "COUPLED_FREQUENCIES": False,
+            "INTEGRATED_ENCODING": False,
+            "CELL_DECODING": False,
             "UNFOLD": False,
             "LOCAL_ENSEMBLE": False,
+            "ENSEMBLE_OUTPUTS": False,
             "PROJECTIONS": ["pointwise"],
             # Channels of each level; empty: MODEL.SEM_SEG_HEAD.CONVS_DIM for all.
             "LEVEL_CHANNELS": [],
@@ -52,6 +55,7 @@ def _add_head_keys(cfg: CfgNode) -> None:
             "POINT_SAMPLING": "uniform",
             "IMPORTANCE_RATIO": 0.75,
             "BOUNDARY_WIDTH": 4,
+            "POINT_BALANCE": 1.0,
             "OVERSAMPLE_RATIO": 3.0,
             "OHEM_THRESHOLD": 0.7,
             "OHEM_MIN_KEPT": 100_000,
@@ -109,7 +113,13 @@ def _add_train_keys(cfg: CfgNode) -> None:
     cfg.INPUT.COLOR_JITTER = False
     # Labelled points of each training image, for the FieldSegmentor; NUM_POINTS 0 is none.
     cfg.INPUT.POINTS = CfgNode(
-        {"NUM_POINTS": 0, "SAMPLING": "uniform", "IMPORTANCE_RATIO": 0.75, "BOUNDARY_WIDTH": 4}
+        {
+            "NUM_POINTS": 0,
+            "SAMPLING": "uniform",
+            "IMPORTANCE_RATIO": 0.75,
+            "BOUNDARY_WIDTH": 4,
+            "BALANCE": 1.0,
+        }
     )
     # "SGD" or "AdamW".
     cfg.SOLVER.OPTIMIZER = "SGD"

@@ -11,7 +11,7 @@ from detectron2.data import transforms as T
 
 from .augmentation import build_sem_seg_augmentations
 from .labels import LabelAugInput, plain_reason, read_label, translate_label
-from .points import PointSampler, labels_at, trace_back
+from .points import PointSampler, labels_at, pixel_footprint, trace_back
 
 
 class SemSegMapper:
@@ -23,7 +23,9 @@ class SemSegMapper:
     - `sem_seg`: (H, W) int64, class ids and `ignore_value`; absent for a record without label
     - with `num_points`, `sem_seg_points`: (P, 2) float32 (y, x) in [0, 1] of the image;
       `sem_seg_point_labels`: (P,) int64, read from the annotation before it was resized;
-      `sem_seg_num_uniform_points`: that many of them, the first, are uniform
+      `sem_seg_num_uniform_points`: that many of them, the first, are uniform;
+      `sem_seg_point_footprint`: (2,) float32 size (y, x) of an annotation's pixel, as shares of
+      the image's sides
 
     The record may hold `sem_seg_file_name`, `ignore_label` and `num_classes`; those of
     `register_sem_seg_folder` do.
@@ -43,6 +45,7 @@ class SemSegMapper:
         point_sampling: str = "uniform",
         importance_ratio: float = 0.75,
         boundary_width: int = 4,
+        point_balance: float = 1.0,
     ) -> None:
         """
         Args:
@@ -54,7 +57,8 @@ class SemSegMapper:
             num_classes: of records that do not say; None leaves their ids unchecked
             num_points: P, labelled points of each image (for a `FieldSegmentor` whose head's
                 targets are points); 0 gives none
-            point_sampling, importance_ratio, boundary_width: see `PointSampler`
+            point_sampling, importance_ratio, boundary_width, point_balance: `sampling` and the
+                rest of `PointSampler`
 
         Raises:
             ValueError: bad `image_format`, `augmentations` that pad with another label, or an
@@ -78,6 +82,7 @@ class SemSegMapper:
                 sampling=point_sampling,
                 importance_ratio=importance_ratio,
                 boundary_width=boundary_width,
+                balance=point_balance,
                 ignore_value=ignore_value,
             )
         self.is_train = is_train
@@ -111,6 +116,7 @@ class SemSegMapper:
             "point_sampling": inputs.POINTS.SAMPLING,
             "importance_ratio": inputs.POINTS.IMPORTANCE_RATIO,
             "boundary_width": inputs.POINTS.BOUNDARY_WIDTH,
+            "point_balance": inputs.POINTS.BALANCE,
         }
 
     def __call__(self, record: dict) -> dict:
@@ -149,6 +155,9 @@ class SemSegMapper:
             "sem_seg_points": points[0],
             "sem_seg_point_labels": labels.where(shown & inside, self.ignore_value)[0],
             "sem_seg_num_uniform_points": self.points.num_uniform,
+            "sem_seg_point_footprint": pixel_footprint(
+                transform, annotation.shape, tuple(sem_seg.shape)
+            ),
         }
 
     def _read_label(self, record: dict, size: tuple[int, int]) -> np.ndarray | None:

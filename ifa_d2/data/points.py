@@ -38,6 +38,9 @@ class PointSampler:
             (PointRend's 0.75, Kirillov et al. 2020, Sec. 3.1.)
         boundary_width: in pixels, of what is near a boundary.
         ignore_value: label of pixels that do not count.
+        balance: of the balanced samplings, how far classes are made alike: those of an image are
+            drawn in proportion to their pixels to the power ``1 - balance``. 1 draws them equally
+            often, 0.5 by the square root of their pixels.
 
     Raises:
         ValueError: an attribute out of its range, or a share that leaves no uniform point.
@@ -48,6 +51,7 @@ class PointSampler:
     importance_ratio: float = 0.75
     boundary_width: int = 4
     ignore_value: int = 255
+    balance: float = 1.0
 
     def __post_init__(self) -> None:
         if self.num_points < 1:
@@ -60,6 +64,8 @@ class PointSampler:
             raise ValueError(f"importance_ratio must be in [0, 1), got {self.importance_ratio}")
         if self.boundary_width < 1:
             raise ValueError(f"boundary_width must be at least 1, got {self.boundary_width}")
+        if not 0 <= self.balance <= 1:
+            raise ValueError(f"balance must be in [0, 1], got {self.balance}")
         if self.num_uniform < 1:
             raise ValueError(
                 f"importance_ratio {self.importance_ratio} of num_points {self.num_points} must "
@@ -85,9 +91,11 @@ class PointSampler:
     def _weights(self, labels: Tensor, labelled: Tensor) -> Tensor:
         """Of pixels (B, H, W), by which the points that are not uniform are drawn."""
         if self.sampling == "class_balanced":
-            return _balanced(labels, labelled)
+            return _balanced(labels, labelled, self.balance)
         near = near_boundary(labels, self.boundary_width, self.ignore_value)
-        return near.double() if self.sampling == "boundary" else _balanced(labels, near)
+        if self.sampling == "boundary":
+            return near.double()
+        return _balanced(labels, near, self.balance)
 
 
 def near_boundary(labels: Tensor, width: int, ignore_value: int) -> Tensor:
@@ -133,6 +141,33 @@ def trace_back(
     Raises:
         ValueError: a transform that is not affine, or not to be undone.
     """
+    matrix, shift = _affine(transform, source_size)
+    target = points.double().flip(-1).numpy() * [size[1], size[0]]  # (x, y) in pixels
+    source = np.linalg.solve(matrix, (target - shift).T).T / [source_size[1], source_size[0]]
+    return torch.from_numpy(source).flip(-1)
+
+
+def pixel_footprint(
+    transform: Transform, source_size: tuple[int, int], size: tuple[int, int]
+) -> Tensor:
+    """How large a pixel of the source is in a transformed image.
+
+    Args:
+        transform, source_size, size: as of :func:`trace_back`.
+
+    Returns:
+        (2,) float32 widths (y, x), as shares of the transformed image's sides.
+
+    Raises:
+        ValueError: as :func:`trace_back`.
+    """
+    matrix, _ = _affine(transform, source_size)
+    x, y = np.abs(matrix).sum(axis=1)
+    return torch.tensor([y / size[0], x / size[1]], dtype=torch.float32)
+
+
+def _affine(transform: Transform, source_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The (2, 2) matrix and (2,) shift by which a transform moves (x, y) in pixels."""
     height, width = source_size
     corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float64)  # (x, y)
     moved = np.asarray(transform.apply_coords(corners.copy()), np.float64)
@@ -143,18 +178,17 @@ def trace_back(
             f"augmentations must be resizes, crops, paddings, flips or rotations for points to be "
             f"labelled from the annotation, got {transform}"
         )
-    target = points.double().flip(-1).numpy() * [size[1], size[0]]  # (x, y) in pixels
-    source = np.linalg.solve(matrix, (target - moved[0]).T).T / [width, height]
-    return torch.from_numpy(source).flip(-1)
+    return matrix, moved[0]
 
 
-def _balanced(labels: Tensor, chosen: Tensor) -> Tensor:
+def _balanced(labels: Tensor, chosen: Tensor, balance: float) -> Tensor:
     """Weights (B, H, W) of the chosen, labelled pixels by which each class among those of an image
-    weighs the same."""
+    weighs its number of pixels to the power ``1 - balance``."""
     flat = labels.masked_fill(~chosen, 0).flatten(1)
     counts = labels.new_zeros((len(labels), int(flat.max()) + 1), dtype=torch.float64)
     counts.scatter_add_(1, flat, chosen.double().flatten(1))
-    return (chosen.flatten(1) / counts.gather(1, flat).clamp_(min=1)).view(labels.shape)
+    weights = counts.gather(1, flat).clamp_(min=1).pow_(-balance)
+    return (chosen.flatten(1) * weights).view(labels.shape)
 
 
 def _draw(weights: Tensor, labelled: Tensor, count: int) -> Tensor:

@@ -34,13 +34,18 @@ class ImplicitAlignment(CachingModule):
     Args:
         in_channels: channels C of each level.
         num_classes: K.
-        hidden_dims: sizes of the MLP's hidden layers.
+        hidden_dims: sizes of the MLP's hidden layers; () is a linear classifier.
         encoding, num_frequencies, frequency_law, coupled_frequencies: see
             :class:`ifa_d2.layers.PositionEncoding`.
+        integrated_encoding, cell_decoding: its ``integrated`` and ``cell``.
         unfold: a cell's features are those of its 3x3 neighbourhood (zeros beyond the border).
         local_ensemble: a query is answered by the four nearest cells of each level, their inputs
             (features, offsets and encodings) weighted bilinearly, so that the result is continuous
             in the coordinates. Without it the nearest cell answers alone.
+        ensemble_outputs: with the local ensemble, the four cells of the first level answer apart
+            and their logits are weighted (LIIF's order, https://arxiv.org/abs/2012.09161,
+            Eq. 4), at four times the cost of the MLP; those of the other levels are weighted
+            before, so that the result stays continuous.
         norm: called with a channel count to make a norm; None for no norm.
 
     Raises:
@@ -57,11 +62,16 @@ class ImplicitAlignment(CachingModule):
         num_frequencies: int = 6,
         frequency_law: str = "pow2",
         coupled_frequencies: bool = False,
+        integrated_encoding: bool = False,
+        cell_decoding: bool = False,
         unfold: bool = False,
         local_ensemble: bool = False,
+        ensemble_outputs: bool = False,
         norm: NormFactory | None = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
+        if ensemble_outputs and not local_ensemble:
+            raise ValueError("ensemble_outputs needs local_ensemble=True, got False")
         if not in_channels or min(in_channels) < 1:
             raise ValueError(f"in_channels must be positive sizes, got {tuple(in_channels)}")
         if num_classes < 1:
@@ -69,16 +79,19 @@ class ImplicitAlignment(CachingModule):
         self.in_channels = tuple(in_channels)
         self.unfold = unfold
         self.local_ensemble = local_ensemble
+        self.ensemble_outputs = ensemble_outputs
         self.encodings = build_encodings(
             len(in_channels),
             encoding=encoding,
             num_frequencies=num_frequencies,
             frequency_law=frequency_law,
             coupled_frequencies=coupled_frequencies,
+            integrated=integrated_encoding,
+            cell=cell_decoding,
         )
         columns = count_columns(self.encodings, in_channels, unfold=unfold)
         self.mlp = PointwiseMLP(columns, hidden_dims, norm)
-        self.predictor = nn.Conv2d(hidden_dims[-1], num_classes, kernel_size=1)
+        self.predictor = nn.Conv2d([columns, *hidden_dims][-1], num_classes, kernel_size=1)
         nn.init.normal_(self.predictor.weight, std=0.01)
         nn.init.zeros_(self.predictor.bias)
         self._program: Callable[[Terms, Tail], Tensor] | None = None
@@ -108,11 +121,20 @@ class ImplicitAlignment(CachingModule):
             return self.predictor.weight.new_empty((len(levels[0]), self.predictor.out_channels, 0))
         if not torch.is_grad_enabled() and self.mlp.pointwise:
             return self._forward_tiles(levels, query, projected)
-        layer = self.mlp.layers[0]
+        layer = [*self.mlp.layers, self.predictor][0]
         levels = [materialize(x) if isinstance(x, PointwiseLevel) else x for x in levels]
-        x = self.first_layer(layer.weight, layer.bias)(levels, query)
-        x = self.predictor(self.mlp.forward_tail(x))
-        return x if isinstance(query, GridQuery) else x.flatten(2)
+        first = self.first_layer(layer.weight, layer.bias)
+        out: Tensor | None = None
+        for corner in first.corners(self.ensemble_outputs):
+            x = corner(levels, query)
+            if self.mlp.layers:
+                x = self.predictor(self.mlp.forward_tail(x))
+            x = x if isinstance(query, GridQuery) else x.flatten(2)
+            if self.ensemble_outputs:
+                x = x * corner.share(levels[0], query).to(x.dtype)
+            out = x if out is None else out + x
+        assert out is not None
+        return out
 
     def compile(self, **options: Any) -> None:
         """Compile what each tile passes through at inference, in place.
@@ -202,7 +224,26 @@ class ImplicitAlignment(CachingModule):
         widest = max(m.out_channels for m in (*self.mlp.layers, self.predictor))
         budget = tile_queries(widest, first.weight)
         finish = partial(self._program or _finish, tail=tail)
-        yield from TileDecoder(first, finish, levels, kept, budget).tiles(query)
+        decoders = [
+            TileDecoder(corner, finish, levels, kept, budget)
+            for corner in first.corners(self.ensemble_outputs)
+        ]
+        if not self.ensemble_outputs:
+            yield from decoders[0].tiles(query)
+            return
+        shares = [
+            decoder.first.share(levels[0], query).expand(batch, 1, *query.size)
+            for decoder in decoders
+        ]
+        for tiles in zip(*(decoder.tiles(query) for decoder in decoders), strict=True):
+            images, *place = tiles[0][0]
+            yield (
+                tiles[0][0],
+                sum(
+                    logits * share[(images, slice(None), *place)].to(logits.dtype)
+                    for (_, logits), share in zip(tiles, shares, strict=True)
+                ),
+            )
 
     def _check_inference(self, levels: Sequence[Level], query: Query) -> None:
         self._check(levels, query)
@@ -221,6 +262,8 @@ class ImplicitAlignment(CachingModule):
         changes."""
 
         def fold() -> tuple[FirstLayer, Tail]:
+            if not self.mlp.layers:
+                return self.first_layer(self.predictor.weight, self.predictor.bias), []
             weight, bias, norm = self.mlp.layers[0].folded()
             first, tail = self.first_layer(weight, bias), []
             for layer in self.mlp.layers[1:]:

@@ -11,7 +11,7 @@ channels of the first hidden layer, T taps an axis, S any shape of queries.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -30,7 +30,7 @@ from .grid_terms import GridPositions, GridTerms
 from .levels import Level, PointwiseLevel, Projected, materialize
 from .lookup import Lookup, Terms
 from .position import PositionEncoding
-from .queries import GridQuery, GridSubset, PointQuery, Query, Taps, coordinate_taps
+from .queries import GridQuery, GridSubset, PointQuery, Query, Taps
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class FirstLayer:
         in_channels: C of each level.
         unfold: features are those of the 3x3 neighbourhood, channel by channel.
         ensemble: the two nearest cells of each axis answer, instead of the nearest.
+        corner: which of the two answers on the first level, along y and x, with its own offset and
+            the other's left out; None for both.
     """
 
     weight: Tensor
@@ -52,11 +54,32 @@ class FirstLayer:
     in_channels: tuple[int, ...]
     unfold: bool
     ensemble: bool
+    corner: tuple[int, int] | None = None
 
     @property
     def coupled(self) -> bool:
         """Whether frequencies act on both axes together, so that no axis has terms of its own."""
         return self.encodings[0].coupled
+
+    def corners(self, apart: bool) -> list["FirstLayer"]:
+        """Itself, or with ``apart`` the four whose answers :meth:`share` weights."""
+        pairs = [(0, 0), (0, 1), (1, 0), (1, 1)]
+        return [replace(self, corner=pair) for pair in pairs] if apart else [self]
+
+    def share(self, level: Level, query: Query) -> Tensor:
+        """The corner's weight in the local ensemble of the first level: (B or 1, 1, *query)."""
+        y, x = self.corner or (0, 0)
+        if isinstance(query, PointQuery):
+            ty, tx = query.taps(*level.shape[2:], True)
+            share = ty.weights[y] * tx.weights[x]  # (B, P)
+            return share[:, None].to(level.device)
+        grid = query.grid if isinstance(query, GridSubset) else query
+        rows = grid.rows.taps(level.shape[2], True).weights[y].to(level.device)
+        cols = grid.cols.taps(level.shape[3], True).weights[x].to(level.device)
+        if isinstance(query, GridSubset):
+            i, j = query.index.to(level.device).unbind(1)
+            return (rows[i] * cols[j])[None, None]
+        return (rows[:, None] * cols)[None, None]
 
     def columns(self, i: int) -> tuple[Tensor, Tensor]:
         """Level i's position weights (D, p) and feature weights (D, C, k, k)."""
@@ -109,10 +132,10 @@ class FirstLayer:
 
     def positions(self, levels: Sequence[Level], query: GridQuery) -> GridPositions:
         """Which cells answer a grid, and its position terms."""
-        taps = [
+        taps = self._of_corner(
             (query.rows.taps(h, self.ensemble), query.cols.taps(w, self.ensemble))
             for h, w in (level.shape[2:] for level in levels)
-        ]
+        )
         axes = None
         if self.encodings[0].num_features and not self.coupled:
             axes = tuple(self.axis_term([pair[axis] for pair in taps], axis) for axis in (0, 1))
@@ -172,11 +195,9 @@ class FirstLayer:
         kept: Sequence[Projected | None] = (),
     ) -> Terms:
         """What the pre-activations (B, D, 1, P) of points (B, P, 2) are sums of."""
-        y, x = query.coordinates.unbind(-1)  # (B, P)
-        taps = [
-            tuple(coordinate_taps(c, n, self.ensemble) for c, n in ((y, h), (x, w)))
-            for h, w in (level.shape[2:] for level in levels)
-        ]
+        taps = self._of_corner(
+            query.taps(*level.shape[2:], self.ensemble) for level in levels
+        )  # (T, B, P)
         lookups, direct = self._cells(levels, taps, len(query), kept, compact=False)
         batch = len(levels[0])
         if self.coupled:
@@ -184,6 +205,13 @@ class FirstLayer:
         elif self.encodings[0].num_features:
             direct.append(_as_map(self.axes_term(taps), batch))
         return Terms(lookups, direct, batch, (1, len(query)))
+
+    def _of_corner(self, taps: Iterable[tuple[Taps, Taps]]) -> list[tuple[Taps, Taps]]:
+        """The taps of all levels, those of the first reduced to the corner that answers."""
+        taps = list(taps)
+        if self.corner is not None:
+            taps[0] = tuple(t.one(tap) for t, tap in zip(taps[0], self.corner, strict=True))
+        return taps
 
     def _cells(
         self,
@@ -238,9 +266,9 @@ class FirstLayer:
             features, weights = [], []
             for axis, along in taps.items():
                 for i, (encoding, t) in enumerate(zip(self.encodings, along, strict=True)):
-                    offsets, share = t.offsets_and_weights(self.weight.device, self._dtype)
-                    feature = encoding.encode_axis(offsets, axis)  # (T, *S, f)
-                    features.append(_weighted_sum(feature, share))
+                    t = t.measures_to(self.weight.device, self._dtype)
+                    feature = encoding.encode_axis(t.offsets, t.footprints, axis)  # (T, *S, f)
+                    features.append(_weighted_sum(feature, t.weights))
                     columns = self.columns(i)[0]
                     weights += [columns[:, part] for part in encoding.axis_columns(axis)]
             return F.linear(torch.cat(features, -1), torch.cat(weights, 1).to(self._dtype))
@@ -250,13 +278,13 @@ class FirstLayer:
         with torch.autocast(self.weight.device.type, enabled=False):
             features, weights = [], []
             for i, (encoding, pair) in enumerate(zip(self.encodings, taps, strict=True)):
-                moved = [t.offsets_and_weights(self.weight.device, self._dtype) for t in pair]
-                (dy, share_y), (dx, share_x) = moved
-                dy, dx = torch.broadcast_tensors(dy[:, None], dx[None])
-                feature = encoding(dy, dx).flatten(0, 1)  # (T * T, *S, p)
+                ty, tx = (t.measures_to(self.weight.device, self._dtype) for t in pair)
+                offsets = torch.broadcast_tensors(ty.offsets[:, None], tx.offsets[None])
+                feature = encoding(offsets, (ty.footprints, tx.footprints))
                 share = None
-                if share_y is not None and share_x is not None:
-                    share = joint_weights(share_y, share_x)
+                if ty.weights is not None and tx.weights is not None:
+                    share = joint_weights(ty.weights, tx.weights)
+                feature = feature.flatten(0, 1)  # (T * T, *S, p)
                 features.append(_weighted_sum(feature, share))
                 weights.append(self.columns(i)[0])
             return F.linear(torch.cat(features, -1), torch.cat(weights, 1).to(self._dtype))

@@ -148,21 +148,19 @@ class PointwiseMLP(nn.Module):
 
     Args:
         in_channels: size of the input.
-        hidden_dims: sizes of the layers, at least one.
+        hidden_dims: sizes of the layers; none passes the input on.
         norm: see :class:`PointwiseLayer`.
 
     Raises:
-        ValueError: no layer, or a layer without channels.
+        ValueError: a layer without channels.
     """
 
     def __init__(
         self, in_channels: int, hidden_dims: Sequence[int], norm: NormFactory | None = None
     ) -> None:
         super().__init__()
-        if not hidden_dims or min(hidden_dims) < 1:
-            raise ValueError(
-                f"hidden_dims must be one or more positive sizes, got {tuple(hidden_dims)}"
-            )
+        if any(size < 1 for size in hidden_dims):
+            raise ValueError(f"hidden_dims must be positive sizes, got {tuple(hidden_dims)}")
         sizes = [in_channels, *hidden_dims]
         self.layers = nn.ModuleList(
             PointwiseLayer(a, b, norm) for a, b in itertools.pairwise(sizes)

@@ -1,5 +1,11 @@
 """Position encoding of the offset between a query and a feature cell (paper, Sec. 3.3, Eq. 2).
 
+A sample that stands for a part of the image, and not for a point, can be given the mean of the
+encoding over that part. Of sines and cosines of frequency ``w`` over a width ``c`` it is their
+value at the middle times ``sinc(w c / 2)``, so that what oscillates faster than samples lie apart
+fades out instead of aliasing (as in mip-NeRF's integrated encoding,
+https://arxiv.org/abs/2103.13415).
+
 Shape legend: F frequencies an axis, S any shape of queries.
 """
 
@@ -53,6 +59,8 @@ class PositionEncoding(nn.Module):
     - ``sine``, ``cosine``: the offset and one of the two functions, at fixed frequencies
     - ``fixed``, ``learned``: the offset and both, at fixed or learned frequencies
 
+    With ``cell``, the widths ``cy, cx`` of the sample come last.
+
     The paper's dimension of an encoding (Fig. 3: 12 to 72, by default 24) counts the sines and
     cosines of both axes: it is 4 F, or 2 F of one function alone.
 
@@ -62,10 +70,13 @@ class PositionEncoding(nn.Module):
         frequency_law: see :func:`initial_frequencies`.
         coupled: frequencies are the rows of a (2F, 2) matrix that acts on ``(dy, dx)`` together (as
             the authors' code can learn it), instead of F for y and F for x.
+        integrated: sines and cosines are averaged over the sample's width.
+        cell: the sample's width is a value of its own, in half cells (LIIF's cell decoding,
+            https://arxiv.org/abs/2012.09161, Sec. 3.2).
 
     Raises:
-        ValueError: an unknown encoding or law, or ``coupled`` with frequencies that are not
-            learned.
+        ValueError: an unknown encoding or law, ``coupled`` with frequencies that are not learned,
+            ``integrated`` without frequencies, or ``cell`` without an offset.
     """
 
     def __init__(
@@ -75,14 +86,22 @@ class PositionEncoding(nn.Module):
         num_frequencies: int = 6,
         frequency_law: str = "pow2",
         coupled: bool = False,
+        integrated: bool = False,
+        cell: bool = False,
     ) -> None:
         super().__init__()
         if encoding not in ENCODINGS:
             raise ValueError(f"encoding must be one of {ENCODINGS}, got {encoding!r}")
+        if integrated and not _FUNCTIONS[encoding]:
+            raise ValueError(f"integrated encodings need frequencies, got encoding {encoding!r}")
+        if cell and encoding == "none":
+            raise ValueError("cell decoding needs an encoding other than 'none'")
         if coupled and encoding != "learned":
             raise ValueError(f"coupled frequencies need encoding 'learned', got {encoding!r}")
         self.encoding = encoding
         self.coupled = coupled
+        self.integrated = integrated
+        self.cell = cell
         self.functions = _FUNCTIONS[encoding]
         self.num_frequencies = num_frequencies if self.functions else 0
         frequencies = None
@@ -101,7 +120,7 @@ class PositionEncoding(nn.Module):
         """How many values an offset becomes."""
         if self.encoding == "none":
             return 0
-        return 2 + 2 * self.num_frequencies * len(self.functions)
+        return 2 + 2 * self.num_frequencies * len(self.functions) + 2 * self.cell
 
     def axis_columns(self, axis: int) -> list[slice]:
         """Runs of the values that depend on the offset along ``axis`` (0 is y, 1 is x) alone."""
@@ -109,31 +128,76 @@ class PositionEncoding(nn.Module):
             return []
         count = self.num_frequencies
         starts = [2 + (2 * k + axis) * count for k in range(len(self.functions))]
-        return [slice(axis, axis + 1), *(slice(start, start + count) for start in starts)]
+        columns = [slice(axis, axis + 1), *(slice(start, start + count) for start in starts)]
+        if self.cell:
+            last = self.num_features - 2 + axis
+            columns.append(slice(last, last + 1))
+        return columns
 
-    def encode_axis(self, offset: Tensor, axis: int) -> Tensor:
-        """The values of :meth:`axis_columns`: offsets (*S,) to (*S, 1 + F * functions)."""
+    def encode_axis(self, offset: Tensor, width: Tensor, axis: int) -> Tensor:
+        """The values of :meth:`axis_columns`.
+
+        Args:
+            offset: (*S,), in half cells.
+            width: of the samples, in half cells; broadcasts to ``offset``.
+            axis: 0 is y, 1 is x.
+
+        Returns:
+            (*S, 1 + F * functions), and one more with ``cell``.
+        """
         if self.encoding == "none":
             return offset.new_zeros((*offset.shape, 0))
         parts = [offset[..., None]]
         if self.functions:
-            angle = offset[..., None] * self.frequencies[:, axis].to(offset.dtype)
-            parts += [function(angle) for function in self.functions]
+            frequencies = self.frequencies[:, axis].to(offset.dtype)
+            values = [function(offset[..., None] * frequencies) for function in self.functions]
+            if self.integrated:
+                fading = _sinc(width[..., None] * frequencies / 2)
+                values = [value * fading for value in values]
+            parts += values
+        if self.cell:
+            parts.append(width.expand(offset.shape)[..., None])
         return torch.cat(parts, dim=-1)
 
-    def forward(self, dy: Tensor, dx: Tensor) -> Tensor:
-        """All values of offsets ``dy`` and ``dx``, (*S,) each: (*S, num_features)."""
-        offset = torch.stack([dy, dx], dim=-1)  # (*S, 2)
+    def forward(self, offsets: tuple[Tensor, Tensor], widths: tuple[Tensor, Tensor]) -> Tensor:
+        """All values of samples.
+
+        Args:
+            offsets: ``dy`` and ``dx``, (*S,) each.
+            widths: ``cy`` and ``cx``, in half cells; they broadcast to (*S,).
+
+        Returns:
+            (*S, num_features).
+        """
+        offset = torch.stack(offsets, dim=-1)  # (*S, 2)
         if self.encoding == "none":
             return offset[..., :0]
-        if not self.functions:
-            return offset
-        frequencies = self.frequencies.to(offset.dtype)
-        if self.coupled:
-            angle = offset @ frequencies.t()  # (*S, 2F)
-        else:
-            angle = (offset[..., None, :] * frequencies).transpose(-1, -2).flatten(-2)  # (*S, 2F)
-        return torch.cat([offset, *(function(angle) for function in self.functions)], dim=-1)
+        width = torch.stack([w.expand(offset.shape[:-1]) for w in widths], dim=-1)  # (*S, 2)
+        parts = [offset]
+        if self.functions:
+            frequencies = self.frequencies.to(offset.dtype)
+            angle = _each_frequency(offset, frequencies, self.coupled).sum(-1)  # (*S, 2F)
+            values = [function(angle) for function in self.functions]
+            if self.integrated:
+                fading = _sinc(_each_frequency(width, frequencies, self.coupled) / 2).prod(-1)
+                values = [value * fading for value in values]
+            parts += values
+        if self.cell:
+            parts.append(width)
+        return torch.cat(parts, dim=-1)
+
+
+def _sinc(x: Tensor) -> Tensor:
+    """``sin(x) / x``, and 1 at 0."""
+    return torch.sinc(x / math.pi)
+
+
+def _each_frequency(x: Tensor, frequencies: Tensor, coupled: bool) -> Tensor:
+    """What (*S, 2) lengths along the axes are in radians of each frequency: (*S, 2F, A) for the A
+    axes that it acts on, 2 where frequencies are coupled, else 1."""
+    if coupled:
+        return x[..., None, :] * frequencies  # (*S, 2F, 2)
+    return (x[..., None, :] * frequencies).transpose(-1, -2).flatten(-2)[..., None]
 
 
 def build_encodings(
@@ -143,12 +207,14 @@ def build_encodings(
     num_frequencies: int,
     frequency_law: str,
     coupled_frequencies: bool,
+    integrated: bool = False,
+    cell: bool = False,
 ) -> nn.ModuleList:
     """A :class:`PositionEncoding` for each level: the same kind, with frequencies of its own.
 
     Args:
         num_levels: how many.
-        encoding, num_frequencies, frequency_law, coupled_frequencies: see
+        encoding, num_frequencies, frequency_law, coupled_frequencies, integrated, cell: see
             :class:`PositionEncoding`.
 
     Raises:
@@ -160,6 +226,8 @@ def build_encodings(
             num_frequencies=num_frequencies,
             frequency_law=frequency_law,
             coupled=coupled_frequencies,
+            integrated=integrated,
+            cell=cell,
         )
         for _ in range(num_levels)
     )

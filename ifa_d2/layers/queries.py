@@ -3,7 +3,8 @@
 Image coordinates run from 0 (the top or left border) to 1 (the bottom or right border); axis order
 is (y, x) throughout. A level of ``m`` cells along an axis has its cell centres at ``(i + 0.5) /
 m``. Offsets from a cell centre are measured in half cells, so a cell spans -1..1 (paper, Sec. 3.3:
-``x_q - x*``).
+``x_q - x*``). A sample's footprint is the width, along each axis, of the part of the image that it
+stands for: the spacing of a grid unless it is given, 0 for a point.
 
 Shape legend: B batch, P points, n queries along one axis, m cells along one axis,
 T taps (cells that answer one query along one axis: 1, or 2 with the local ensemble).
@@ -35,36 +36,54 @@ class Taps:
         cells: (T, ...) int64 cell indices.
         offsets: (T, ...) float64 offsets of the queries from those cells' centres, in half cells.
         weights: (T, ...) float64 weights that sum to 1 over T; None for a single tap.
+        footprints: float64 widths of the samples in half cells, which broadcast to an axis of
+            ``offsets`` without its T.
         identity: query ``j`` sits at the centre of cell ``cells[0, 0] + j``, for all ``j``.
     """
 
     cells: Tensor
     offsets: Tensor
     weights: Tensor | None
+    footprints: Tensor
     identity: bool = False
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "Taps":
-        """Moved to a device, offsets and weights in a floating-point type (None: their own)."""
-        offsets, weights = self.offsets_and_weights(device, dtype)
-        return Taps(send(self.cells, device), offsets, weights, self.identity)
+        """Moved to a device, all but the cells in a floating-point type (None: their own)."""
+        return replace(self.measures_to(device, dtype), cells=send(self.cells, device))
 
-    def offsets_and_weights(
-        self, device: torch.device, dtype: torch.dtype | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Those of :meth:`to`, the cells left where they are."""
-        weights = None if self.weights is None else send(self.weights, device, dtype)
-        return send(self.offsets, device, dtype), weights
+    def measures_to(self, device: torch.device, dtype: torch.dtype | None = None) -> "Taps":
+        """Offsets, weights and footprints moved as by :meth:`to`; the cells stay."""
+        return replace(
+            self,
+            offsets=send(self.offsets, device, dtype),
+            weights=None if self.weights is None else send(self.weights, device, dtype),
+            footprints=send(self.footprints, device, dtype),
+        )
 
     def select(self, index: Tensor) -> "Taps":
-        """The taps of some of the queries, (T, n) to (T, *index.shape), on the index's device."""
+        """The taps of some of a grid's queries, (T, n) to (T, *index.shape), on the index's
+        device."""
         taps = self.to(index.device)
         weights = None if taps.weights is None else taps.weights[:, index]
-        return Taps(taps.cells[:, index], taps.offsets[:, index], weights)
+        return Taps(taps.cells[:, index], taps.offsets[:, index], weights, taps.footprints)
 
     def part(self, part: slice) -> "Taps":
-        """The taps of a run of the queries, (T, n) to (T, n')."""
+        """The taps of a run of a grid's queries, (T, n) to (T, n')."""
         weights = None if self.weights is None else self.weights[:, part]
-        return Taps(self.cells[:, part], self.offsets[:, part], weights, self.identity)
+        return replace(
+            self, cells=self.cells[:, part], offsets=self.offsets[:, part], weights=weights
+        )
+
+    def one(self, tap: int) -> "Taps":
+        """The cell of one tap alone, as if no other answered."""
+        part = slice(tap, tap + 1)
+        return Taps(
+            self.cells[part],
+            self.offsets[part],
+            None,
+            self.footprints,
+            self.identity and tap == 0,
+        )
 
     def counted_from(self, cell: int) -> "Taps":
         """The same cells, counted from one of them."""
@@ -75,7 +94,7 @@ class Taps:
         values = [self.cells, self.offsets, self.weights]
         for dim in dims:
             values = [None if v is None else v.unsqueeze(dim) for v in values]
-        return Taps(*values, self.identity)
+        return Taps(*values, self.footprints, self.identity)
 
 
 @dataclass(frozen=True)
@@ -83,12 +102,17 @@ class GridAxis:
     """Evenly spaced coordinates held as exact rationals: ``(start + step * j) / denominator``.
 
     Nearest cells then come from integer division alone, never from float rounding.
+
+    Attributes:
+        start, step, size, denominator: see above; ``size`` coordinates.
+        footprint: width of a sample, as a share of the axis; None for the spacing.
     """
 
     start: int
     step: int
     size: int
     denominator: int
+    footprint: float | None = None
 
     @classmethod
     def centers(cls, size: int) -> "GridAxis":
@@ -117,7 +141,7 @@ class GridAxis:
     def __getitem__(self, part: slice) -> "GridAxis":
         """A run of the queries (a slice of step 1)."""
         begin, end, _ = part.indices(self.size)
-        return GridAxis(self.start + self.step * begin, self.step, end - begin, self.denominator)
+        return replace(self, start=self.start + self.step * begin, size=end - begin)
 
     @property
     def coordinates(self) -> Tensor:
@@ -138,14 +162,22 @@ class GridAxis:
         centered = self.step * m == den and (2 * self.start * m - den) % (2 * den) == 0
         inside = 0 <= self.start and self.start + self.step * (self.size - 1) < den
         taps = rational_taps(self._numerators() * m, den, m, ensemble)
-        return replace(taps, identity=centered and inside)
+        footprint = self.step / den if self.footprint is None else self.footprint
+        footprints = torch.tensor(2 * m * footprint, dtype=torch.float64)
+        return replace(taps, footprints=footprints, identity=centered and inside)
 
 
 @dataclass(frozen=True)
 class FreeAxis:
-    """Any coordinates along one axis: a (n,) float64 tensor on the CPU."""
+    """Any coordinates along one axis: a (n,) float64 tensor on the CPU.
+
+    Attributes:
+        coordinates: see above.
+        footprint: width of a sample, as a share of the axis.
+    """
 
     coordinates: Tensor
+    footprint: float = 0.0
 
     def __post_init__(self) -> None:
         check_coordinates("coordinates", self.coordinates)
@@ -159,11 +191,12 @@ class FreeAxis:
         return len(self.coordinates)
 
     def __getitem__(self, part: slice) -> "FreeAxis":
-        return FreeAxis(self.coordinates[part])
+        return FreeAxis(self.coordinates[part], self.footprint)
 
     def taps(self, m: int, ensemble: bool) -> Taps:
         """As :meth:`GridAxis.taps`."""
-        return coordinate_taps(self.coordinates, m, ensemble)
+        footprint = torch.tensor(self.footprint, dtype=torch.float64)
+        return coordinate_taps(self.coordinates, m, ensemble, footprint)
 
 
 Axis = GridAxis | FreeAxis
@@ -178,7 +211,7 @@ def check_coordinates(name: str, coordinates: Tensor) -> None:
 
 
 def rational_taps(scaled: Tensor, den: Length, m: Length, ensemble: bool) -> Taps:
-    """The taps of queries at ``scaled / den`` cells, from integers alone.
+    """The taps of queries at ``scaled / den`` cells, from integers alone, without footprint.
 
     Args:
         scaled: (n,) int64.
@@ -187,32 +220,42 @@ def rational_taps(scaled: Tensor, den: Length, m: Length, ensemble: bool) -> Tap
         ensemble: the two nearest cells, with weights, instead of the nearest.
     """
     last = torch.ones_like(scaled) * (m - 1)  # a tensor, as m may be one
+    none = torch.zeros((), dtype=torch.float64, device=scaled.device)
 
     def nearest(cells: Tensor) -> Tensor:
         return torch.minimum(cells.clamp(min=0), last)
 
     if not ensemble:
         cells = nearest(scaled // den)[None]
-        return Taps(cells, (2 * scaled - (2 * cells + 1) * den).double() / den, None)
+        return Taps(cells, (2 * scaled - (2 * cells + 1) * den).double() / den, None, none)
     doubled = 2 * scaled - den  # cell centres are at multiples of 2 * den
     lower = nearest(doubled // (2 * den))
     weight = ((doubled - 2 * den * lower).double() / (2 * den)).clamp(0, 1)
     cells = torch.stack([lower, nearest(lower + 1)])
     offsets = (2 * scaled - (2 * cells + 1) * den).double() / den
-    return Taps(cells, offsets, torch.stack([1 - weight, weight]))
+    return Taps(cells, offsets, torch.stack([1 - weight, weight]), none)
 
 
-def coordinate_taps(coordinates: Tensor, m: int, ensemble: bool) -> Taps:
-    """The taps of any coordinates over ``m`` cells; one outside [0, 1] is the border cell's."""
+def coordinate_taps(coordinates: Tensor, m: int, ensemble: bool, footprint: Tensor) -> Taps:
+    """The taps of any coordinates over ``m`` cells; one outside [0, 1] is the border cell's.
+
+    Args:
+        coordinates: (*S,) floating point.
+        m: number of cells.
+        ensemble: the two nearest cells, with weights, instead of the nearest.
+        footprint: widths of the samples as shares of the axis, which broadcast to (*S,).
+    """
     scaled = coordinates.double() * m
+    footprints = footprint.double() * (2 * m)
     if not ensemble:
         cells = scaled.floor().clamp_(0, m - 1).long()[None]
-        return Taps(cells, 2 * scaled - 2 * cells - 1, None)
+        return Taps(cells, 2 * scaled - 2 * cells - 1, None, footprints)
     lower = (scaled - 0.5).floor().clamp_(0, m - 1).long()
     upper = (lower + 1).clamp_(max=m - 1)
     weight = (scaled - 0.5 - lower).clamp_(0, 1)
     cells = torch.stack([lower, upper])
-    return Taps(cells, 2 * scaled - 2 * cells - 1, torch.stack([1 - weight, weight]))
+    weights = torch.stack([1 - weight, weight])
+    return Taps(cells, 2 * scaled - 2 * cells - 1, weights, footprints)
 
 
 @dataclass(frozen=True)
@@ -258,9 +301,15 @@ class PointQuery:
 
     The values are not looked at here (on a GPU that would wait for it); :func:`check_coordinates`
     does.
+
+    Attributes:
+        coordinates: see above.
+        footprints: (B, 2) widths (y, x) of the samples of each image, as shares of its axes; None
+            for 0.
     """
 
     coordinates: Tensor
+    footprints: Tensor | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.coordinates.shape)
@@ -268,6 +317,18 @@ class PointQuery:
             raise ValueError(f"coordinates must have shape (B, P, 2), got {shape}")
         if not torch.is_floating_point(self.coordinates):
             raise ValueError(f"coordinates must be floating point, got {self.coordinates.dtype}")
+        if self.footprints is not None and tuple(self.footprints.shape) != (shape[0], 2):
+            raise ValueError(
+                f"footprints must have shape ({shape[0]}, 2), got {tuple(self.footprints.shape)}"
+            )
+
+    def taps(self, h: int, w: int, ensemble: bool) -> tuple[Taps, Taps]:
+        """The rows and the columns of h x w cells that answer, as :meth:`GridAxis.taps`."""
+        y, x = self.coordinates.unbind(-1)  # (B, P)
+        wide_y = wide_x = self.coordinates.new_zeros(())
+        if self.footprints is not None:
+            wide_y, wide_x = self.footprints[:, None].to(self.coordinates.device).unbind(-1)
+        return coordinate_taps(y, h, ensemble, wide_y), coordinate_taps(x, w, ensemble, wide_x)
 
     @property
     def size(self) -> tuple[int]:
@@ -276,7 +337,12 @@ class PointQuery:
 
     def __getitem__(self, part: slice) -> "PointQuery":
         """A run of each image's points."""
-        return PointQuery(self.coordinates[:, part])
+        return PointQuery(self.coordinates[:, part], self.footprints)
+
+    def of_images(self, images: slice) -> "PointQuery":
+        """The points of some of the images."""
+        footprints = None if self.footprints is None else self.footprints[images]
+        return PointQuery(self.coordinates[images], footprints)
 
     def __len__(self) -> int:
         return self.coordinates.shape[1]

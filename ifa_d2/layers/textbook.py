@@ -59,8 +59,9 @@ def concatenate_levels(
             for j in range(len(tx.cells)):
                 # (B, C, H, W)
                 feature = level.index_select(2, ty.cells[i]).index_select(3, tx.cells[j])
-                offset = torch.broadcast_tensors(ty.offsets[i][:, None], tx.offsets[j])
-                position = encoding(*offset).permute(2, 0, 1)  # (p, H, W)
+                offsets = torch.broadcast_tensors(ty.offsets[i][:, None], tx.offsets[j])
+                position = encoding(offsets, (ty.footprints, tx.footprints))
+                position = position.permute(2, 0, 1)  # (p, H, W)
                 position = position.to(level.dtype).expand(len(level), *position.shape)
                 value = torch.cat([position, feature], dim=1)  # (B, p + C, H, W)
                 if ty.weights is not None:

@@ -80,7 +80,7 @@ class TileDecoder:
 
     def _points(self, query: PointQuery) -> Iterator[Tile]:
         for images, part in plan_points(len(query), self.batch, self.budget):
-            points = PointQuery(query.coordinates[images, part])
+            points = query.of_images(images)[part]
             levels, kept = _of(images, self.levels), _of(images, self.kept)
             terms = self.first.point_terms(levels, points, kept)
             yield (images, part), self.finish(terms).flatten(2)

@@ -12,6 +12,7 @@ classes.
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -32,13 +33,15 @@ class TraceableDecoder(nn.Module):
         alignment: the layer, in eval mode; it is not changed.
 
     Raises:
-        ValueError: a layer in training mode.
+        ValueError: a layer in training mode, or one that ensembles outputs.
     """
 
     def __init__(self, alignment: ImplicitAlignment) -> None:
         super().__init__()
         if alignment.training:
             raise ValueError("alignment must be in eval mode, got one in training mode")
+        if alignment.ensemble_outputs:
+            raise ValueError("ensemble_outputs must be False for a program, got True")
         self.alignment = copy.deepcopy(alignment).requires_grad_(False)
         for layer in self.alignment.mlp.layers:
             weight, bias, layer.norm = layer.folded()
@@ -65,7 +68,7 @@ class TraceableDecoder(nn.Module):
             (B, K, H, W) logits.
         """
         alignment = self.alignment
-        layer, ensemble = alignment.mlp.layers[0], alignment.local_ensemble
+        layer, ensemble = [*alignment.mlp.layers, alignment.predictor][0], alignment.local_ensemble
         first = alignment.first_layer(layer.weight, layer.bias)
         device = layer.weight.device
         taps: list[tuple[Taps, Taps]] = []
@@ -85,6 +88,8 @@ class TraceableDecoder(nn.Module):
         elif alignment.encodings[0].num_features:
             total.add_(first.axis_term([ty for ty, _ in taps], 0).t()[:, :, None])
             total.add_(first.axis_term([tx for _, tx in taps], 1).t()[:, None])
+        if not alignment.mlp.layers:
+            return total
         total = _activate(layer, total)
         for layer in alignment.mlp.layers[1:]:
             total = _activate(layer, F.conv2d(total, layer.weight, layer.bias))
@@ -102,7 +107,8 @@ def span_taps(
 ) -> Taps:
     """The cells that answer the centres of ``n`` equal parts of pixels ``0..length``.
 
-    Query ``j`` lies at ``(2 j + 1) length / (2 n extent)``; its cell comes from integers alone.
+    Query ``j`` lies at ``(2 j + 1) length / (2 n extent)``; its cell comes from integers alone. Its
+    footprint is a part, and a pixel at least.
 
     Args:
         n: number of queries.
@@ -113,7 +119,9 @@ def span_taps(
     """
     den = 2 * n * extent
     scaled = (2 * torch.arange(n, device=device) + 1) * (length * m)  # (n,), in cells times den
-    return rational_taps(scaled, den, m, ensemble)
+    taps = rational_taps(scaled, den, m, ensemble)
+    one = torch.ones((), dtype=torch.float64, device=device)  # as sizes may be symbols
+    return replace(taps, footprints=torch.maximum(one * length / n, one) * (2 * m) / extent)
 
 
 def _take(level: Tensor, taps: Taps, dim: int) -> Tensor:

@@ -9,6 +9,7 @@ Shape legend: K classes, H x W samples, P points.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from numbers import Rational
 from typing import Any
@@ -95,6 +96,12 @@ class SegmentationField:
         return GridQuery(
             _axis(y0, y1, rows, height, self.extent[0]), _axis(x0, x1, cols, width, self.extent[1])
         )
+
+    @property
+    def _pixel(self) -> tuple[float, float]:
+        """The size (y, x) of a pixel of the picture, as shares of the levels' extent."""
+        pairs = zip(self.extent, self.image_size, strict=True)
+        return tuple(float(share / side) for share, side in pairs)
 
     @torch.no_grad()
     def logits(self, size: Size | None = None, window: Window | None = None) -> Tensor:
@@ -212,7 +219,8 @@ class SegmentationField:
             )
         share = torch.tensor([float(e) for e in self.extent], dtype=torch.float64)
         points = (points.double() * share.to(points.device)).to(self.levels[0].device)
-        return self.alignment(self.levels, PointQuery(points[None]))[0].t()
+        footprints = points.new_tensor([self._pixel])
+        return self.alignment(self.levels, PointQuery(points[None], footprints))[0].t()
 
 
 def _check_size(name: str, size: Sequence[Any]) -> tuple[int, int]:
@@ -246,12 +254,18 @@ def _finite(values: Any) -> tuple[Any, ...]:
 
 
 def _axis(begin: Fraction, end: Fraction, size: int, extent: int, share: Fraction) -> GridAxis:
-    """The samples of begin..end out of ``extent`` pixels, which are ``share`` of the levels."""
+    """The samples of begin..end out of ``extent`` pixels, which are ``share`` of the levels.
+
+    The field has learned what pixels show: a sample stands for no less than one.
+    """
+    pixel = float(share / extent)
+    width = max(pixel, float((end - begin) * share / (extent * size)))
     begin, end = begin * share / extent, end * share / extent
     unit = math.lcm(begin.denominator, end.denominator)
     if unit * size >= 1 << 40:  # int64 products with cell counts must not overflow
         unit = 1 << 24
-    return GridAxis.window(round(begin * unit), round(end * unit), size, unit)
+    axis = GridAxis.window(round(begin * unit), round(end * unit), size, unit)
+    return replace(axis, footprint=width)
 
 
 def padding_divisor(model: nn.Module) -> int:

@@ -27,8 +27,9 @@ class AlignedLevels(nn.Module):
 
     Args:
         in_channels: C of each level.
-        encoding, num_frequencies, frequency_law, coupled_frequencies, unfold, local_ensemble: see
-            :class:`ifa_d2.layers.ImplicitAlignment`, whose input this is.
+        encoding, num_frequencies, frequency_law, coupled_frequencies, unfold, local_ensemble,
+            integrated_encoding, cell_decoding: see :class:`ifa_d2.layers.ImplicitAlignment`,
+            whose input this is.
     """
 
     def __init__(
@@ -41,6 +42,8 @@ class AlignedLevels(nn.Module):
         coupled_frequencies: bool,
         unfold: bool,
         local_ensemble: bool,
+        integrated_encoding: bool = False,
+        cell_decoding: bool = False,
     ) -> None:
         super().__init__()
         self.unfold = unfold
@@ -51,6 +54,8 @@ class AlignedLevels(nn.Module):
             num_frequencies=num_frequencies,
             frequency_law=frequency_law,
             coupled_frequencies=coupled_frequencies,
+            integrated=integrated_encoding,
+            cell=cell_decoding,
         )
         self.out_channels = count_columns(self.encodings, in_channels, unfold=unfold)
 
@@ -149,11 +154,16 @@ def build_grid_decoder(
     hidden_dims = tuple(hidden_dims)
     if decoder not in DECODERS:
         raise ValueError(f"decoder must be one of {DECODERS}, got {decoder!r}")
-    if not hidden_dims or min(hidden_dims) < 1:
-        raise ValueError(f"hidden_dims must be one or more positive sizes, got {hidden_dims}")
+    if any(size < 1 for size in hidden_dims):
+        raise ValueError(f"hidden_dims must be positive sizes, got {hidden_dims}")
     if decoder == "pointwise":
         return None, {"in_channels": in_channels, "hidden_dims": hidden_dims, **options}
+    if not hidden_dims:
+        raise ValueError(f"hidden_dims must be one or more sizes for decoder {decoder!r}, got ()")
     conv = decoder == "conv"
+    options = dict(options)
+    if options.pop("ensemble_outputs", False):
+        raise ValueError(f"ensemble_outputs must be False for decoder {decoder!r}, got True")
     grid_decoder = GridDecoder(
         decoder,
         in_channels=in_channels,

@@ -42,7 +42,7 @@ class IFASemSegHead(FeatureLevels):
             gives no others. ``"pyramid_pooling"``: as they are, and pooled to maps of
             ``pool_sizes`` cells a side, levels of ``channels`` each (PSPNet).
         hidden_dims: hidden layers of the MLP (the paper's Table 1: 512, 256, 256; its Tables 5 to
-            7: 512, 256), or of ``decoder``.
+            7: 512, 256), or of ``decoder``; () is a linear classifier of the aligned levels.
         decoder: ``"pointwise"``: an MLP at each query, which answers anywhere. The others act on
             the finest feature's grid, between whose cells their answers are interpolated:
             ``"conv"``, whose layers are 3x3 convolutions of the aligned levels (DeepLabV3+,
@@ -55,7 +55,8 @@ class IFASemSegHead(FeatureLevels):
             finest feature's grid by layers of their own, see :mod:`ifa_d2.modeling.alignments`;
             from there on they are as ``"bilinear"``.
         alignment_options: keyword arguments of those methods.
-        encoding, num_frequencies, frequency_law, coupled_frequencies, unfold, local_ensemble: see
+        encoding, num_frequencies, frequency_law, coupled_frequencies, integrated_encoding,
+            cell_decoding, unfold, local_ensemble, ensemble_outputs: see
             :class:`ifa_d2.layers.ImplicitAlignment`.
         norm: name of the norm of all layers, see Detectron2's ``get_norm``; "" for none.
         aspp_dilations: three dilations put ASPP on the coarsest feature (the paper's ``IFA*``), in
@@ -76,7 +77,8 @@ class IFASemSegHead(FeatureLevels):
             BatchNorms of the MLP take their statistics of the uniform points alone.
         target_spacings: of the jittered grid, see :class:`~.targets.TargetSampler`.
         num_points: of each image, where they are drawn from dense labels.
-        point_sampling, boundary_width: of "points" then, see :class:`ifa_d2.data.PointSampler`.
+        point_sampling, boundary_width, point_balance: of "points" then, ``sampling`` and others of
+            :class:`ifa_d2.data.PointSampler`.
         importance_ratio: share of the points that are not uniform.
         oversample_ratio: candidates of "uncertain_points" for each point that is kept.
         ignore_value: label of pixels that do not count.
@@ -109,8 +111,11 @@ class IFASemSegHead(FeatureLevels):
         num_frequencies: int = 6,
         frequency_law: str = "pow2",
         coupled_frequencies: bool = False,
+        integrated_encoding: bool = False,
+        cell_decoding: bool = False,
         unfold: bool = False,
         local_ensemble: bool = False,
+        ensemble_outputs: bool = False,
         norm: str = "BN",
         aspp_dilations: Sequence[int] | None = None,
         aspp_dropout: float = 0.1,
@@ -122,6 +127,7 @@ class IFASemSegHead(FeatureLevels):
         point_sampling: str = "uniform",
         importance_ratio: float = 0.75,
         boundary_width: int = 4,
+        point_balance: float = 1.0,
         oversample_ratio: float = 3.0,
         ignore_value: int = 255,
         loss_weight: float = 1.0,
@@ -154,6 +160,7 @@ class IFASemSegHead(FeatureLevels):
                 sampling=point_sampling,
                 importance_ratio=importance_ratio,
                 boundary_width=boundary_width,
+                balance=point_balance,
                 ignore_value=ignore_value,
             ),
             oversample_ratio=oversample_ratio,
@@ -165,8 +172,11 @@ class IFASemSegHead(FeatureLevels):
             "num_frequencies": num_frequencies,
             "frequency_law": frequency_law,
             "coupled_frequencies": coupled_frequencies and alignment == "ifa",
+            "integrated_encoding": integrated_encoding and alignment == "ifa",
+            "cell_decoding": cell_decoding and alignment == "ifa",
             "unfold": unfold,
             "local_ensemble": local_ensemble,
+            "ensemble_outputs": ensemble_outputs,
             **field_options(alignment),
         }
         self.grid_decoder, rest = build_grid_decoder(

@@ -97,7 +97,7 @@ def _bands(
     their answers depend on.
     """
     height = query.size[0]
-    width = alignment.mlp.layers[0].out_channels
+    width = [*alignment.mlp.layers, alignment.predictor][0].out_channels
     cells = sum(
         _span(query.rows, level.shape[2]) * _span(query.cols, level.shape[3]) for level in levels
     )
@@ -148,11 +148,13 @@ def _refine(
 
 
 def _coarser(axis: GridAxis, factor: int) -> GridAxis:
-    """Samples at the middles of runs of ``factor`` samples; the last may lie beyond the end."""
+    """Samples at the middles of runs of ``factor`` samples, as wide as these; the last may lie
+    beyond the end."""
     size = -(-len(axis) // factor)
     # In halves of a step, as the middle of an even run lies between two samples.
     start = 2 * axis.start + (factor - 1) * axis.step
-    return GridAxis(start, 2 * factor * axis.step, size, 2 * axis.denominator)
+    width = axis.step / axis.denominator if axis.footprint is None else axis.footprint
+    return GridAxis(start, 2 * factor * axis.step, size, 2 * axis.denominator, width)
 
 
 def _rounded_up(axis: GridAxis, factor: int) -> GridAxis:

@@ -32,11 +32,14 @@ class PointTargets:
         coordinates: (B, P, 2) floating point.
         labels: (B, P) int64.
         num_uniform: that many of each image, the first ones, are uniform over its labelled pixels.
+        footprints: (B, 2) sizes (y, x) of a pixel of each image's annotation, as shares of the
+            padded input's sides; None for points without a size.
     """
 
     coordinates: Tensor
     labels: Tensor
     num_uniform: int
+    footprints: Tensor | None = None
 
     @classmethod
     def from_batch(
@@ -50,7 +53,8 @@ class PointTargets:
 
         Args:
             batched_inputs: with ``sem_seg_points`` (P, 2), ``sem_seg_point_labels`` (P,) and, if
-                not all of them are uniform, ``sem_seg_num_uniform_points``.
+                not all of them are uniform, ``sem_seg_num_uniform_points``; and with
+                ``sem_seg_point_footprint`` (2,), without which it is a pixel of the image.
             image_sizes: (height, width) of each image in the padded batch.
             padded_size: (H, W).
             device: where to.
@@ -71,12 +75,24 @@ class PointTargets:
         num_uniform = min(
             one.get("sem_seg_num_uniform_points", num_points) for one in batched_inputs
         )
-        return cls(points * share[:, None], labels.to(device), num_uniform)
+        pixel = 1 / points.new_tensor(image_sizes)
+        footprints = torch.stack(
+            [
+                one["sem_seg_point_footprint"].to(device) if "sem_seg_point_footprint" in one else p
+                for one, p in zip(batched_inputs, pixel, strict=True)
+            ]
+        )
+        return cls(points * share[:, None], labels.to(device), num_uniform, footprints * share)
 
     def select(self, index: Tensor) -> "PointTargets":
         """Some points of each image, by their numbers (B, N); none of them counts as uniform."""
         points = self.coordinates.gather(1, index[..., None].expand(-1, -1, 2))
-        return PointTargets(points, self.labels.gather(1, index), 0)
+        return PointTargets(points, self.labels.gather(1, index), 0, self.footprints)
+
+    @property
+    def query(self) -> PointQuery:
+        """The points, each as wide as a pixel of its annotation."""
+        return PointQuery(self.coordinates, self.footprints)
 
 
 @dataclass(frozen=True)
@@ -156,7 +172,7 @@ class TargetSampler:
             chosen = points(targets, decode)
             count = chosen.labels.shape[1]
             uniform = chosen.num_uniform if 0 < chosen.num_uniform < count else None
-            return Sample(PointQuery(chosen.coordinates), chosen.labels, uniform)
+            return Sample(chosen.query, chosen.labels, uniform)
         if isinstance(targets, PointTargets):
             raise ValueError(f"targets must be dense labels for a {self.targets!r}, got points")
         if self.targets == "grid":
@@ -185,7 +201,7 @@ class TargetSampler:
             targets = draw_points(dataclasses.replace(self.points, num_points=number), targets)
         rest = torch.arange(uniform, targets.labels.shape[1], device=targets.labels.device)
         candidates = targets.select(rest.expand(len(targets.labels), -1))
-        scores = uncertainty(decode(PointQuery(candidates.coordinates)))
+        scores = uncertainty(decode(candidates.query))
         scores = scores.masked_fill(candidates.labels == self.points.ignore_value, -torch.inf)
         number = min(count - uniform, scores.shape[1])
         chosen = candidates.select(scores.topk(number, dim=1, sorted=False).indices)
@@ -193,13 +209,16 @@ class TargetSampler:
             torch.cat([targets.coordinates[:, :uniform], chosen.coordinates], dim=1),
             torch.cat([targets.labels[:, :uniform], chosen.labels], dim=1),
             uniform,
+            targets.footprints,
         )
 
 
 def draw_points(sampler: PointSampler, labels: Tensor) -> PointTargets:
     """Points of dense labels (B, H, W), with the labels of the pixels that they lie in."""
     points = sampler(labels)
-    return PointTargets(points, labels_at(labels, points), sampler.num_uniform)
+    pixel = 1 / points.new_tensor(labels.shape[1:])
+    footprints = pixel.expand(len(labels), -1)
+    return PointTargets(points, labels_at(labels, points), sampler.num_uniform, footprints)
 
 
 def uncertainty(logits: Tensor) -> Tensor:
@@ -222,7 +241,7 @@ def jittered_grid(size: Sequence[int], spacing: float = 1.0) -> GridQuery:
         begin = (1 - spacing) * float(torch.rand(())) if spacing < 1 else 0.0
         shift = (torch.rand((), dtype=torch.float64) - 0.5) * spacing / n
         centers = GridAxis.centers(n).coordinates
-        axes.append(FreeAxis((begin + spacing * centers + shift).clamp_(0, 1)))
+        axes.append(FreeAxis((begin + spacing * centers + shift).clamp_(0, 1), spacing / n))
     return GridQuery(*axes)
 
 

@@ -1,5 +1,6 @@
 """The layer against the formula written plainly, and its properties."""
 
+from dataclasses import replace
 from functools import partial
 from itertools import product
 
@@ -65,8 +66,20 @@ options = st.one_of(
         {
             "coupled_frequencies": st.just(True),
             "num_frequencies": st.integers(1, 3),
+            "integrated_encoding": st.booleans(),
             "unfold": st.booleans(),
             "local_ensemble": st.booleans(),
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "encoding": st.sampled_from(["sine", "cosine", "fixed", "learned"]),
+            "num_frequencies": st.integers(1, 6),
+            "integrated_encoding": st.booleans(),
+            "cell_decoding": st.booleans(),
+            "local_ensemble": st.just(True),
+            "ensemble_outputs": st.booleans(),
+            "hidden_dims": st.sampled_from([(6, 4), (6,), ()]),
         }
     ),
 )
@@ -74,16 +87,18 @@ options = st.one_of(
 
 @st.composite
 def grids(draw):
-    """A grid query and the same coordinates as exact fractions."""
-    axes, exact = [], []
+    """A grid query, the same coordinates as exact fractions, and the widths of its samples."""
+    axes, exact, widths = [], [], []
+    given_width = draw(st.sampled_from([None, 0.0, 0.3]))
     for _ in range(2):
         extent = draw(st.integers(1, 12))
         begin = draw(st.integers(-2, extent))
         end = draw(st.integers(begin + 1, extent + 3))
         window = (begin, end, draw(st.integers(1, 7)), extent)
-        axes.append(GridAxis.window(*window))
+        axes.append(replace(GridAxis.window(*window), footprint=given_width))
         exact.append(grid_coordinates(*window))
-    return GridQuery(*axes), list(product(*exact))
+        widths.append((end - begin) / extent / window[2] if given_width is None else given_width)
+    return GridQuery(*axes), list(product(*exact)), tuple(widths)
 
 
 @SETTINGS
@@ -98,7 +113,7 @@ def grids(draw):
     seed=st.integers(0, 99),
 )
 def test_grid_equals_formula(batch, level_sizes, grid, option, norm, training, dtype, seed):
-    query, coordinates = grid
+    query, coordinates, widths = grid
     module = make(seed, norm=NORMS[norm], **option).train(training)
     levels = [
         torch.randn(batch, c, *size, dtype=torch.float64)
@@ -106,7 +121,7 @@ def test_grid_equals_formula(batch, level_sizes, grid, option, norm, training, d
     ]
     if training and norm == "BN" and batch * len(coordinates) < 8:
         return  # statistics of so few values amplify rounding without bound
-    expected = oracle(module, levels, [coordinates] * batch).transpose(1, 2)
+    expected = oracle(module, levels, [coordinates] * batch, [widths] * batch).transpose(1, 2)
     module = module.to(dtype)
     inputs = [level.to(dtype) for level in levels]
     # The highest frequencies of 2e^l turn an offset's rounding into an angle's.
@@ -118,6 +133,8 @@ def test_grid_equals_formula(batch, level_sizes, grid, option, norm, training, d
             value = module(inputs, query)
         assert value.shape == (batch, 3, *query.size)
         assert relative_error(value.flatten(2), expected.detach()) < tolerance
+    if module.ensemble_outputs:
+        return
     textbook = textbook_alignment(module, inputs, query)
     assert relative_error(textbook.flatten(2), expected.detach()) < tolerance
 
@@ -139,10 +156,12 @@ def test_points_equal_formula(batch, level_sizes, option, training, points, seed
     ]
     coordinates = torch.rand(batch, points, 2, dtype=torch.float64)
     coordinates[:, :4] = torch.tensor([[0, 0], [1, 1], [0.5, 1], [0, 0.5]])
-    expected = oracle(module, levels, coordinates.tolist()).transpose(1, 2)
+    widths = torch.rand(batch, 2, dtype=torch.float64) if seed % 2 else None
+    footprints = None if widths is None else widths.tolist()
+    expected = oracle(module, levels, coordinates.tolist(), footprints).transpose(1, 2)
     for grad in (True, False):
         with torch.set_grad_enabled(grad):
-            value = module(levels, PointQuery(coordinates))
+            value = module(levels, PointQuery(coordinates, widths))
         assert relative_error(value, expected.detach()) < 1e-10
 
 
@@ -155,7 +174,7 @@ def test_points_equal_formula(batch, level_sizes, option, training, points, seed
     seed=st.integers(0, 99),
 )
 def test_gradients_equal_formula(level_sizes, grid, option, as_points, seed):
-    query, coordinates = grid
+    query, coordinates, widths = grid
     if 2 * len(coordinates) < 8:
         return
     module = make(seed, **option).train()
@@ -165,13 +184,13 @@ def test_gradients_equal_formula(level_sizes, grid, option, as_points, seed):
     ]
     wanted = [*levels, *module.parameters()]
     factor = torch.randn(2, 3, len(coordinates), dtype=torch.float64)
-    expected = oracle(module, levels, [coordinates] * 2).transpose(1, 2)
+    expected = oracle(module, levels, [coordinates] * 2, [widths] * 2).transpose(1, 2)
     expected = torch.autograd.grad((expected * factor).sum(), wanted)
     if as_points:
         points = torch.tensor([[float(v) for v in yx] for yx in coordinates], dtype=torch.float64)
         if not (0 <= points.min() and points.max() <= 1):
             return
-        query = PointQuery(points.expand(2, -1, -1))
+        query = PointQuery(points.expand(2, -1, -1), torch.tensor([widths, widths]).double())
     value = module(levels, query).flatten(2)
     grads = torch.autograd.grad((value * factor).sum(), wanted)
     scale = max(float(e.abs().max()) for e in expected)
@@ -179,10 +198,20 @@ def test_gradients_equal_formula(level_sizes, grid, option, as_points, seed):
         assert (grad - want).abs().max() < 1e-9 * scale
 
 
-@pytest.mark.parametrize("ensemble", [False, True])
-@pytest.mark.parametrize("coupled", [False, True])
-def test_tiles_change_nothing(monkeypatch, ensemble, coupled):
-    module = make(local_ensemble=ensemble, coupled_frequencies=coupled).eval()
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(
+            {"local_ensemble": ensemble, "coupled_frequencies": coupled}
+            for ensemble, coupled in product([False, True], repeat=2)
+        ),
+        {"local_ensemble": True, "integrated_encoding": True, "cell_decoding": True},
+        {"local_ensemble": True, "ensemble_outputs": True, "integrated_encoding": True},
+        {"local_ensemble": True, "hidden_dims": ()},
+    ],
+)
+def test_tiles_change_nothing(monkeypatch, option):
+    module = make(**option).eval()
     levels = [
         torch.randn(3, c, s, s + 1).double() for c, s in zip(CHANNELS, (16, 8, 3), strict=True)
     ]
@@ -190,7 +219,7 @@ def test_tiles_change_nothing(monkeypatch, ensemble, coupled):
         GridQuery.regular(16, 17),
         GridQuery.regular(40, 31),
         GridQuery.window((1, 2, 5, 9), (13, 50), (16, 17)),
-        PointQuery(torch.rand(3, 77, 2)),
+        PointQuery(torch.rand(3, 77, 2), torch.rand(3, 2)),
         GridSubset(GridQuery.regular(40, 31), torch.randint(31, (99, 2))),
     ):
         with torch.no_grad():
@@ -266,13 +295,15 @@ def test_window_is_part_of_the_whole():
     assert relative_error(part, whole[:, :, 5:30, 7:48]) < 1e-12
 
 
-def test_ensemble_is_continuous_and_nearest_is_not():
+@pytest.mark.parametrize("outputs", [False, True])
+def test_ensemble_is_continuous_and_nearest_is_not(outputs):
     levels = [torch.randn(1, c, s, s).double() for c, s in zip(CHANNELS, (8, 4, 2), strict=True)]
     y = torch.linspace(0, 1, 20001, dtype=torch.float64)
     query = PointQuery(torch.stack([y, torch.full_like(y, 0.37)], -1)[None])
     steps = {}
     for ensemble in (False, True):
-        module = make(local_ensemble=ensemble, num_frequencies=2, norm=None).eval()
+        option = {"local_ensemble": ensemble, "ensemble_outputs": ensemble and outputs}
+        module = make(**option, num_frequencies=2, norm=None).eval()
         module.encodings[0].frequencies.data.clamp_(max=2)
         with torch.no_grad():
             out = module(levels, query)
@@ -289,6 +320,28 @@ def test_bilinear_without_position_is_interpolation():
     ]
     expected = module.predictor(module.mlp(torch.cat(aligned, 1)))
     assert relative_error(module(levels, GridQuery.regular(24, 24)), expected.detach()) < 1e-10
+
+
+def test_without_footprints_integrated_is_the_plain_function_to_the_bit():
+    plain, module = (make(integrated_encoding=option).eval() for option in (False, True))
+    levels = [torch.randn(2, c, s, s).double() for c, s in zip(CHANNELS, (12, 6, 3), strict=True)]
+    axis = replace(GridAxis.centers(25), footprint=0.0)
+    points = PointQuery(torch.rand(2, 9, 2).double())
+    for query in (GridQuery(axis, axis), points):
+        assert torch.equal(module(levels, query), plain(levels, query))
+    wide = module(levels, GridQuery.regular(25, 25))
+    assert not torch.equal(wide, module(levels, GridQuery(axis, axis)))
+
+
+@pytest.mark.parametrize("option", [{}, {"ensemble_outputs": True}, {"hidden_dims": ()}])
+def test_constant_levels_give_constants_without_position(option):
+    module = make(encoding="none", local_ensemble=True, **option).eval()
+    levels = [
+        torch.full((1, c, s, s + 1), 0.7).double() for c, s in zip(CHANNELS, (9, 5, 1), strict=True)
+    ]
+    query = GridQuery.window((1, 0, 5, 9), (13, 50), (16, 17))
+    value = module(levels, query).flatten(2)
+    assert (value - value[..., :1]).abs().max() < 1e-12
 
 
 def test_free_axes_equal_exact_ones():
@@ -354,7 +407,8 @@ def test_eval_with_gradients_equals_without():
         ({"in_channels": ()}, "in_channels"),
         ({"in_channels": (3, 0)}, "in_channels"),
         ({"num_classes": 0}, "num_classes"),
-        ({"hidden_dims": ()}, "hidden_dims"),
+        ({"hidden_dims": (4, 0)}, "hidden_dims"),
+        ({"ensemble_outputs": True}, "ensemble_outputs needs local_ensemble=True"),
         ({"encoding": "sinus"}, "encoding.*'sinus'"),
         ({"frequency_law": "pow3"}, "frequency_law.*'pow3'"),
         ({"num_frequencies": 0}, "num_frequencies"),

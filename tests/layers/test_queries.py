@@ -83,7 +83,7 @@ def test_free_coordinates(values, m):
 def test_points_share_the_rule_of_axes():
     y = torch.rand(2, 5, dtype=torch.float64)
     for ensemble in (False, True):
-        taps = coordinate_taps(y, 7, ensemble)
+        taps = coordinate_taps(y, 7, ensemble, torch.zeros(()))
         axis = FreeAxis(y.flatten()).taps(7, ensemble)
         assert torch.equal(taps.cells.flatten(1), axis.cells)
         assert torch.equal(taps.offsets.flatten(1), axis.offsets)

@@ -1,5 +1,6 @@
 """The traceable evaluation against the layer's own, and what a recorded program keeps of it."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -22,7 +23,8 @@ def spans(draw) -> tuple[int, int, int]:
 
 
 def axis(n: int, length: int, extent: int) -> GridAxis:
-    return GridAxis.window(0, length, n, extent)
+    """Samples as wide as they lie apart, and as a pixel at least."""
+    return replace(GridAxis.window(0, length, n, extent), footprint=max(length / n, 1) / extent)
 
 
 @given(
@@ -35,7 +37,7 @@ def axis(n: int, length: int, extent: int) -> GridAxis:
     seed=st.integers(0, 99),
 )
 def test_equals_the_layer(batch, level_sizes, rows, cols, option, norm, seed):
-    module = make(seed, norm=NORMS[norm], **option).eval()
+    module = make(seed, norm=NORMS[norm], **{**option, "ensemble_outputs": False}).eval()
     levels = [
         torch.randn(batch, c, *size, dtype=torch.float64)
         for c, size in zip(CHANNELS, level_sizes, strict=True)
@@ -59,6 +61,7 @@ def test_taps_are_those_of_the_exact_axis(span, m, ensemble):
     taps, expected = span_taps(*span, m, ensemble=ensemble), axis(*span).taps(m, ensemble)
     assert torch.equal(taps.cells, expected.cells)
     assert torch.allclose(taps.offsets, expected.offsets, rtol=0, atol=1e-12)
+    assert torch.allclose(taps.footprints, expected.footprints, rtol=1e-12, atol=0)
     if ensemble:
         assert torch.allclose(taps.weights, expected.weights, rtol=0, atol=1e-12)
 

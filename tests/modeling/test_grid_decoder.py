@@ -141,7 +141,15 @@ def test_all_parameters_learn(decoder, alignment, norm):
 
 @pytest.mark.parametrize(
     ("kwargs", "message"),
-    [({"decoder": "mlp"}, "decoder must be one of.*'mlp'"), ({"hidden_dims": ()}, "hidden_dims")],
+    [
+        ({"decoder": "mlp"}, "decoder must be one of.*'mlp'"),
+        ({"decoder": "conv", "hidden_dims": ()}, "hidden_dims"),
+        ({"hidden_dims": (8, 0)}, "hidden_dims"),
+        (
+            {"decoder": "conv", "local_ensemble": True, "ensemble_outputs": True},
+            "ensemble_outputs must be False",
+        ),
+    ],
 )
 def test_mistakes_are_named(kwargs, message):
     with pytest.raises(ValueError, match=message):
