@@ -2,6 +2,7 @@
 fields that are asked at any resolution, and the meta-architectures around them."""
 
 from .backbone import build_ifa_resnet_backbone, build_resnet
+from .detail_backbone import DetailBackbone
 from .field import SegmentationField, compute_fields
 from .field_segmentor import FieldSegmentor
 from .ifa_head import IFASemSegHead
@@ -14,6 +15,7 @@ from .refinement import Refinement
 from .timm_backbone import TimmBackbone
 
 __all__ = [
+    "DetailBackbone",
     "FieldPanopticFPN",
     "FieldSegmentor",
     "IFAPanopticDeepLabHead",
