@@ -84,6 +84,7 @@ def _add_backbone_keys(cfg: CfgNode) -> None:
             "OUT_INDICES": [],
             "NORM": "BN",
             "FREEZE": [],
+            "FROZEN": False,
             "PRETRAINED": False,
             "WEIGHTS_FILE": "",
         }

@@ -11,6 +11,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import Detectron2Handler, PathManager
 
 from ..files import atomic_path
+from ..modeling.packaged_weights import with_frozen_backbone, without_frozen_backbone
 
 _FROM_SCRATCH = 'train.init_checkpoint="" (MODEL.WEIGHTS "" in a .yaml) trains from scratch'
 # The head that training alone asks, by the name of its module.
@@ -77,7 +78,7 @@ class Checkpointer(DetectionCheckpointer):
         """
         if not self.save_dir or not self.save_to_disk:
             return
-        data = {"model": self.model.state_dict()}
+        data = without_frozen_backbone(self.model)
         data.update({key: value.state_dict() for key, value in self.checkpointables.items()})
         data.update(kwargs)
         path = os.path.join(self.save_dir, f"{name}.pth")
@@ -154,7 +155,7 @@ class Checkpointer(DetectionCheckpointer):
             raise ValueError(f"{filename} is damaged or is no checkpoint") from error
         if not isinstance(loaded["model"], Mapping):
             raise ValueError(f"{filename} is no checkpoint: it holds no table of weights")
-        return loaded
+        return with_frozen_backbone(loaded, self.model)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         incompatible = super()._load_model(checkpoint)

@@ -12,7 +12,7 @@ from .panoptic_deeplab_head import IFAPanopticDeepLabHead
 from .panoptic_field import Merging, PanopticField, compute_panoptic_fields
 from .panoptic_fpn import FieldPanopticFPN
 from .refinement import Refinement
-from .timm_backbone import TimmBackbone
+from .timm_backbone import TimmBackbone, pretrained_pixel_mean, pretrained_pixel_std
 
 __all__ = [
     "DetailBackbone",
@@ -31,4 +31,6 @@ __all__ = [
     "build_resnet",
     "compute_fields",
     "compute_panoptic_fields",
+    "pretrained_pixel_mean",
+    "pretrained_pixel_std",
 ]

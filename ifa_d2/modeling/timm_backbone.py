@@ -1,19 +1,26 @@
 """Any model of timm as a backbone of Detectron2."""
 
 import difflib
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import timm
+import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from detectron2.utils.file_io import PathManager
 from timm.layers import convert_sync_batchnorm
 from timm.utils import freeze as freeze_modules
 from timm.utils.model import freeze_batch_norm_2d
 from torch import Tensor, nn
 
+from .packaged_weights import packaged_address
+
+_logger = logging.getLogger(__name__)
 NORMS = ("BN", "SyncBN", "FrozenBN")
 
 
@@ -30,13 +37,20 @@ class TimmBackbone(Backbone):
             over the GPUs, ``"FrozenBN"`` keeps them fixed. Other kinds of norm stay as they are.
         freeze: names of the model's parts that are not trained, such as ``("conv1", "bn1",
             "layer1")``; their batch norms are fixed.
-        pretrained: start from the weights that timm downloads for this name. It expects RGB
-            pictures, normalised as ``timm.get_pretrained_cfg(model_name)`` says.
-        weights_file: start from this file instead, as timm publishes them (.safetensors, .pth).
+        frozen: nothing of the model is trained: it gets no gradient, its norms use their stored
+            statistics in training too, and it does not reach the optimizer.
+        pretrained: start from the weights of this name, those of an installed package (see
+            :mod:`.packaged_weights`) or else those that timm downloads. They expect RGB pictures,
+            normalised by :func:`pretrained_pixel_mean` and :func:`pretrained_pixel_std`.
+        weights_file: start from this file instead, as timm publishes them (.safetensors, .pth), or
+            from an address such as ``"timm-package://tf_efficientnet_lite0"``.
         in_channels: channels of the image.
         model_options: further keyword arguments of ``timm.create_model``, such as
             ``{"output_stride": 16}``, or ``{"feature_location": ""}`` for the raw branches of an
             HRNet.
+
+    Attributes:
+        weights_address: where the model's weights can be had again; empty where they have none.
 
     Raises:
         ValueError: a model, feature map, part or file that is not there, or an unknown norm.
@@ -51,6 +65,7 @@ class TimmBackbone(Backbone):
         out_indices: Sequence[int] | None = None,
         norm: str = "BN",
         freeze: Sequence[str] = (),
+        frozen: bool = False,
         pretrained: bool = False,
         weights_file: str = "",
         in_channels: int = 3,
@@ -68,11 +83,15 @@ class TimmBackbone(Backbone):
                 f"out_indices must be {len(self._out_features)} numbers, one for each of "
                 f"{self._out_features}, got {indices}"
             )
+        packaged = packaged_address(model_name)
+        self.weights_address = weights_file if urlparse(weights_file).scheme else packaged
+        file = weights_file or (packaged if pretrained else "")
         source: dict[str, Any] = {"pretrained": pretrained}
-        if weights_file:
-            if not Path(weights_file).is_file():
+        if file:
+            local = PathManager.get_local_path(file)
+            if not Path(local).is_file():
                 raise ValueError(f"weights_file must be a file, got {weights_file!r}")
-            source = {"pretrained": True, "pretrained_cfg_overlay": {"file": weights_file}}
+            source = {"pretrained": True, "pretrained_cfg_overlay": {"file": local}}
         self.net = _create(
             model_name,
             out_indices=indices or len(self._out_features),
@@ -89,15 +108,30 @@ class TimmBackbone(Backbone):
             self.net = convert_sync_batchnorm(self.net)
         elif norm == "FrozenBN":
             self.net = freeze_batch_norm_2d(self.net)
+        self.frozen = frozen
+        if frozen:
+            self.requires_grad_(False).eval()
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         keys = {key.lower(): value for key, value in cfg.MODEL.TIMM.items()}
         keys["model_options"] = {k.lower(): v for k, v in cfg.MODEL.TIMM.MODEL_OPTIONS.items()}
+        if keys["pretrained"] or keys["weights_file"]:
+            _warn_of_pixels(cfg)
         return {**keys, "in_channels": input_shape.channels}
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) to the feature maps (B, C, h, w)."""
+        if self.frozen:
+            with torch.no_grad():
+                return self._features(image)
+        return self._features(image)
+
+    def train(self, mode: bool = True) -> "TimmBackbone":
+        """As of every module; a frozen backbone stays in eval mode."""
+        return super().train(mode and not self.frozen)
+
+    def _features(self, image: Tensor) -> dict[str, Tensor]:
         features = self.net(image)
         if self._channels_last:
             features = [feature.permute(0, 3, 1, 2) for feature in features]
@@ -107,6 +141,51 @@ class TimmBackbone(Backbone):
     def size_divisibility(self) -> int:
         """Number of pixels, the largest stride: all features then cover the same extent."""
         return max(self._out_feature_strides.values())
+
+
+def pretrained_pixel_mean(model_name: str) -> list[float]:
+    """Mean of each channel, RGB in [0, 255], that the weights of a timm model expect.
+
+    Raises:
+        ValueError: timm knows no weights of that name.
+    """
+    return _pixels(model_name, "mean")
+
+
+def pretrained_pixel_std(model_name: str) -> list[float]:
+    """As :func:`pretrained_pixel_mean`, the standard deviation."""
+    return _pixels(model_name, "std")
+
+
+def _pixels(model_name: str, what: str) -> list[float]:
+    try:
+        known = timm.get_pretrained_cfg(model_name, allow_unregistered=False)
+    except RuntimeError as error:
+        raise ValueError(
+            f"model_name must be one whose pixel_{what} timm knows, got {model_name!r}: give "
+            f"model.pixel_{what} as numbers"
+        ) from error
+    return [round(255 * value, 4) for value in getattr(known, what)]
+
+
+def _warn_of_pixels(cfg: CfgNode) -> None:
+    """Warn where a yacs config shows pretrained weights other pictures than they know."""
+    name = cfg.MODEL.TIMM.MODEL_NAME
+    if ":" in name or not timm.is_model(name.split(".")[0]):
+        return
+    expected = {
+        "INPUT.FORMAT": "RGB",
+        "MODEL.PIXEL_MEAN": pretrained_pixel_mean(name),
+        "MODEL.PIXEL_STD": pretrained_pixel_std(name),
+    }
+    given = dict(zip(expected, (cfg.INPUT.FORMAT, *map(list, _pixel_keys(cfg))), strict=True))
+    for key, value in expected.items():
+        if given[key] != value:
+            _logger.warning(f"{key} is {given[key]}, but the weights of {name} expect {value}")
+
+
+def _pixel_keys(cfg: CfgNode) -> tuple[Sequence[float], Sequence[float]]:
+    return cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD
 
 
 def _create(model_name: str, **options: Any) -> nn.Module:

@@ -1,0 +1,5 @@
+"""The frozen Lite0 of ifa_lite0_frozen.py with the up-sampling module, all else the same."""
+
+from .ifa_lite0_frozen import dataloader, inference, lr_multiplier, model, optimizer, train
+
+model.sem_seg_head.alignment = "upsampling"
