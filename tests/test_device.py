@@ -25,6 +25,12 @@ METHODS = [
     {"alignment": "ifa"},
     {"alignment": "ifa", "local_ensemble": True},
     {"alignment": "ifa", "coupled_frequencies": True, "local_ensemble": True},
+    {
+        "alignment": "ifa",
+        "local_ensemble": True,
+        "integrated_encoding": True,
+        "cell_decoding": True,
+    },
     {"alignment": "ifa", "unfold": True},
     {"alignment": "bilinear"},
     {"alignment": "upsampling"},
@@ -87,6 +93,7 @@ def make_inputs(points: bool = False) -> list[dict[str, Tensor]]:
             one["sem_seg_points"] = torch.rand(50, 2)
             one["sem_seg_point_labels"] = torch.randint(K, (50,))
             one["sem_seg_num_uniform_points"] = 20
+            one["sem_seg_point_footprint"] = torch.tensor([0.1, 0.2])
         inputs.append(one)
     return inputs
 
@@ -160,7 +167,8 @@ def test_a_large_picture_copies_its_axes_alone(device, ensemble, coupled):
     labels = field.labels()
     assert (labels == expected).float().mean() > 0.999
     taps = 3 * sum(size) * (2 if ensemble else 1)  # with cells, offsets, weights twice
-    assert device.sent() <= 4 * 8 * taps
+    footprints = 2 * 3 * 8
+    assert device.sent() <= 4 * 8 * taps + footprints
     assert device.fetched() == labels.numel()
     assert not [place for place in device.waits() if place.startswith("layers/")]
 

@@ -1,6 +1,6 @@
 """The data sets that the recipes name, as `NAME_train` and `NAME_val`.
 
-`shapes`, `camvid`, `pascal_context_59`, `pascal_context_60`, and Detectron2's
+`shapes`, `camvid`, `crackforest`, `pascal_context_59`, `pascal_context_60`, and Detectron2's
 `cityscapes_fine_sem_seg` and `ade20k_sem_seg`; and `cityscapes_fine_sem_seg_test`, which has no
 labels. They lie in `$DETECTRON2_DATASETS`, or in `datasets` where that is not set.
 """
@@ -59,6 +59,9 @@ CAMVID_COLORS = (
 )
 CAMVID_VOID = 11
 
+CRACKFOREST_CLASSES = ("road", "crack")
+CRACKFOREST_COLORS = ((60, 60, 70), (255, 90, 40))
+
 # The 59 classes of PASCAL Context by their names in its labels.txt, in the order of their ids
 # there, which is the usual one of published models (and not that of 59_labels.txt).
 CONTEXT_CLASSES = (
@@ -98,6 +101,15 @@ def register_all() -> None:
             CAMVID_COLORS,
             ignore_label=CAMVID_VOID,
             how_to_get=how_to_prepare("camvid"),
+        )
+        register_sem_seg_folder(
+            f"crackforest_{split}",
+            f"$DETECTRON2_DATASETS/crackforest/images/{split}",
+            f"$DETECTRON2_DATASETS/crackforest/labels/{split}",
+            CRACKFOREST_CLASSES,
+            CRACKFOREST_COLORS,
+            image_suffixes=".jpg",
+            how_to_get=how_to_prepare("crackforest"),
         )
         _register_pascal_context("59", split, CONTEXT_CLASSES, CONTEXT_COLORS)
         _register_pascal_context(

@@ -143,7 +143,7 @@ def trace_back(
     """
     matrix, shift = _affine(transform, source_size)
     target = points.double().flip(-1).numpy() * [size[1], size[0]]  # (x, y) in pixels
-    source = np.linalg.solve(matrix, (target - shift).T).T / [source_size[1], source_size[0]]
+    source = (target - shift) @ np.linalg.inv(matrix).T / [source_size[1], source_size[0]]
     return torch.from_numpy(source).flip(-1)
 
 

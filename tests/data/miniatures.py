@@ -21,6 +21,7 @@ from scipy.io import savemat
 
 REPOSITORY = Path(__file__).parents[2]
 COUNTS = {"train": 4, "val": 2}
+CRACKFOREST_COUNTS = {"train": 6, "val": 2}  # every fourth validates
 SIZE = (60, 80)  # (height, width) in pixels
 
 # Ids of PASCAL Context's labels.txt, and its 59 names in the order and spelling of 59_labels.txt.
@@ -192,6 +193,20 @@ def make_camvid_segnet(
             _save(base / split / name, _picture(rng, label))
             lines.append(f"/SegNet/CamVid/{split}/{name} /SegNet/CamVid/{split}annot/{name}\n")
         (base / f"{split}.txt").write_text("".join(lines))
+    return root
+
+
+def make_crackforest(
+    root: Path, counts: Mapping[str, int] = CRACKFOREST_COUNTS, size: tuple[int, int] = SIZE
+) -> Path:
+    """The published folder, as crackforest/: image/NNN.jpg and groundTruth/NNN.mat."""
+    rng, base = np.random.default_rng(5), root / "crackforest"
+    (base / "groundTruth").mkdir(parents=True, exist_ok=True)
+    for number in range(1, sum(counts.values()) + 1):
+        label = _rectangles(rng, size, (1, 1, 2, 3, 4))
+        truth = {"Segmentation": label, "Boundaries": np.zeros_like(label)}
+        savemat(base / "groundTruth" / f"{number:03d}.mat", {"groundTruth": truth})
+        _save(base / "image" / f"{number:03d}.jpg", _picture(rng, label))
     return root
 
 

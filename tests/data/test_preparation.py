@@ -23,13 +23,18 @@ MAKERS = {
     "ade20k": miniatures.make_ade20k,
     "pascal_context": miniatures.make_pascal_context,
     "camvid": miniatures.make_camvid_segnet,
+    "crackforest": miniatures.make_crackforest,
 }
+
+
+def counts_of(dataset: str) -> dict[str, int]:
+    return miniatures.CRACKFOREST_COUNTS if dataset == "crackforest" else miniatures.COUNTS
 
 
 def prepare_all(dataset: str, root: Path) -> None:
     for preparation in PREPARATIONS[dataset]:
         counts = prepare(preparation, root, allow_partial=True)
-        assert counts == miniatures.COUNTS
+        assert counts == counts_of(dataset)
 
 
 def stamps(root: Path) -> dict[Path, int]:
@@ -43,11 +48,12 @@ def test_published_numbers() -> None:
         "ade20k": (20210, 2000),
         "pascal_context": (4998, 5105),
         "camvid": (367, 101),
+        "crackforest": (89, 29),
         "cityscapes_panoptic": (2975, 500),
         "coco_panoptic": (118287, 5000),
     }
     sizes = [p.num_classes for name in PREPARATIONS for p in PREPARATIONS[name]]
-    assert sizes == [19, 150, 60, 59, 11, 19, 12, 54]
+    assert sizes == [19, 150, 60, 59, 11, 2, 19, 12, 54]
 
 
 @pytest.mark.parametrize("label_ids", [True, False])
@@ -131,6 +137,29 @@ def test_camvid_pairs_are_copied_by_their_lists(tmp_path: Path) -> None:
                 made, published = root / kind / split / source.name, root / folder / source.name
                 np.testing.assert_array_equal(Image.open(made), Image.open(published))
         assert len(list((root / "images" / split).iterdir())) == len(sources)
+
+
+def test_crackforest_is_road_and_crack(tmp_path: Path) -> None:
+    root = miniatures.make_crackforest(tmp_path) / "crackforest"
+    prepare(PREPARATIONS["crackforest"][0], tmp_path, allow_partial=True)
+    val = [path.stem for path in sorted((root / "images" / "val").iterdir())]
+    assert val == ["004", "008"]  # every fourth
+    for path in sorted((root / "labels").rglob("*.png")):
+        published = loadmat(root / "groundTruth" / f"{path.stem}.mat")["groundTruth"]
+        expected = published["Segmentation"][0, 0] > 1
+        assert expected.any()
+        np.testing.assert_array_equal(read_label(str(path)), expected)
+        image = root / "images" / path.parent.name / f"{path.stem}.jpg"
+        assert image.read_bytes() == (root / "image" / image.name).read_bytes()
+
+
+def test_crackforest_names_values_that_it_does_not_know(tmp_path: Path) -> None:
+    root = miniatures.make_crackforest(tmp_path) / "crackforest"
+    truth = {"groundTruth": {"Segmentation": np.zeros(miniatures.SIZE, np.uint8)}}
+    savemat(root / "groundTruth" / "002.mat", truth)
+    message = r"002\.mat: .*Segmentation must hold 1 \(road\) to 4 \(crack\), got \[0\]"
+    with pytest.raises(ValueError, match=message):
+        prepare(PREPARATIONS["crackforest"][0], tmp_path, allow_partial=True)
 
 
 @pytest.mark.parametrize("dataset", MAKERS)

@@ -4,6 +4,7 @@ from .ade20k import ADE20K
 from .base import Job, Preparation, Source
 from .camvid import CAMVID
 from .cityscapes import CITYSCAPES
+from .crackforest import CRACKFOREST
 from .panoptic import CITYSCAPES_PANOPTIC, COCO_PANOPTIC
 from .pascal_context import PASCAL_CONTEXT_59, PASCAL_CONTEXT_60
 from .run import prepare
@@ -13,6 +14,7 @@ PREPARATIONS: dict[str, tuple[Preparation, ...]] = {
     "ade20k": (ADE20K,),
     "pascal_context": (PASCAL_CONTEXT_60, PASCAL_CONTEXT_59),
     "camvid": (CAMVID,),
+    "crackforest": (CRACKFOREST,),
     "cityscapes_panoptic": (CITYSCAPES, CITYSCAPES_PANOPTIC),
     "coco_panoptic": (COCO_PANOPTIC,),
 }
