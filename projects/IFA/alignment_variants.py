@@ -88,9 +88,11 @@ def _add_level(head: DictConfig, name: str, projection: str) -> None:
     head.projections = [projection if kinds[0] != "identity" else "identity", *kinds]
 
 
-def _long(cfg: DictConfig) -> None:
-    """Four times as many iterations."""
-    cfg.train.max_iter *= 4
+def _longer(factor: int) -> Callable[[DictConfig], None]:
+    def change(cfg: DictConfig) -> None:
+        cfg.train.max_iter *= factor
+
+    return change
 
 
 CHANGES: dict[str, Callable[[DictConfig], None]] = {
@@ -109,7 +111,8 @@ CHANGES: dict[str, Callable[[DictConfig], None]] = {
     "balanced_boundary": _points("balanced_boundary"),
     "tempered": _points("class_balanced", 0.5),
     "tempered_boundary": _points("balanced_boundary", 0.5),
-    "long": _long,
+    "long": _longer(2),
+    "longer": _longer(4),
 }
 
 
