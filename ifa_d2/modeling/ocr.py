@@ -1,5 +1,6 @@
 """Object-contextual representations (Yuan et al., ECCV 2020, https://arxiv.org/abs/1909.11065)."""
 
+import torch
 from detectron2.layers import Conv2d
 from torch import Tensor, nn
 
@@ -58,12 +59,17 @@ class ObjectContext(nn.Module):
         """
         regions = self.regions(x)
         pixels = self.pixels(x)
-        weights = regions.flatten(2).float().softmax(dim=2).to(pixels.dtype)  # (B, K, h * w)
+        weights = _softmax(regions.flatten(2)).to(pixels.dtype)  # (B, K, h * w)
         objects = weights @ pixels.flatten(2).transpose(1, 2)  # (B, K, C)
         objects = objects.transpose(1, 2)[..., None]  # (B, C, K, 1)
         query = self.query(pixels).flatten(2).transpose(1, 2)  # (B, h * w, D)
         key, value = (part(objects).flatten(2) for part in (self.key, self.value))  # (B, D, K)
         similarity = (query @ key) * key.shape[1] ** -0.5  # (B, h * w, K)
-        mixture = similarity.float().softmax(dim=2).to(value.dtype) @ value.transpose(1, 2)
+        mixture = _softmax(similarity).to(value.dtype) @ value.transpose(1, 2)
         mixture = mixture.transpose(1, 2).unflatten(2, pixels.shape[2:])  # (B, D, h, w)
         return [self.context(mixture), pixels], regions
+
+
+def _softmax(x: Tensor) -> Tensor:
+    """Over the last axis, in single precision at least."""
+    return x.to(torch.promote_types(x.dtype, torch.float32)).softmax(dim=-1)
