@@ -18,6 +18,7 @@ from .boundary import BoundaryCounter, Width
 from .confusion import Figures, confusion_figures, count_pairs, mean_of_known, union_figures
 from .predictions import label_dtype, predicted_labels
 from .report import write_confusion, write_json
+from .tolerance import near_counts, tolerant_figures
 
 _logger = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ class SemSegEvaluator(DatasetEvaluator):
     - ``Precision-<class>`` and ``mPrecision``;
     - ``BoundaryIoU_<width>-<class>`` and ``mBoundaryIoU_<width>``, each class's own mask compared
       near its contours (Cheng et al. 2021, https://arxiv.org/abs/2103.16562);
+    - of the classes that are asked for, ``F1_<tolerance>px-<class>``, ``Precision_...`` and
+      ``Recall_...``, for which a pixel counts that is at most the tolerance away from a right one;
     - ``trimap_mIoU_<width>`` and ``trimap_pACC_<width>``, over the pixels near another label;
     - ``absent_classes``, how many classes neither labels nor predictions have, and
       ``predicted_only_classes``, how many are predicted but in no label. Means leave out the former
@@ -53,6 +56,8 @@ class SemSegEvaluator(DatasetEvaluator):
         boundary_widths: Sequence[int | float] = (0.005, 0.02),
         trimap_widths: Sequence[int | float] = (1, 3, 9),
         count_predicted_only: bool | None = None,
+        f1_classes: Sequence[str] = (),
+        f1_tolerance: int = 2,
     ) -> None:
         """
         Args:
@@ -66,9 +71,12 @@ class SemSegEvaluator(DatasetEvaluator):
             count_predicted_only: a class that is predicted but in no label counts as 0 in mIoU, as
                 the Cityscapes benchmark has it. False leaves it out, as Detectron2's
                 ``SemSegEvaluator`` does. None is True for data sets of Cityscapes' evaluator type.
+            f1_classes: names of thin classes that get precision, recall and F1 with a tolerance.
+            f1_tolerance: in pixels, in a straight line.
 
         Raises:
-            ValueError: a data set without classes, or a width that is none.
+            ValueError: a data set without classes, a width that is none, an unknown class or a
+                negative tolerance.
         """
         metadata = MetadataCatalog.get(dataset_name)
         if not (hasattr(metadata, "stuff_classes") and hasattr(metadata, "ignore_label")):
@@ -87,6 +95,13 @@ class SemSegEvaluator(DatasetEvaluator):
         if count_predicted_only is None:
             count_predicted_only = metadata.get("evaluator_type") == "cityscapes_sem_seg"
         self._count_predicted_only = count_predicted_only
+        unknown = [name for name in f1_classes if name not in self._class_names]
+        if unknown:
+            raise ValueError(f"f1_classes must be of {self._class_names}, got {unknown}")
+        if f1_tolerance < 0:
+            raise ValueError(f"f1_tolerance must be 0 pixels or more, got {f1_tolerance}")
+        self._f1_classes = [self._class_names.index(name) for name in f1_classes]
+        self._f1_tolerance = f1_tolerance
         self.reset()
 
     def reset(self) -> None:
@@ -95,6 +110,7 @@ class SemSegEvaluator(DatasetEvaluator):
         side = self._num_classes + 1
         # The whole picture's, then one for each boundary width, then one for each trimap width.
         self._counts = np.zeros((measures, side, side), np.int64)
+        self._near = np.zeros((len(self._f1_classes), 4), np.int64)
         self._num_images = 0
         self._num_unlabelled = 0
 
@@ -122,6 +138,10 @@ class SemSegEvaluator(DatasetEvaluator):
             label = self._read_label(file_name, prediction.shape)
             for counts, found in zip(self._counts, self._count(label, prediction), strict=True):
                 counts += found
+            for counts, chosen in zip(self._near, self._f1_classes, strict=True):
+                counts += near_counts(
+                    label, prediction, self._num_classes, chosen, self._f1_tolerance
+                )
             self._num_images += 1
 
     def _count(self, label: np.ndarray, prediction: np.ndarray) -> Iterator[np.ndarray]:
@@ -170,12 +190,13 @@ class SemSegEvaluator(DatasetEvaluator):
         Raises:
             ValueError: some images had a label, others none.
         """
-        counts, num_images, num_unlabelled = self._counts, self._num_images, self._num_unlabelled
+        part = self._counts, self._near, self._num_images, self._num_unlabelled
         if self._distributed:
-            parts = comm.gather((counts, num_images, num_unlabelled))
+            parts = comm.gather(part)
             if not comm.is_main_process():
                 return None
-            counts, num_images, num_unlabelled = (sum(part) for part in zip(*parts, strict=True))
+            part = (sum(counted) for counted in zip(*parts, strict=True))
+        counts, near, num_images, num_unlabelled = part
         if num_images and num_unlabelled:
             raise ValueError(
                 f"{self._dataset_name} has no label for {num_unlabelled} of "
@@ -189,6 +210,7 @@ class SemSegEvaluator(DatasetEvaluator):
         whole = confusion_figures(counts[0], count_predicted_only=self._count_predicted_only)
         self._log_left_out(whole)
         figures = self._percent(whole) | self._boundary_percent(counts[1:], whole)
+        figures |= self._tolerant_percent(near)
         if self._output_dir:
             self._write(counts[0], num_images, whole, figures)
         return OrderedDict(sem_seg=figures)
@@ -231,6 +253,14 @@ class SemSegEvaluator(DatasetEvaluator):
             figures[f"trimap_pACC_{width.name}"] = 100 * near.pacc
         return figures
 
+    def _tolerant_percent(self, near: np.ndarray) -> dict[str, float]:
+        """Figures with a tolerance, of the classes that have them."""
+        return {
+            f"{kind}_{self._f1_tolerance}px-{self._class_names[chosen]}": value
+            for chosen, counts in zip(self._f1_classes, near, strict=True)
+            for kind, value in tolerant_figures(counts).items()
+        }
+
     def _names(self, chosen: np.ndarray) -> list[str]:
         return [name for name, is_one in zip(self._class_names, chosen, strict=True) if is_one]
 
@@ -262,6 +292,12 @@ class SemSegEvaluator(DatasetEvaluator):
                 "boundary_iou": {
                     width.name: figures[f"BoundaryIoU_{width.name}-{name}"]
                     for width in self._boundary_widths
+                },
+                **{
+                    f"{kind.lower()}_{self._f1_tolerance}px": figures[
+                        f"{kind}_{self._f1_tolerance}px-{name}"
+                    ]
+                    for kind in (("Precision", "Recall", "F1") if index in self._f1_classes else ())
                 },
                 "labelled_pixels": int(whole.labelled[index]),
                 "predicted_pixels": int(whole.predicted[index]),

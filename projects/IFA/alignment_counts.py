@@ -4,7 +4,7 @@ Shape legend: N pictures, K classes, H x W pixels of a picture.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,37 +12,34 @@ import torch
 import torch.nn.functional as F
 from detectron2.data import MetadataCatalog
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import nn
 
 from ifa_d2.engine import build
 from ifa_d2.evaluation.boundary import BoundaryCounter, Width
 from ifa_d2.evaluation.confusion import count_pairs
 from ifa_d2.evaluation.predictions import label_dtype
+from ifa_d2.evaluation.tolerance import near_counts
 from ifa_d2.files import atomic_path
-from ifa_d2.modeling import compute_fields
+from ifa_d2.modeling import SegmentationField, compute_fields
 
-# The size of the model's input as a share of the picture's, and the strides at which the field is
-# decoded, in pixels of the picture; the last is every pixel.
-SETTINGS = {1.0: (8, 4, 2, 1), 0.5: (8, 1), 0.25: (16, 1)}
+# The size of the model's input as a share of the picture's, and the stride at which the field is
+# decoded, in pixels of the picture.
+SETTINGS = ("1/8", "1/4", "1/2", "1/1", "0.5/8", "0.5/1", "0.25/16", "0.25/1")
 BOUNDARY_WIDTHS = Width.parse("boundary_widths", (0.005, 0.02))
 TRIMAP_WIDTH = Width.parse("trimap_width", (3,))[0]
 F1_TOLERANCE = 2
 
 
-def setting_names() -> list[str]:
-    """As "0.5/8": the input's scale, and the stride."""
-    return [f"{scale:g}/{stride}" for scale, strides in SETTINGS.items() for stride in strides]
-
-
 @torch.no_grad()
 def count_pictures(
-    cfg: DictConfig, model: nn.Module, f1_class: str = ""
+    cfg: DictConfig, model: nn.Module, *, settings: Sequence[str] = SETTINGS, f1_class: str = ""
 ) -> dict[str, dict[str, np.ndarray]]:
     """The counts of each setting.
 
     Args:
         cfg: of the run; its first test set is evaluated.
         model: in eval mode.
+        settings: of :data:`SETTINGS`, or others of that form.
         f1_class: class whose precision and recall with a tolerance are counted; "" for none.
 
     Returns:
@@ -58,7 +55,7 @@ def count_pictures(
     if f1_class and f1_class not in classes:
         raise ValueError(f"--f1-class must be one of {classes}, got {f1_class!r}")
     chosen = classes.index(f1_class) if f1_class else None
-    counts: dict[str, dict[str, list[np.ndarray]]] = {key: {} for key in setting_names()}
+    counts: dict[str, dict[str, list[np.ndarray]]] = {setting: {} for setting in settings}
     head = model.sem_seg_head
     dtype = label_dtype(head.num_classes)
     for batch in build.build_test_loader(cfg, name):
@@ -66,13 +63,15 @@ def count_pictures(
             truth = one["sem_seg"]
             label = truth.masked_fill(truth == head.ignore_value, head.num_classes)
             label = label.numpy().astype(dtype)
-            for scale, strides in SETTINGS.items():
-                field = compute_fields(model, [_resized(one, scale)])[0]
-                for stride in strides:
-                    prediction = _labels(field, tuple(truth.shape), stride).astype(dtype)
-                    found = _count(label, prediction, head.num_classes, chosen)
-                    for key, value in found.items():
-                        counts[f"{scale:g}/{stride}"].setdefault(key, []).append(value)
+            fields: dict[float, SegmentationField] = {}
+            for setting in settings:
+                scale, stride = float(setting.split("/")[0]), int(setting.split("/")[1])
+                if scale not in fields:
+                    fields[scale] = compute_fields(model, [_resized(one, scale)])[0]
+                prediction = _labels(fields[scale], tuple(truth.shape), stride).astype(dtype)
+                found = _count(label, prediction, head.num_classes, chosen)
+                for key, value in found.items():
+                    counts[setting].setdefault(key, []).append(value)
     return {
         setting: {key: np.stack(values).astype(np.int32) for key, values in found.items()}
         for setting, found in counts.items()
@@ -88,7 +87,7 @@ def _resized(one: Mapping, scale: float) -> dict:
     return {"image": image, "height": height, "width": width}
 
 
-def _labels(field, size: tuple[int, int], stride: int) -> np.ndarray:
+def _labels(field: SegmentationField, size: tuple[int, int], stride: int) -> np.ndarray:
     """(H, W) labels: logits at every stride-th pixel, interpolated to all."""
     logits = field.logits([math.ceil(n / stride) for n in size])
     if tuple(logits.shape[1:]) != size:
@@ -106,26 +105,8 @@ def _count(
         "trimap": near.trimap(TRIMAP_WIDTH),
     }
     if chosen is not None:
-        found["f1"] = _near_pixels(label, prediction, num_classes, chosen)
+        found["f1"] = near_counts(label, prediction, num_classes, chosen, F1_TOLERANCE)
     return found
-
-
-def _near_pixels(
-    label: np.ndarray, prediction: np.ndarray, num_classes: int, chosen: int
-) -> np.ndarray:
-    labelled = torch.from_numpy(label != num_classes)
-    true = torch.from_numpy(label == chosen)
-    predicted = torch.from_numpy(prediction == chosen) & labelled
-
-    def within(mask: Tensor) -> Tensor:
-        """Pixels at most the tolerance away, in a straight line, from one of a mask."""
-        d = F1_TOLERANCE
-        y, x = torch.meshgrid(torch.arange(-d, d + 1), torch.arange(-d, d + 1), indexing="ij")
-        disk = (y**2 + x**2 <= d * d).float()[None, None]
-        return F.conv2d(mask[None, None].float(), disk, padding=d)[0, 0] > 0
-
-    pairs = (predicted & within(true), predicted, true & within(predicted), true)
-    return np.array([int(mask.sum()) for mask in pairs])
 
 
 def write_counts(path: Path, counts: Mapping[str, Mapping[str, np.ndarray]]) -> None:

@@ -17,8 +17,9 @@ import logging
 import multiprocessing
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ from omegaconf import DictConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # its neighbours, in any process
 
-from alignment_counts import count_pictures, write_counts
+from alignment_counts import SETTINGS, count_pictures, write_counts
 from alignment_variants import CHANGES, METHODS, apply_variant
+from train_together import train_together
 
 from ifa_d2.analysis.runs import FINAL, check_settings
 from ifa_d2.engine import Trainer
@@ -61,25 +63,71 @@ def build_config(
     return cfg
 
 
-def run_one(
-    config_file: str, variant: str, seed: int, output: Path, opts: Sequence[str], f1_class: str
-) -> str:
-    """Train a run, or what is left of it, and count; returns its folder."""
-    if (output / COUNTS).is_file():
-        return str(output)
-    logging.getLogger("detectron2").setLevel(logging.ERROR)
-    logging.getLogger("fvcore").setLevel(logging.ERROR)
-    cfg = build_config(config_file, variant, seed, output, opts)
-    settings = {"config_file": config_file, "variant": variant, "seed": seed, "opts": list(opts)}
-    check_settings(output, settings)
-    if not (output / FINAL).is_file():
-        seed_all_rng(seed)
-        trainer = _Trainer(cfg)
-        trainer.resume_or_load(resume=True)
-        trainer.train()
-    model = load_model(cfg, str(output / FINAL))
-    write_counts(output / COUNTS, count_pictures(cfg, model, f1_class=f1_class))
-    return str(output)
+@dataclass(frozen=True)
+class Job:
+    """Runs of one seed: trained on the same batches where they are several.
+
+    Attributes:
+        config_file, opts: of the recipe.
+        outputs: folder of each variant.
+        seed: of all.
+        settings, f1_class: see :func:`count_pictures`.
+        seconds: see :func:`train_together`.
+    """
+
+    config_file: str
+    opts: Sequence[str]
+    outputs: Mapping[str, Path]
+    seed: int
+    settings: Sequence[str]
+    f1_class: str
+    seconds: float
+
+    def config(self, variant: str) -> DictConfig:
+        return build_config(self.config_file, variant, self.seed, self.outputs[variant], self.opts)
+
+    def run(self) -> str:
+        """Train what is not trained yet, and count; returns the folders."""
+        for name in ("detectron2", "fvcore"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        cfgs = {variant: self.config(variant) for variant in self.outputs}
+        for variant, output in self.outputs.items():
+            run = {"config_file": self.config_file, "variant": variant, "seed": self.seed}
+            check_settings(output, {**run, "opts": list(self.opts)})
+        missing = [v for v, output in self.outputs.items() if not (output / FINAL).is_file()]
+        if len(self.outputs) > 1 or self.seconds:
+            train_together([cfgs[variant] for variant in missing], seconds=self.seconds)
+        elif missing:
+            seed_all_rng(self.seed)
+            trainer = _Trainer(cfgs[missing[0]])
+            trainer.resume_or_load(resume=True)
+            trainer.train()
+        for variant, output in self.outputs.items():
+            if not (output / COUNTS).is_file():
+                model = load_model(cfgs[variant], str(output / FINAL))
+                options = {"settings": self.settings, "f1_class": self.f1_class}
+                write_counts(output / COUNTS, count_pictures(cfgs[variant], model, **options))
+        return "\n".join(map(str, self.outputs.values()))
+
+
+def plan(args: argparse.Namespace) -> list[Job]:
+    """The jobs, seed by seed.
+
+    Raises:
+        ValueError: an unknown variant, or an override that does not fit: before anything starts.
+    """
+    folder, jobs = Path(args.output).resolve(), []
+    for seed in args.seeds:
+        for start in range(0, len(args.variants), args.together):
+            outputs = {
+                variant: folder / variant / f"seed{seed}"
+                for variant in args.variants[start : start + args.together]
+            }
+            last = (args.settings, args.f1_class, args.seconds)
+            jobs.append(Job(args.config_file, args.opts, outputs, seed, *last))
+            for variant in outputs:
+                jobs[-1].config(variant)
+    return jobs
 
 
 def _start(threads: int) -> None:
@@ -88,23 +136,15 @@ def _start(threads: int) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train and count all runs."""
-    folder = Path(args.output).resolve()
-    jobs = []
-    for seed in args.seeds:
-        for variant in args.variants:
-            output = folder / variant / f"seed{seed}"
-            build_config(
-                args.config_file, variant, seed, output, args.opts
-            )  # named before it starts
-            jobs.append((args.config_file, variant, seed, output, args.opts, args.f1_class))
+    jobs = plan(args)
     if args.jobs == 1:
         for job in jobs:
-            print(run_one(*job), flush=True)
+            print(job.run(), flush=True)
         return
     threads = max(1, (os.cpu_count() or 1) // args.jobs)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(args.jobs, context, initializer=_start, initargs=(threads,)) as pool:
-        for done in as_completed([pool.submit(run_one, *job) for job in jobs]):
+        for done in as_completed([pool.submit(job.run) for job in jobs]):
             print(done.result(), flush=True)
 
 
@@ -123,6 +163,27 @@ def main() -> None:
         help="a method, and changes joined to it by + (default: the methods)",
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="N")
+    parser.add_argument(
+        "--settings",
+        nargs="+",
+        default=list(SETTINGS),
+        metavar="SCALE/STRIDE",
+        help=f"sizes of the input and strides of decoding (default: {' '.join(SETTINGS)})",
+    )
+    parser.add_argument(
+        "--together",
+        type=int,
+        default=1,
+        metavar="N",
+        help="variants that one process trains on the same batches, not to be resumed (default: 1)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=0,
+        metavar="S",
+        help="cut the iterations to what fits; trainings of one process alike",
+    )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings side by side")
     parser.add_argument("--f1-class", default="", metavar="NAME", help="class to count F1 of")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the runs")

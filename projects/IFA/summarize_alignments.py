@@ -21,7 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # its neighbours
 
-from alignment_counts import BOUNDARY_WIDTHS, read_counts, setting_names
+from alignment_counts import BOUNDARY_WIDTHS, read_counts
 
 from ifa_d2.analysis.benchmarks.tables import github_table
 from ifa_d2.analysis.bootstrap import (
@@ -84,7 +84,7 @@ def table(runs: Mapping[str, list[Counts]]) -> tuple[str, list[dict]]:
         rows = []
         for variant, counts in runs.items():
             row = {name: variant}
-            for setting in setting_names():
+            for setting in counts[0]:
                 values = metric(arrays(counts, setting, kind, index).sum(axis=1)).tolist()
                 row[setting] = f"{statistics.fmean(values):.1f}"
                 if len(values) > 1:
@@ -123,7 +123,7 @@ def differences(runs: Mapping[str, list[Counts]], pairs: Sequence[str]) -> tuple
         for name in (ours, theirs):
             if name not in runs:
                 raise ValueError(f"--pairs must name variants of {list(runs)}, got {name!r}")
-        for setting in COMPARED:
+        for setting in [name for name in COMPARED if name in runs[ours][0]]:
             add(f"{ours} - {theirs}", setting, runs[ours], runs[theirs], (setting, setting))
     return github_table(rows), numbers
 

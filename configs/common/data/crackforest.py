@@ -6,3 +6,5 @@ dataloader.train.dataset.names = "crackforest_train"
 dataloader.train.mapper.augmentations.short_edge = 320
 dataloader.train.mapper.augmentations.crop_size = (240, 320)
 dataloader.test.dataset.names = "crackforest_val"
+# Its label is a drawn line, which no prediction meets to the pixel.
+dataloader.evaluator.f1_classes = ["crack"]

@@ -1,0 +1,124 @@
+"""Trainings that see the same batches, in one process: what a batch costs to load is paid once.
+
+Reading, scaling and jittering pictures takes more processor time than a step of a small network on
+a GPU, so that networks that are to be compared on the same data are better trained in step.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from detectron2.utils.env import seed_all_rng
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from ifa_d2.analysis.runs import FINAL
+from ifa_d2.engine import build
+from ifa_d2.engine.checkpoint import Checkpointer
+from ifa_d2.engine.solver import build_optimizer, build_scheduler
+from ifa_d2.files import atomic_path
+
+_logger = logging.getLogger(__name__)
+# After so many iterations it is known how long one takes.
+_MEASURED = 40
+
+
+@dataclass
+class _Training:
+    cfg: DictConfig
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+
+    @classmethod
+    def build(cls, cfg: DictConfig) -> "_Training":
+        seed_all_rng(cfg.train.seed)
+        model = build.build_model(cfg).train()
+        optimizer = build_optimizer(cfg, model)
+        return cls(cfg, model, optimizer, build_scheduler(cfg, optimizer))
+
+    def step(self, batch: Sequence[dict]) -> float:
+        self.optimizer.zero_grad()
+        loss = sum(self.model(batch).values())
+        loss.backward()
+        self.optimizer.step()
+        self.scheduler.step()
+        return loss.detach()
+
+
+def train_together(cfgs: Sequence[DictConfig], *, seconds: float = 0) -> None:
+    """Train on the batches of the first config's loader; writes each run's last checkpoint.
+
+    Args:
+        cfgs: of equal data, batch, seed and length; each with an output folder of its own.
+        seconds: iterations are cut to what fits into this time, of all trainings alike; 0 leaves
+            them. How many there were is in training.json.
+
+    Raises:
+        ValueError: configs whose data, batch, seed or length differ, or a loss that is not finite.
+    """
+    _check_alike(cfgs)
+    trainings = [_Training.build(cfg) for cfg in cfgs]
+    loader = iter(build.build_train_loader(cfgs[0]))
+    max_iter, iteration, start = cfgs[0].train.max_iter, 0, time.monotonic()
+    while iteration < max_iter:
+        batch = next(loader)
+        losses = [training.step(batch) for training in trainings]
+        iteration += 1
+        if iteration == _MEASURED:
+            begin = time.monotonic()
+        if seconds and iteration == 2 * _MEASURED:
+            each = (time.monotonic() - begin) / _MEASURED
+            fitting = int((seconds - (time.monotonic() - start)) / each) + iteration
+            if fitting < max_iter:
+                max_iter = fitting
+                for training in trainings:
+                    _shorten(training, max_iter)
+        if iteration % 20 == 0 or iteration == max_iter:
+            for training, loss in zip(trainings, losses, strict=True):
+                _note(training, iteration, float(loss))
+    for training in trainings:
+        _finish(training, max_iter, time.monotonic() - start)
+
+
+def _check_alike(cfgs: Sequence[DictConfig]) -> None:
+    def shared(cfg: DictConfig) -> tuple:
+        data = OmegaConf.to_container(cfg.dataloader.train, resolve=False)
+        return data, cfg.train.batch_size, cfg.train.seed, cfg.train.max_iter
+
+    for cfg in cfgs[1:]:
+        if shared(cfg) != shared(cfgs[0]):
+            raise ValueError(
+                "variants that are trained together must have the same data, batch, seed and "
+                f"length: {cfgs[0].train.output_dir} and {cfg.train.output_dir} differ"
+            )
+
+
+def _shorten(training: _Training, max_iter: int) -> None:
+    """Let the schedule, a function of the share that is done, end at another iteration."""
+    done = training.scheduler.last_epoch
+    cfg = OmegaConf.merge(training.cfg, {"train": {"max_iter": max_iter}})
+    training.scheduler = build_scheduler(cfg, training.optimizer)
+    for _ in range(done):
+        training.scheduler.step()
+
+
+def _note(training: _Training, iteration: int, loss: float) -> None:
+    if loss != loss or loss in (float("inf"), float("-inf")):
+        raise ValueError(f"the loss of {training.cfg.train.output_dir} is {loss} at {iteration}")
+    folder = Path(training.cfg.train.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "metrics.json").open("a") as file:
+        file.write(json.dumps({"iteration": iteration - 1, "total_loss": round(loss, 5)}) + "\n")
+
+
+def _finish(training: _Training, max_iter: int, seconds: float) -> None:
+    folder = Path(training.cfg.train.output_dir)
+    summary = {"iterations": max_iter, "seconds": round(seconds, 1), "torch": torch.__version__}
+    with atomic_path(folder / "training.json") as temporary:
+        temporary.write_text(json.dumps(summary))
+    Checkpointer(training.model, str(folder)).save(FINAL.removesuffix(".pth"))
