@@ -73,9 +73,9 @@ def train_together(cfgs: Sequence[DictConfig], *, seconds: float = 0) -> None:
             begin = time.monotonic()
         if seconds and iteration == 2 * _MEASURED:
             each = (time.monotonic() - begin) / _MEASURED
-            fitting = int((seconds - (time.monotonic() - start)) / each) + iteration
-            if fitting < max_iter:
-                max_iter = fitting
+            left = max(0.0, seconds - (time.monotonic() - start))
+            if iteration + int(left / each) < max_iter:
+                max_iter = iteration + int(left / each)
                 for training in trainings:
                     _shorten(training, max_iter)
         if iteration % 20 == 0 or iteration == max_iter:
