@@ -3,6 +3,7 @@
 import difflib
 import logging
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -18,10 +19,16 @@ from timm.utils import freeze as freeze_modules
 from timm.utils.model import freeze_batch_norm_2d
 from torch import Tensor, nn
 
-from .packaged_weights import packaged_address
+from .packaged_weights import install_command, packaged_address
 
 _logger = logging.getLogger(__name__)
 NORMS = ("BN", "SyncBN", "FrozenBN")
+_FETCH = (
+    "fetch them elsewhere and name the file with model.backbone.weights_file "
+    "(MODEL.TIMM.WEIGHTS_FILE)"
+)
+# Arguments of timm's models that make them take pictures of any size.
+_ANY_SIZE = {"dynamic_img_size": True, "strict_img_size": False}
 
 
 @BACKBONE_REGISTRY.register()
@@ -54,6 +61,7 @@ class TimmBackbone(Backbone):
 
     Raises:
         ValueError: a model, feature map, part or file that is not there, or an unknown norm.
+        FileNotFoundError: weights cannot be downloaded; the message says how to come by them.
     """
 
     @configurable
@@ -86,17 +94,11 @@ class TimmBackbone(Backbone):
         packaged = packaged_address(model_name)
         self.weights_address = weights_file if urlparse(weights_file).scheme else packaged
         file = weights_file or (packaged if pretrained else "")
-        source: dict[str, Any] = {"pretrained": pretrained}
-        if file:
-            local = PathManager.get_local_path(file)
-            if not Path(local).is_file():
-                raise ValueError(f"weights_file must be a file, got {weights_file!r}")
-            source = {"pretrained": True, "pretrained_cfg_overlay": {"file": local}}
         self.net = _create(
             model_name,
             out_indices=indices or len(self._out_features),
             in_chans=in_channels,
-            **source,
+            **(_file_options(file) if file else {"pretrained": pretrained}),
             **(model_options or {}),
         )
         info = self.net.feature_info
@@ -197,12 +199,39 @@ def _create(model_name: str, **options: Any) -> nn.Module:
             + (f"; similar: {', '.join(close)}" if close else "")
         )
     try:
+        options = {**_any_size_options(model_name), **options}
         return timm.create_model(model_name, features_only=True, **options)
+    except OSError as error:
+        hint = install_command(name)
+        hint = f"`{hint}` has them" if hint else _FETCH
+        raise FileNotFoundError(
+            f"weights of {model_name} cannot be downloaded ({' '.join(str(error).split())}): {hint}"
+        ) from error
     except (AssertionError, IndexError, TypeError) as error:
         raise ValueError(
             f"model_name {model_name!r} cannot be made with these feature maps and model_options, "
             f"{options}: {error!r}"
         ) from error
+
+
+def _file_options(file: str) -> dict[str, Any]:
+    """How timm is told of a file or address of weights."""
+    try:
+        local = PathManager.get_local_path(file)
+    except OSError as error:
+        raise FileNotFoundError(f"{file} cannot be downloaded ({error}): {_FETCH}") from error
+    if not Path(local).is_file():
+        raise ValueError(f"weights_file must be a file, got {file!r}")
+    return {"pretrained": True, "pretrained_cfg_overlay": {"file": local}}
+
+
+def _any_size_options(model_name: str) -> dict[str, bool]:
+    """What lets a model of timm take pictures of another size than it was trained on."""
+    with torch.device("meta"):
+        model = timm.create_model(model_name)
+    # A subclass may hand its keyword arguments on.
+    known = {name for kind in type(model).__mro__ for name in signature(kind.__init__).parameters}
+    return {name: value for name, value in _ANY_SIZE.items() if name in known}
 
 
 def _freeze(net: nn.Module, names: tuple[str, ...]) -> None:
