@@ -31,6 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..layers import GridQuery, ImplicitAlignment, textbook_alignment
 from ..modeling import IFASemSegHead
+from ..modeling.field import padding_divisor
 
 DENSE = "alignment on the grid"
 FIRST, REST = "alignment, first layer", "alignment, other layers"
@@ -60,7 +61,7 @@ def analyze(cfg: CfgNode | DictConfig, input_size: tuple[int, int]) -> list[Cost
     head = getattr(model, "sem_seg_head", None)
     if not isinstance(head, IFASemSegHead):
         raise ValueError(f"model.sem_seg_head must be an IFASemSegHead, got {type(head).__name__}")
-    step = max(model.backbone.size_divisibility, 1)
+    step = padding_divisor(model)
     size = tuple(-(-length // step) * step for length in input_size)
     with torch.no_grad():
         ours = count_model(model, size, round_up=False, textbook=False)

@@ -99,7 +99,7 @@ class TimmBackbone(Backbone):
             out_indices=indices or len(self._out_features),
             in_chans=in_channels,
             **(_file_options(file) if file else {"pretrained": pretrained}),
-            **(model_options or {}),
+            **_plain(model_options or {}),
         )
         info = self.net.feature_info
         self._out_feature_channels = dict(zip(self._out_features, info.channels(), strict=True))
@@ -223,6 +223,15 @@ def _file_options(file: str) -> dict[str, Any]:
     if not Path(local).is_file():
         raise ValueError(f"weights_file must be a file, got {file!r}")
     return {"pretrained": True, "pretrained_cfg_overlay": {"file": local}}
+
+
+def _plain(value: Any) -> Any:
+    """A value of a LazyConfig as timm takes it, lists as tuples."""
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(map(_plain, value))
+    return value
 
 
 def _any_size_options(model_name: str) -> dict[str, bool]:
