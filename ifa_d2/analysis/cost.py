@@ -76,13 +76,20 @@ def analyze(cfg: CfgNode | DictConfig, input_size: tuple[int, int]) -> list[Cost
 
 def build_on_meta(cfg: CfgNode | DictConfig) -> nn.Module:
     """The model without values, in evaluation mode."""
-    with torch.device("meta"):
-        if isinstance(cfg, CfgNode):
-            cfg = cfg.clone()
-            cfg.defrost()
-            cfg.MODEL.DEVICE = "meta"
-            return build_model(cfg).eval()
-        return instantiate(cfg.model).eval()
+    try:
+        with torch.device("meta"):
+            return _build(cfg, "meta")
+    except RuntimeError:  # Detectron2's transformers read values while they are built
+        return _build(cfg, "cpu").to("meta")
+
+
+def _build(cfg: CfgNode | DictConfig, device: str) -> nn.Module:
+    if isinstance(cfg, CfgNode):
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.DEVICE = device
+        return build_model(cfg).eval()
+    return instantiate(cfg.model).eval()
 
 
 def count_params(model: nn.Module) -> dict[str, int]:
