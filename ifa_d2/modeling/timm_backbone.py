@@ -10,11 +10,12 @@ from urllib.parse import urlparse
 
 import timm
 import torch
+import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from detectron2.utils.file_io import PathManager
-from timm.layers import convert_sync_batchnorm
+from timm.layers import Conv2dSame, convert_sync_batchnorm
 from timm.utils import freeze as freeze_modules
 from timm.utils.model import freeze_batch_norm_2d
 from torch import Tensor, nn
@@ -104,6 +105,7 @@ class TimmBackbone(Backbone):
         info = self.net.feature_info
         self._out_feature_channels = dict(zip(self._out_features, info.channels(), strict=True))
         self._out_feature_strides = dict(zip(self._out_features, info.reduction(), strict=True))
+        _fix_padding(self.net)
         self._channels_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
         _freeze(self.net, tuple(freeze))
         if norm == "SyncBN":
@@ -123,7 +125,7 @@ class TimmBackbone(Backbone):
         return {**keys, "in_channels": input_shape.channels}
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) to the feature maps (B, C, h, w)."""
+        """(B, 3, H, W), sides multiples of ``size_divisibility``, to feature maps (B, C, h, w)."""
         if self.frozen:
             with torch.no_grad():
                 return self._features(image)
@@ -241,6 +243,45 @@ def _any_size_options(model_name: str) -> dict[str, bool]:
     # A subclass may hand its keyword arguments on.
     known = {name for kind in type(model).__mro__ for name in signature(kind.__init__).parameters}
     return {name: value for name, value in _ANY_SIZE.items() if name in known}
+
+
+class _FixedSameConv2d(nn.Conv2d):
+    """A convolution with TensorFlow's padding, of inputs that its stride divides.
+
+    That padding is then the same for every picture, where timm's ``Conv2dSame`` finds it anew of
+    sizes, which an export cannot follow in reasonable time.
+    """
+
+    def __init__(self, conv: Conv2dSame) -> None:
+        super().__init__(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            conv.stride,
+            dilation=conv.dilation,
+            groups=conv.groups,
+            bias=conv.bias is not None,
+            device="meta",
+        )
+        self.weight, self.bias = conv.weight, conv.bias
+        spans = zip(self.kernel_size, self.dilation, self.stride, strict=True)
+        rows, columns = (max((size - 1) * step + 1 - stride, 0) for size, step, stride in spans)
+        # Left, right, top, bottom.
+        self.margins = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, self.margins))
+
+
+def _fix_padding(net: nn.Module) -> None:
+    places = [
+        (parent, name, child)
+        for parent in net.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, Conv2dSame)
+    ]
+    for parent, name, child in places:
+        setattr(parent, name, _FixedSameConv2d(child))
 
 
 def _freeze(net: nn.Module, names: tuple[str, ...]) -> None:

@@ -53,6 +53,20 @@ def test_features_are_those_of_timm():
         assert torch.equal(feature, other)
 
 
+@pytest.mark.parametrize("options", [{}, {"output_stride": 8}])
+def test_padding_of_tensorflow_is_kept(options):
+    name = "tf_efficientnet_lite0"
+    backbone = TimmBackbone(model_name=name, model_options=options).eval()
+    net = timm.create_model(name, features_only=True, **options).eval()
+    net.load_state_dict(backbone.net.state_dict())
+    for size in ((64, 96), (32, 160)):
+        image = torch.randn(1, 3, *size)
+        with torch.no_grad():
+            features, expected = backbone(image), net(image)[1:]
+        for feature, other in zip(features.values(), expected, strict=True):
+            assert torch.equal(feature, other)
+
+
 def test_some_features_under_other_names():
     backbone = TimmBackbone(
         model_name="resnet18", out_features=("fine", "coarse"), out_indices=(1, 3)
