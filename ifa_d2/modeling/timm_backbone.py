@@ -105,7 +105,9 @@ class TimmBackbone(Backbone):
         info = self.net.feature_info
         self._out_feature_channels = dict(zip(self._out_features, info.channels(), strict=True))
         self._out_feature_strides = dict(zip(self._out_features, info.reduction(), strict=True))
-        _fix_padding(self.net)
+        # Layers beyond the features, which some models run too, meet any size.
+        if self.size_divisibility == max(one["reduction"] for one in info.info):
+            _fix_padding(self.net)
         self._channels_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
         _freeze(self.net, tuple(freeze))
         if norm == "SyncBN":

@@ -53,18 +53,39 @@ def test_features_are_those_of_timm():
         assert torch.equal(feature, other)
 
 
-@pytest.mark.parametrize("options", [{}, {"output_stride": 8}])
-def test_padding_of_tensorflow_is_kept(options):
-    name = "tf_efficientnet_lite0"
-    backbone = TimmBackbone(model_name=name, model_options=options).eval()
-    net = timm.create_model(name, features_only=True, **options).eval()
+@pytest.mark.parametrize(
+    ("options", "count", "size"),
+    [({}, 4, (64, 96)), ({"output_stride": 8}, 4, (8, 72)), ({}, 2, (8, 24))],
+)
+def test_padding_of_tensorflow_is_kept(options, count, size):
+    name, indices = "tf_efficientnet_lite0", tuple(range(1, count + 1))
+    backbone = TimmBackbone(
+        model_name=name,
+        out_features=tuple(map(str, indices)),
+        out_indices=indices,
+        model_options=options,
+    ).eval()
+    net = timm.create_model(name, features_only=True, out_indices=indices, **options).eval()
     net.load_state_dict(backbone.net.state_dict())
-    for size in ((64, 96), (32, 160)):
-        image = torch.randn(1, 3, *size)
+    assert all(side % backbone.size_divisibility == 0 for side in size)
+    for shape in (size, size[::-1]):
+        image = torch.randn(1, 3, *shape)
         with torch.no_grad():
-            features, expected = backbone(image), net(image)[1:]
+            features, expected = backbone(image), net(image)
         for feature, other in zip(features.values(), expected, strict=True):
             assert torch.equal(feature, other)
+
+
+def test_frozen_backbone_of_tensorflow_is_exported_for_any_size():
+    backbone = TimmBackbone(model_name="tf_efficientnet_lite0", frozen=True)
+    height, width = (32 * torch.export.Dim(name, min=2, max=64) for name in ("height", "width"))
+    program = torch.export.export(
+        backbone, (torch.randn(1, 3, 64, 96),), dynamic_shapes=({2: height, 3: width},)
+    ).module()
+    for size in ((64, 96), (96, 256)):
+        image = torch.randn(1, 3, *size)
+        for feature, other in zip(program(image).values(), backbone(image).values(), strict=True):
+            torch.testing.assert_close(feature, other)
 
 
 def test_some_features_under_other_names():
