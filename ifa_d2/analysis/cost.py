@@ -31,6 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..layers import GridQuery, ImplicitAlignment, textbook_alignment
 from ..modeling import IFASemSegHead
+from ..modeling.field import padding_divisor
 
 DENSE = "alignment on the grid"
 FIRST, REST = "alignment, first layer", "alignment, other layers"
@@ -60,7 +61,7 @@ def analyze(cfg: CfgNode | DictConfig, input_size: tuple[int, int]) -> list[Cost
     head = getattr(model, "sem_seg_head", None)
     if not isinstance(head, IFASemSegHead):
         raise ValueError(f"model.sem_seg_head must be an IFASemSegHead, got {type(head).__name__}")
-    step = max(model.backbone.size_divisibility, 1)
+    step = padding_divisor(model)
     size = tuple(-(-length // step) * step for length in input_size)
     with torch.no_grad():
         ours = count_model(model, size, round_up=False, textbook=False)
@@ -75,13 +76,20 @@ def analyze(cfg: CfgNode | DictConfig, input_size: tuple[int, int]) -> list[Cost
 
 def build_on_meta(cfg: CfgNode | DictConfig) -> nn.Module:
     """The model without values, in evaluation mode."""
-    with torch.device("meta"):
-        if isinstance(cfg, CfgNode):
-            cfg = cfg.clone()
-            cfg.defrost()
-            cfg.MODEL.DEVICE = "meta"
-            return build_model(cfg).eval()
-        return instantiate(cfg.model).eval()
+    try:
+        with torch.device("meta"):
+            return _build(cfg, "meta")
+    except RuntimeError:  # Detectron2's transformers read values while they are built
+        return _build(cfg, "cpu").to("meta")
+
+
+def _build(cfg: CfgNode | DictConfig, device: str) -> nn.Module:
+    if isinstance(cfg, CfgNode):
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.DEVICE = device
+        return build_model(cfg).eval()
+    return instantiate(cfg.model).eval()
 
 
 def count_params(model: nn.Module) -> dict[str, int]:

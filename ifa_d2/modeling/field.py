@@ -271,7 +271,8 @@ def _axis(begin: Fraction, end: Fraction, size: int, extent: int, share: Fractio
 def padding_divisor(model: nn.Module) -> int:
     """The number that the sides of padded images are multiples of, in pixels: as the backbone needs
     it, and so that all of the field's features cover the same pixels."""
-    return math.lcm(max(model.backbone.size_divisibility, 1), *model.sem_seg_head.strides.values())
+    own = getattr(model.backbone, "size_divisibility", 0)  # that of Detectron2's Swin has no value
+    return math.lcm(max(own, 1), *model.sem_seg_head.strides.values())
 
 
 def padded_images(model: nn.Module, batched_inputs: Sequence[Mapping[str, Any]]) -> ImageList:

@@ -5,9 +5,10 @@ from typing import Any
 
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, SemanticSegmentor
+from detectron2.structures import ImageList
 from torch import Tensor
 
-from .field import SegmentationField, compute_fields, padded_images
+from .field import SegmentationField, compute_fields, padded_images, padding_divisor
 from .refinement import Refinement
 from .targets import POINT_TARGETS, PointTargets
 
@@ -18,8 +19,9 @@ class FieldSegmentor(SemanticSegmentor):
 
     At inference the field is asked at the pixels of the output (a picture's ``height`` and
     ``width``), so that no logits of the whole picture are made unless they are wanted. Training is
-    ``SemanticSegmentor``'s, but a head whose targets are points gets those that come with the
-    images (``sem_seg_points``, see ``SemSegMapper``) in place of dense labels.
+    ``SemanticSegmentor``'s, but images are padded so that all features cover the same pixels,
+    whatever the backbone asks for, and a head whose targets are points gets those that come with
+    the images (``sem_seg_points``, see ``SemSegMapper``) in place of dense labels.
 
     Args:
         return_logits: ``sem_seg`` of the output is (K, H, W) logits, as Detectron2's own
@@ -61,10 +63,7 @@ class FieldSegmentor(SemanticSegmentor):
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """Losses in training; otherwise ``{"sem_seg": labels or logits}`` a picture."""
         if self.training:
-            wants_points = getattr(self.sem_seg_head, "targets", "") in POINT_TARGETS
-            if wants_points and "sem_seg_points" in batched_inputs[0]:
-                return self._point_losses(batched_inputs)
-            return super().forward(batched_inputs)
+            return self._losses(batched_inputs)
         fields = self.fields(batched_inputs)
         return [{"sem_seg": self._answer(field)} for field in fields]
 
@@ -75,11 +74,24 @@ class FieldSegmentor(SemanticSegmentor):
             return field.refined_labels(refinement=self.refinement)
         return field.labels()
 
-    def _point_losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
+    def _losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         images = padded_images(self, batched_inputs)
-        padded_size = images.tensor.shape[-2:]
-        targets = PointTargets.from_batch(
-            batched_inputs, images.image_sizes, padded_size, self.device
-        )
+        wants_points = getattr(self.sem_seg_head, "targets", "") in POINT_TARGETS
+        targets: PointTargets | Tensor | None = None
+        if wants_points and "sem_seg_points" in batched_inputs[0]:
+            targets = PointTargets.from_batch(
+                batched_inputs, images.image_sizes, images.tensor.shape[-2:], self.device
+            )
+        elif "sem_seg" in batched_inputs[0]:
+            targets = self._padded_labels(batched_inputs)
         _, losses = self.sem_seg_head(self.backbone(images.tensor), targets)
         return losses
+
+    def _padded_labels(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
+        """The labels of a batch, (B, H, W), padded as the images are."""
+        return ImageList.from_tensors(
+            [one["sem_seg"].to(self.device) for one in batched_inputs],
+            padding_divisor(self),
+            self.sem_seg_head.ignore_value,
+            self.backbone.padding_constraints,
+        ).tensor

