@@ -12,10 +12,15 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    # The recipes lie in configs/ of the repository, and in ifa_d2/configs of an installation.
-    packages=[*find_packages(include=["ifa_d2", "ifa_d2.*"]), "ifa_d2.configs"],
-    package_dir={"ifa_d2.configs": "configs"},
-    package_data={"ifa_d2.configs": ["**/*.py", "**/*.yaml"], "ifa_d2.serving": ["static/*"]},
+    # Recipes and trained models lie in configs/ and zoo/ of the repository, and in ifa_d2/configs
+    # and ifa_d2/zoo of an installation.
+    packages=[*find_packages(include=["ifa_d2", "ifa_d2.*"]), "ifa_d2.configs", "ifa_d2.zoo"],
+    package_dir={"ifa_d2.configs": "configs", "ifa_d2.zoo": "zoo"},
+    package_data={
+        "ifa_d2.configs": ["**/*.py", "**/*.yaml"],
+        "ifa_d2.serving": ["static/*"],
+        "ifa_d2.zoo": ["**/*.pth", "**/*.md"],
+    },
     # What Detectron2 does not bring itself. Detectron2 and torch are not named: they come in builds
     # for one another that their user has chosen, and pip finds no Detectron2 under its own name.
     install_requires=[

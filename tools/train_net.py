@@ -16,10 +16,9 @@ from omegaconf import DictConfig
 from ifa_d2.engine import Trainer
 from ifa_d2.engine.arguments import errors_in_one_line, training_parser
 from ifa_d2.engine.build import test_dataset_names
-from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.engine.inference import apply_inference_arguments
 from ifa_d2.engine.inputs import check_datasets
-from ifa_d2.engine.predictor import find_weights
+from ifa_d2.engine.predictor import find_weights, load_model
 from ifa_d2.engine.run import (
     check_batch,
     count_processes,
@@ -61,9 +60,7 @@ def main(args: argparse.Namespace) -> dict:
             "nothing to evaluate: name the weights with train.init_checkpoint=FILE "
             f"(MODEL.WEIGHTS=FILE for .yaml), or train first: {settings.output_dir} has none"
         )
-    model = Trainer.build_model(cfg)
-    Checkpointer(model, settings.output_dir).load_trained(weights)
-    return Trainer.test(cfg, model, evaluators)
+    return Trainer.test(cfg, load_model(cfg, weights), evaluators)
 
 
 def build_evaluators(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> list[DatasetEvaluator]:

@@ -1,5 +1,6 @@
 """Model, data loaders and evaluator of a config, of either kind."""
 
+import copy
 import logging
 import os
 from importlib.util import find_spec
@@ -28,12 +29,19 @@ _logger = logging.getLogger(__name__)
 _SAMPLER = "TrainingSampler"  # as Detectron2 calls that of a TrainingStream
 
 
-def build_model(cfg: CfgNode | DictConfig) -> nn.Module:
+def build_model(cfg: CfgNode | DictConfig, *, pretrained: bool = True) -> nn.Module:
     """The model of a config, on its device, in training mode.
+
+    Args:
+        cfg: of either kind.
+        pretrained: let a backbone fetch the weights that its training starts from. A model that is
+            loaded afterwards needs none, and they may be out of reach.
 
     Raises:
         ValueError: a head that a LazyConfig makes for other features than its backbone has.
     """
+    if not pretrained:
+        cfg = _without_pretrained(cfg)
     if is_yacs(cfg):
         model = build_yacs_model(cfg)
     else:
@@ -42,6 +50,24 @@ def build_model(cfg: CfgNode | DictConfig) -> nn.Module:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     _logger.info(f"{type(model).__name__} of {parameters / 1e6:.2f} M parameters")
     return model
+
+
+def _without_pretrained(cfg: CfgNode | DictConfig) -> CfgNode | DictConfig:
+    """A config whose backbones start from nothing; the given one stays as it is."""
+    if is_yacs(cfg):
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.TIMM.update(PRETRAINED=False, WEIGHTS_FILE="")
+        cfg.freeze()
+        return cfg
+    cfg = copy.deepcopy(cfg)
+    node = OmegaConf.select(cfg, "model.backbone", default=None)
+    while isinstance(node, DictConfig):  # a backbone may stand on another, its bottom_up
+        for key, nothing in (("pretrained", False), ("weights_file", "")):
+            if key in node:
+                node[key] = nothing
+        node = node.get("bottom_up")
+    return cfg
 
 
 def _check_features(cfg: DictConfig, model: nn.Module) -> None:

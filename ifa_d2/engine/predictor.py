@@ -17,6 +17,7 @@ from .checkpoint import Checkpointer
 from .inputs import picture_input
 from .run import load_config, names_weights
 from .settings import TrainSettings
+from .zoo import PREFIX, zoo_file
 
 
 class Predictor:
@@ -77,6 +78,20 @@ class Predictor:
         """
         cfg = load_config(config_file, overrides)
         return cls.build(cfg, weights, overrides, compile=compile)
+
+    @classmethod
+    def from_zoo(cls, name: str, *, compile: bool = False) -> "Predictor":
+        """A trained model that comes with the package, with its recipe.
+
+        Args:
+            name: such as ``"camvid/ifa_lite0"``.
+            compile: as of :meth:`from_config`.
+
+        Raises:
+            ValueError: no such model; the message has those that there are.
+        """
+        zoo_file(name)
+        return cls.from_config(f"{name}.py", f"{PREFIX}{name}", compile=compile)
 
     @classmethod
     def build(
@@ -154,7 +169,7 @@ def load_model(cfg: Any, weights: str | None, overrides: Sequence[str] = ()) -> 
     weights = weights or find_weights(settings, overrides)
     if not weights:
         raise ValueError(f"weights must be given: {settings.output_dir} has no checkpoint")
-    model = build_model(cfg)
+    model = build_model(cfg, pretrained=False)
     Checkpointer(model, settings.output_dir).load_trained(weights)
     return model.eval()
 

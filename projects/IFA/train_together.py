@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.utils.env import seed_all_rng
@@ -19,6 +20,7 @@ from torch import nn
 from ifa_d2.analysis.runs import FINAL
 from ifa_d2.engine import build
 from ifa_d2.engine.checkpoint import Checkpointer
+from ifa_d2.engine.random_state import get_random_state, set_random_state
 from ifa_d2.engine.solver import build_optimizer, build_scheduler
 from ifa_d2.files import atomic_path
 
@@ -33,20 +35,25 @@ class _Training:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
+    # Each draws its own dropout, as it would alone.
+    random_state: dict[str, Any]
 
     @classmethod
     def build(cls, cfg: DictConfig) -> "_Training":
         seed_all_rng(cfg.train.seed)
         model = build.build_model(cfg).train()
         optimizer = build_optimizer(cfg, model)
-        return cls(cfg, model, optimizer, build_scheduler(cfg, optimizer))
+        scheduler = build_scheduler(cfg, optimizer)
+        return cls(cfg, model, optimizer, scheduler, get_random_state())
 
-    def step(self, batch: Sequence[dict]) -> float:
+    def step(self, batch: Sequence[dict]) -> torch.Tensor:
+        set_random_state(self.random_state)
         self.optimizer.zero_grad()
         loss = sum(self.model(batch).values())
         loss.backward()
         self.optimizer.step()
         self.scheduler.step()
+        self.random_state = get_random_state()
         return loss.detach()
 
 
