@@ -57,7 +57,7 @@ class TimmBackbone(Backbone):
             HRNet.
 
     Attributes:
-        weights_address: of the packaged weights that the model can have; empty where there are none.
+        weights_address: of the packaged weights that the model can have; empty where none are.
 
     Raises:
         ValueError: a model, feature map, part or file that is not there, or an unknown norm.
