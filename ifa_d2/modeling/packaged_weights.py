@@ -158,10 +158,15 @@ def with_frozen_backbone(checkpoint: dict[str, Any], model: nn.Module) -> dict[s
     """A checkpoint with the backbone that it left out, for a model; another one as it is.
 
     Raises:
-        ValueError: the package of those weights is not installed.
+        ValueError: the package of those weights is not installed, or the address is of another
+            kind: a file must not make its reader download.
     """
     address = checkpoint.pop(BACKBONE_WEIGHTS, "")
     if address:
+        if not str(address).startswith(PREFIX):
+            raise ValueError(
+                f"{BACKBONE_WEIGHTS} of a checkpoint must begin with {PREFIX}, got {address!r}"
+            )
         found = _backbone_state(address, model.state_dict())
         checkpoint["model"] = {**checkpoint["model"], **found}
     return checkpoint

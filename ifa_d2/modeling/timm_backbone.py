@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import timm
 import torch
@@ -20,7 +19,7 @@ from timm.utils import freeze as freeze_modules
 from timm.utils.model import freeze_batch_norm_2d
 from torch import Tensor, nn
 
-from .packaged_weights import install_command, packaged_address
+from .packaged_weights import PREFIX, install_command, packaged_address
 
 _logger = logging.getLogger(__name__)
 NORMS = ("BN", "SyncBN", "FrozenBN")
@@ -58,7 +57,7 @@ class TimmBackbone(Backbone):
             HRNet.
 
     Attributes:
-        weights_address: where the model's weights can be had again; empty where they have none.
+        weights_address: of the packaged weights that the model can have; empty where none are.
 
     Raises:
         ValueError: a model, feature map, part or file that is not there, or an unknown norm.
@@ -93,7 +92,7 @@ class TimmBackbone(Backbone):
                 f"{self._out_features}, got {indices}"
             )
         packaged = packaged_address(model_name)
-        self.weights_address = weights_file if urlparse(weights_file).scheme else packaged
+        self.weights_address = weights_file if weights_file.startswith(PREFIX) else packaged
         file = weights_file or (packaged if pretrained else "")
         self.net = _create(
             model_name,

