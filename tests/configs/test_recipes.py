@@ -56,6 +56,7 @@ def test_there_are_recipes() -> None:
         "cityscapes/ifa_r18.py",
         "cityscapes/ifa_r50.py",
         "cityscapes/pspnet_r50.py",
+        "crackforest/ifa_lite0.py",
         "pascal_context/ifa_aspp_r101.py",
         "pascal_context/ifa_r101.py",
         "pascal_context/ifa_r50.py",

@@ -149,7 +149,7 @@ def coco_at(root: Path) -> Iterator[None]:
 
 def _prepare(name: str, root: Path) -> None:
     for preparation in PREPARATIONS[name]:
-        prepare(preparation, root, allow_partial=True)
+        prepare(preparation, root, workers=2, allow_partial=True)
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -54,6 +55,13 @@ def test_published_numbers() -> None:
     }
     sizes = [p.num_classes for name in PREPARATIONS for p in PREPARATIONS[name]]
     assert sizes == [19, 150, 60, 59, 11, 2, 19, 12, 54]
+
+
+@pytest.mark.parametrize("name", PREPARATIONS)
+def test_preparations_can_be_sent_to_processes(name: str) -> None:
+    """As spawned ones need them, and forked ones their functions."""
+    for preparation in PREPARATIONS[name]:
+        assert pickle.loads(pickle.dumps(preparation)).counts == preparation.counts
 
 
 @pytest.mark.parametrize("label_ids", [True, False])

@@ -108,7 +108,7 @@ CITYSCAPES_PANOPTIC = Preparation(
     ),
     label_root=None,
     list_jobs=_list_cityscapes,
-    read=partial(_read, CITYSCAPES_STUFF),
+    read=partial(_read, dict(CITYSCAPES_STUFF)),  # what processes are sent must pickle
 )
 
 COCO_PANOPTIC = Preparation(
