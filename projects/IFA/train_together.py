@@ -57,6 +57,36 @@ class _Training:
         return loss.detach()
 
 
+class _SharedFeatures:
+    """Frozen backbones give every training the same features of a batch: one of them is asked."""
+
+    def __init__(self, trainings: Sequence[_Training]) -> None:
+        backbones = [getattr(t.model.backbone, "bottom_up", t.model.backbone) for t in trainings]
+        self._backbones = [b for b in backbones if getattr(b, "frozen", False)]
+        if len({type(b.net) for b in self._backbones}) > 1:
+            raise ValueError("frozen backbones that are trained upon together must be of one kind")
+        if self._backbones:
+            most = max(self._backbones, key=lambda b: len(b.output_shape()))
+            self._forward = most.forward
+            for backbone in self._backbones:
+                backbone.forward = self._features
+        self.forget()
+
+    def _features(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        if self._found is None:
+            self._found = self._forward(image)
+        return self._found
+
+    def forget(self) -> None:
+        """Let the next batch be looked at."""
+        self._found: dict[str, torch.Tensor] | None = None
+
+    def release(self) -> None:
+        """Give the backbones back as they were."""
+        for backbone in self._backbones:
+            del backbone.forward
+
+
 def train_together(cfgs: Sequence[DictConfig], *, seconds: float = 0) -> None:
     """Train on the batches of the first config's loader; writes each run's last checkpoint.
 
@@ -70,10 +100,11 @@ def train_together(cfgs: Sequence[DictConfig], *, seconds: float = 0) -> None:
     """
     _check_alike(cfgs)
     trainings = [_Training.build(cfg) for cfg in cfgs]
-    loader = iter(build.build_train_loader(cfgs[0]))
+    loader, shared = iter(build.build_train_loader(cfgs[0])), _SharedFeatures(trainings)
     max_iter, iteration, start = cfgs[0].train.max_iter, 0, time.monotonic()
     while iteration < max_iter:
         batch = next(loader)
+        shared.forget()
         losses = [training.step(batch) for training in trainings]
         iteration += 1
         if iteration == _MEASURED:
@@ -88,6 +119,7 @@ def train_together(cfgs: Sequence[DictConfig], *, seconds: float = 0) -> None:
         if iteration % 20 == 0 or iteration == max_iter:
             for training, loss in zip(trainings, losses, strict=True):
                 _note(training, iteration, float(loss))
+    shared.release()
     for training in trainings:
         _finish(training, max_iter, time.monotonic() - start)
 

@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detectron2.config import LazyCall as L
+from detectron2.config import instantiate
+from detectron2.layers import ShapeSpec
 from omegaconf import DictConfig
 
 from ifa_d2.analysis.bootstrap import mean_iou
@@ -16,6 +19,7 @@ from ifa_d2.engine import build
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config
 from ifa_d2.evaluation import SemSegEvaluator
+from ifa_d2.modeling import TimmBackbone
 from tests.tiny import RECIPE, write_tiny_data
 
 FOLDER = Path(__file__).parents[2] / "projects" / "IFA"
@@ -164,6 +168,46 @@ def test_a_run_is_cut_to_the_time_and_says_so(compared: Path, tmp_path: Path, mo
     cfg = driver.build_config(str(RECIPE), PROBE, 1, tmp_path, ["train.max_iter=100000"])
     together.train_together([cfg], seconds=1e-3)
     assert json.loads((tmp_path / "training.json").read_text())["iterations"] == 4
+
+
+def frozen_config(variant: str, output: Path) -> DictConfig:
+    """The tiny recipe over a frozen timm model."""
+    driver = importlib.import_module("compare_alignments")
+    cfg = driver.build_config(str(RECIPE), variant, 1, output, ["train.max_iter=3"])
+    backbone = L(TimmBackbone)(
+        model_name="test_resnet", out_features=["res2", "res3"], out_indices=[1, 2], frozen=True
+    )
+    shapes = instantiate(backbone).output_shape()
+    cfg.model.backbone = backbone
+    cfg.model.sem_seg_head.norm = "BN"
+    cfg.model.sem_seg_head.aux_feature = None
+    cfg.model.sem_seg_head.input_shape = {
+        name: L(ShapeSpec)(channels=shape.channels, stride=shape.stride)
+        for name, shape in shapes.items()
+    }
+    return cfg
+
+
+def test_a_frozen_backbone_looks_at_a_batch_once(compared: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("TINY_DATA", str(compared))
+    together = importlib.import_module("train_together")
+    looked = []
+    features = TimmBackbone._features
+    monkeypatch.setattr(
+        TimmBackbone, "_features", lambda self, x: looked.append(1) or features(self, x)
+    )
+    variants = (PROBE, IFA)
+    together.train_together([frozen_config(v, tmp_path / "both" / v) for v in variants])
+    assert len(looked) == 3
+    for variant in variants:
+        together.train_together([frozen_config(variant, tmp_path / "alone" / variant)])
+        both, alone = (
+            torch.load(tmp_path / kind / variant / "model_final.pth", weights_only=True)["model"]
+            for kind in ("both", "alone")
+        )
+        assert both.keys() == alone.keys()
+        assert all(torch.allclose(both[name], alone[name], atol=1e-4) for name in both)
+    assert len(looked) == 9
 
 
 def test_what_differs_is_not_trained_together(compared: Path, tmp_path: Path, monkeypatch):
