@@ -91,7 +91,8 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
         type=float,
         default=1e-4,
         metavar="SHARE",
-        help="largest difference from the Predictor, in shares of its largest logit (default: 1e-4)",
+        help="largest difference from the Predictor, as a share of the largest logit "
+        "(default: 1e-4)",
     )
     add_overrides_argument(parser)
     return parser.parse_args(args)

@@ -1,5 +1,6 @@
 """The command, and its files where neither this package nor Detectron2 is."""
 
+import os
 import re
 import runpy
 import subprocess
@@ -110,9 +111,10 @@ def test_files_run_elsewhere(
 def test_errors_are_one_sentence_and_no_file(
     weights: Path, tmp_path: Path, more: tuple[str, ...], message: str
 ) -> None:
-    run = [sys.executable, COMMAND, *arguments(weights, tmp_path / "model", *more)]
+    given = arguments(weights, tmp_path / "model", "--format", "torchscript", *more)
     done = subprocess.run(
-        [*map(str, run), "--format", "torchscript"],
+        [sys.executable, str(COMMAND), *given],
+        env={**os.environ, "PYTHONPATH": str(COMMAND.parents[1])},
         capture_output=True,
         text=True,
         cwd=tmp_path,
