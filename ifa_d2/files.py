@@ -1,9 +1,12 @@
-"""Files that appear under their name when they are complete."""
+"""Files that appear under their name when they are complete, and never where another is read."""
 
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @contextmanager
@@ -11,6 +14,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside ``path``, renamed to it when the block ends without an error.
 
     An error removes the temporary file and leaves what ``path`` was. Folders on the way are made.
+    That the disk is full, or fails, is said with the file's name.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -18,5 +22,47 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in _DISK_ERRORS and error.filename in (None, str(temporary)):
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_outputs(
+    outputs: Iterable[str | os.PathLike[str]],
+    inputs: Mapping[str, Iterable[str | os.PathLike[str] | None]],
+) -> None:
+    """Check that no file that will be written is one that is read.
+
+    Files are compared by what they are, links followed, not by their names.
+
+    Args:
+        outputs: files to write, there or not.
+        inputs: files that are read, by kind ("label"), read as needed; None and what is no file
+            here, such as an address, is passed over.
+
+    Raises:
+        ValueError: an output is an input; the message names both.
+    """
+    written = {key: path for path in outputs if (key := _identity(path)) is not None}
+    if not written:  # what is not there yet is nobody's input
+        return
+    for kind, paths in inputs.items():
+        for path in paths:
+            same = written.get(_identity(path)) if path else None
+            if same is not None:
+                raise ValueError(
+                    f"output {os.fspath(same)} would replace the {kind} {os.fspath(path)}, which "
+                    "is read: name another file or folder"
+                )
+
+
+def _identity(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Two numbers that all names of a file share; None where there is no file."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino

@@ -20,6 +20,7 @@ from ifa_d2.engine.arguments import (
     command_parser,
     errors_in_one_line,
 )
+from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.run import load_config
 from ifa_d2.files import atomic_path
 
@@ -51,6 +52,7 @@ def main(args: list[str] | None = None) -> None:
     add_overrides_argument(parser)
     options = parser.parse_args(args)
     with errors_in_one_line():
+        check_command_outputs([options.json], config_file=options.config_file)
         size = tuple(options.input_size)
         result = report(analyze(load_config(options.config_file, options.opts), size))
         print(table(result))

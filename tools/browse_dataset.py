@@ -25,6 +25,7 @@ from ifa_d2.engine.arguments import (
     errors_in_one_line,
 )
 from ifa_d2.engine.inputs import build_mapper, choose_records, dataset_names
+from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.run import load_config
 from ifa_d2.visualization import contact_sheet, sample_row, save_image
 
@@ -119,6 +120,7 @@ def main() -> None:
     if not names:
         raise ValueError(f"{args.config_file} names no data set; give --dataset")
     records = choose_records(names[0], args.num)
+    check_command_outputs([args.output], config_file=args.config_file, datasets=names[:1])
     # Its records say how their own labels are read, so that they are drawn right all the same.
     if configured and names[0] not in configured:
         _logger.warning(

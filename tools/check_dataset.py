@@ -21,6 +21,7 @@ from ifa_d2.engine.arguments import (
     errors_in_one_line,
 )
 from ifa_d2.engine.inputs import dataset_names
+from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.run import load_config
 from ifa_d2.files import atomic_path
 
@@ -52,6 +53,7 @@ def main() -> int:
         names = names or list(dict.fromkeys(both))
     if not names:
         raise ValueError(f"{args.config_file} names no data set")
+    check_command_outputs([args.json], config_file=args.config_file, datasets=names)
     reports = []
     for name in names:
         reports.append(check_dataset(name, workers=args.workers))

@@ -19,7 +19,7 @@ from detectron2.utils.file_io import PathManager
 from torch import Tensor
 
 from ifa_d2.engine.arguments import command_parser, errors_in_one_line
-from ifa_d2.files import atomic_path
+from ifa_d2.files import atomic_path, check_outputs
 from ifa_d2.modeling.imagenet_checkpoint import convert_imagenet_state_dict
 
 _TIMM = "timm:"
@@ -88,6 +88,7 @@ def main(args: list[str] | None = None) -> None:
     with errors_in_one_line():
         if options.output.suffix != ".pth":  # Detectron2 takes others for other formats
             raise ValueError(f"OUT.pth must end in .pth, got {options.output}")
+        check_outputs([options.output], {"weights": [options.input]})
         source, overrides = read_weights(options.input)
         converted = convert_imagenet_state_dict(source)
         write_checkpoint(converted.state, options.output, options.input)

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ifa_d2 import get_config
 from ifa_d2.engine.arguments import command_parser, errors_in_one_line
-from ifa_d2.files import atomic_path
+from ifa_d2.files import atomic_path, check_outputs
 from ifa_d2.modeling.reference_checkpoint import convert_reference_state_dict
 
 RECIPE = "cityscapes/ifa_r50.py"
@@ -78,6 +78,7 @@ def main(args: list[str] | None = None) -> None:
     with errors_in_one_line():
         if options.output.suffix != ".pth":  # Detectron2 takes others for other formats
             raise ValueError(f"OUT.pth must end in .pth, got {options.output}")
+        check_outputs([options.output], {"weights": [options.input]})
         converted = convert_reference_state_dict(read_checkpoint(options.input))
         write_checkpoint(converted.state, options.output)
     overrides = needed_overrides(converted.settings, get_config(RECIPE))

@@ -17,6 +17,8 @@ import os
 import sys
 from contextlib import ExitStack
 
+from detectron2.config import CfgNode
+from omegaconf import DictConfig
 from tqdm import tqdm
 
 from ifa_d2.demo import (
@@ -47,9 +49,12 @@ from ifa_d2.engine.inference import (
     apply_inference_arguments,
     build_inference_model,
 )
+from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config
 from ifa_d2.visualization import contact_sheet, save_image
+
+SHEET = "sheet.png"  # of all of a data set's pictures
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -161,6 +166,37 @@ def list_pictures(args: argparse.Namespace) -> list[Picture]:
     return pictures
 
 
+def drawing_path(args: argparse.Namespace, picture: Picture) -> str:
+    """Where a picture's drawing goes."""
+    if is_image(args.output):
+        return args.output
+    return os.path.join(args.output, f"{picture.name}.png")
+
+
+def check_output(
+    args: argparse.Namespace, cfg: CfgNode | DictConfig, pictures: list[Picture] | None
+) -> None:
+    """Raise a ValueError if a drawing would replace what is read; pictures are None for films."""
+    if args.output is None:
+        return
+    others = {"film": args.input or []}
+    outputs = [args.output]
+    if pictures is not None:
+        others = {
+            "picture": [picture.path for picture in pictures],
+            "label": [picture.label for picture in pictures],
+        }
+        outputs += [drawing_path(args, picture) for picture in pictures]
+        outputs.append(os.path.join(args.output, SHEET))
+    check_command_outputs(
+        outputs,
+        config_file=args.config_file,
+        model=(cfg, args.weights, args.opts),
+        datasets=[args.dataset] if args.dataset else (),
+        others=others,
+    )
+
+
 def draw_pictures(args: argparse.Namespace, drawing: Drawing, pictures: list[Picture]) -> int:
     """Draw pictures into files, and a data set's on a sheet as well; gives the exit status."""
     drawn, broken = [], 0
@@ -171,15 +207,12 @@ def draw_pictures(args: argparse.Namespace, drawing: Drawing, pictures: list[Pic
             broken += 1
             continue
         image = drawing.draw(*content)
-        path = args.output
-        if not is_image(path):
-            path = os.path.join(path, f"{picture.name}.png")
-        save_image(path, image)
+        save_image(drawing_path(args, picture), image)
         if args.dataset:
             drawn.append(image)
     print(f"{len(pictures) - broken} of {len(pictures)} pictures in {args.output}")
     if drawn:
-        sheet = os.path.join(args.output, "sheet.png")
+        sheet = os.path.join(args.output, SHEET)
         save_image(sheet, contact_sheet(drawn, columns=2 if len(drawn) > 4 else 1))
         print(f"all of them in {sheet}")
     return 1 if broken else 0
@@ -223,6 +256,7 @@ def main() -> int:
         frames = VideoFrames(args.input[0], limit=args.frames)
     else:
         pictures = list_pictures(args)
+    check_output(args, cfg, pictures)
     metadata = find_metadata(cfg, args.dataset)
     model = build_inference_model(cfg, load_model(cfg, args.weights, args.opts))
     drawing = Drawing(

@@ -15,8 +15,9 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 from ifa_d2.engine.arguments import command_parser, errors_in_one_line
-from ifa_d2.files import atomic_path
+from ifa_d2.files import atomic_path, check_outputs
 
+METRICS = "metrics.json"
 CURVES = {"loss_sem_seg": "loss (smoothed over 20 iterations)", "sem_seg/mIoU": "mIoU, percent"}
 
 
@@ -26,7 +27,7 @@ def read_curve(run: Path, key: str) -> tuple[list[int], list[float]]:
     Raises:
         ValueError: the run has no such file, or it is damaged.
     """
-    path = run / "metrics.json"
+    path = run / METRICS
     if not path.is_file():
         raise ValueError(f"{path} does not exist")
     try:
@@ -48,6 +49,8 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", metavar="[NAME=]DIR", help="output folders of runs")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.png", help="to draw")
     args = parser.parse_args()
+    read = [Path(run.rpartition("=")[2], METRICS) for run in args.runs]
+    check_outputs([args.output], {"run's figures": read})
     figure, axes = plt.subplots(1, len(CURVES), figsize=(5 * len(CURVES), 3.2), layout="tight")
     for run in args.runs:
         name, _, folder = run.rpartition("=")

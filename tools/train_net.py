@@ -28,6 +28,9 @@ from ifa_d2.engine.run import (
 )
 from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.evaluation import PredictionWriter
+from ifa_d2.evaluation.export import check_unused
+
+DEFAULT_FORMATS = ("ids",)
 
 
 def read_config(args: argparse.Namespace) -> CfgNode | DictConfig:
@@ -37,6 +40,8 @@ def read_config(args: argparse.Namespace) -> CfgNode | DictConfig:
     if args.save_format and args.save_predictions is None:
         raise ValueError("save_format needs --save-predictions DIR")
     cfg = load_config(args.config_file, args.opts)
+    for folder in prediction_folders(cfg, args):
+        check_unused(folder, args.save_format or DEFAULT_FORMATS)
     apply_inference_arguments(cfg, args)
     for is_train in (False,) if args.eval_only else (True, False):
         check_datasets(cfg, is_train=is_train)
@@ -69,12 +74,21 @@ def build_evaluators(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> lis
     evaluators = [Trainer.build_evaluator(cfg, name) for name in names]
     if args.save_predictions is None:
         return evaluators
-    folder, formats = args.save_predictions, args.save_format or ("ids",)
-    folders = [os.path.join(folder, name) for name in names] if len(names) > 1 else [folder]
+    folders, formats = prediction_folders(cfg, args), args.save_format or DEFAULT_FORMATS
     return [
         DatasetEvaluators([evaluator, PredictionWriter(name, folder, formats)])
         for evaluator, name, folder in zip(evaluators, names, folders, strict=True)
     ]
+
+
+def prediction_folders(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> list[str]:
+    """Where the predictions of each data set go; empty where none are asked for."""
+    if args.save_predictions is None:
+        return []
+    names = test_dataset_names(cfg)
+    if len(names) == 1:
+        return [args.save_predictions]
+    return [os.path.join(args.save_predictions, name) for name in names]
 
 
 if __name__ == "__main__":

@@ -15,13 +15,32 @@ from PIL import Image
 from torch import Tensor
 
 from ..data.registration import default_colors, expand_path
-from ..files import atomic_path
+from ..files import atomic_path, check_outputs
 from .predictions import predicted_labels
 
 _logger = logging.getLogger(__name__)
 
 FORMATS = ("ids", "palette", "cityscapes", "probabilities")
 _ROWS = 64  # of probabilities made at once
+
+
+def check_unused(output_dir: str | os.PathLike[str], formats: Sequence[str]) -> None:
+    """Check that the folders of some formats hold no files: they would mix with new predictions.
+
+    Args:
+        output_dir, formats: as of :class:`PredictionWriter`.
+
+    Raises:
+        ValueError: a format's folder holds files, or is a file; the message names it.
+    """
+    for folder in (Path(output_dir, name) for name in formats):
+        held = (path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
+        first = folder if folder.is_file() else next(held, None)
+        if first is not None:
+            raise ValueError(
+                f"predictions need a new or empty folder, but {folder} holds files already, such "
+                f"as {first.name}: name another, or remove them first"
+            )
 
 
 class PredictionWriter(DatasetEvaluator):
@@ -87,15 +106,18 @@ class PredictionWriter(DatasetEvaluator):
         """Write the predictions of some images.
 
         Args:
-            inputs: with ``file_name``.
+            inputs: with ``file_name``, and maybe ``sem_seg_file_name``.
             outputs: with ``sem_seg``, logits (K, H, W) or labels (H, W).
 
         Raises:
             ValueError: a prediction that is not of the data set's classes, labels where
-                probabilities are asked for, or two images whose predictions have one name.
+                probabilities are asked for, two images whose predictions have one name, or a
+                prediction that would replace a picture or a label.
         """
         for one, output in zip(inputs, outputs, strict=True):
             file_name, sem_seg = one["file_name"], output["sem_seg"]
+            read = {"picture": [file_name], "label": [one.get("sem_seg_file_name")]}
+            check_outputs([self._path(name, file_name) for name in self._formats], read)
             if "probabilities" in self._formats:
                 path = self._path("probabilities", file_name)
                 _write_probabilities(path, sem_seg, self._num_classes, file_name)
@@ -184,10 +206,15 @@ def _write_probabilities(path: Path, sem_seg: Tensor, num_classes: int, file_nam
             f"the shape {tuple(sem_seg.shape)}; a FieldSegmentor gives logits with "
             "model.return_logits=True (MODEL.FIELD_SEGMENTOR.RETURN_LOGITS True in yaml)"
         )
-    with atomic_path(path) as temporary:
-        file = np.lib.format.open_memmap(temporary, "w+", np.float16, tuple(sem_seg.shape))
-        for top in range(0, sem_seg.shape[1], _ROWS):
+    _, height, width = sem_seg.shape
+    header = {"descr": "<f2", "fortran_order": False, "shape": tuple(sem_seg.shape)}
+    # Written, not mapped: on a full disk a store into a map ends the process.
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        start = file.tell()
+        for top in range(0, height, _ROWS):
             band = sem_seg[:, top : top + _ROWS].detach().float().softmax(dim=0)
-            file[:, top : top + _ROWS] = band.half().cpu().numpy()
-        file.flush()
-        del file
+            rows = band.half().cpu().numpy().astype("<f2", copy=False)
+            for index in range(num_classes):
+                file.seek(start + 2 * width * (height * index + top))
+                file.write(np.ascontiguousarray(rows[index]))

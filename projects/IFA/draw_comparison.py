@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from ifa_d2.engine import build
 from ifa_d2.engine.arguments import command_parser, errors_in_one_line
+from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config
 from ifa_d2.layers.levels import materialize
@@ -81,6 +82,11 @@ def load_run(text: str) -> Run:
             raise ValueError(f"{path} is no output folder of a training: it has no {file.name}")
     cfg = load_config(str(config))
     return Run(name or path.name, load_model(cfg, str(path / last.read_text().strip())), cfg)
+
+
+def _run_files(texts: Sequence[str]) -> Iterator[Path]:
+    for path in (Path(text.rpartition("=")[2]) for text in texts):
+        yield from path.iterdir() if path.is_dir() else [path]
 
 
 def decode(run: Run, inputs: Mapping[str, Any], field: SegmentationField, stride: int) -> Tensor:
@@ -295,7 +301,13 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_args(arguments)
     with errors_in_one_line():
-        rows = args.draw([load_run(text) for text in args.runs], args)
+        runs = [load_run(text) for text in args.runs]
+        check_command_outputs(
+            [args.output],
+            datasets=build.test_dataset_names(runs[0].cfg),
+            others={"run's file": _run_files(args.runs)},
+        )
+        rows = args.draw(runs, args)
         save_png(args.output, contact_sheet(rows))
 
 

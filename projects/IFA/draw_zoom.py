@@ -18,6 +18,7 @@ from ifa_d2.engine.arguments import (
     command_parser,
     errors_in_one_line,
 )
+from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.run import load_config
 from ifa_d2.modeling import SegmentationField
 from ifa_d2.visualization import contact_sheet, draw_segmentation, save_png
@@ -60,6 +61,12 @@ def main() -> None:
     args = parser.parse_args()
     with errors_in_one_line():
         cfg = load_config(args.config_file, args.opts)
+        check_command_outputs(
+            [args.output],
+            config_file=args.config_file,
+            model=(cfg, args.weights, args.opts),
+            others={"picture": [args.input]},
+        )
         metadata = find_metadata(cfg)
         predictor = Predictor.build(cfg, args.weights, args.opts)
         image = cv2.imread(args.input)

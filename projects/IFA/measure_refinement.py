@@ -30,6 +30,8 @@ from ifa_d2.engine.arguments import (
     command_parser,
     errors_in_one_line,
 )
+from ifa_d2.engine.outputs import check_command_outputs
+from ifa_d2.engine.run import load_config
 from ifa_d2.files import atomic_path
 from ifa_d2.modeling import Refinement, SegmentationField
 from ifa_d2.modeling.refinement import refined_labels
@@ -98,7 +100,14 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    predictor = Predictor.from_config(args.config_file, args.weights, args.opts)
+    cfg = load_config(args.config_file, args.opts)
+    check_command_outputs(
+        [args.json],
+        config_file=args.config_file,
+        model=(cfg, args.weights, args.opts),
+        others={"picture": args.input},
+    )
+    predictor = Predictor.build(cfg, args.weights, args.opts)
     fields = []
     for path in args.input:
         image = cv2.imread(path)

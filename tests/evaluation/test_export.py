@@ -1,3 +1,7 @@
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +51,45 @@ def test_probabilities(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> N
     found = np.load(folder / "probabilities/town/a.npy", mmap_mode="r")
     assert found.dtype == np.float16
     np.testing.assert_allclose(found, values.softmax(dim=0).numpy(), atol=3e-4)
+
+
+def test_labels_are_not_written_over(pictures: Pictures) -> None:
+    one = pictures.write("a", PREDICTION)
+    one["sem_seg_file_name"] = str(pictures.root / "ids" / "a.png")
+    (pictures.root / "labels").rename(pictures.root / "ids")
+    before = (pictures.root / "ids/a.png").read_bytes()
+    with pytest.raises(ValueError, match=r"would replace the label .*ids/a\.png"):
+        PredictionWriter(NAME, str(pictures.root)).process([one], [labels(PREDICTION)])
+    assert (pictures.root / "ids/a.png").read_bytes() == before
+
+
+FULL_DISK = """
+import sys
+from pathlib import Path
+import torch
+from ifa_d2.evaluation.export import _write_probabilities
+try:
+    _write_probabilities(Path(sys.argv[1]), torch.zeros(3, 100, 100), 3, "a.png")
+except OSError as error:
+    print(error, list(Path(sys.argv[1]).parent.iterdir()))
+"""
+
+
+def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
+    """60 kB of probabilities on a disk of 24 kB."""
+    inside = f"mount -t tmpfs -o size=24k tmpfs {tmp_path}"
+    own = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    if shutil.which("unshare") is None or subprocess.run([*own, inside]).returncode:
+        pytest.skip("no disk of a chosen size can be mounted here")
+    done = subprocess.run(
+        [*own, f'{inside} && exec "$0" -c "$1" {tmp_path}/a.npy', sys.executable, FULL_DISK],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"No space left on device: '{tmp_path}/a.npy' []" in done.stdout
 
 
 def test_probabilities_of_labels(pictures: Pictures) -> None:

@@ -202,6 +202,40 @@ def test_what_cannot_be_done_is_said_before(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        (["--input", "images/1.png", "--output", "images/1.png"], "picture images/1.png"),
+        (["--input", "images/1.png", "--output", "link.png"], "picture images/1.png"),
+        (["--input", "images", "--output", "images"], "picture images/1.png"),
+        (["--input", "images/1.png", "--output", "linked"], "picture images/1.png"),
+        (
+            ["--input", "images/1.png", "--ground-truth", "a/1.png", "--output", "a"],
+            "label a/1.png",
+        ),
+        (["--input", "film.avi", "--output", "film.avi"], "film film.avi"),
+        (["--dataset", "tiny", "--output", "data/images"], "picture .*/images/0.png"),
+        (["--dataset", "tiny", "--num", "1", "--output", "data/labels"], "label .*/labels/0.png"),
+    ],
+)
+def test_what_is_read_is_not_written_over(
+    demo: Callable[..., int], trained: Path, arguments: list[str], kind: str
+) -> None:
+    for folder in ("images", "a"):
+        os.mkdir(folder)
+        shutil.copy(trained / "images" / "1.png", folder)
+    os.symlink("images/1.png", "link.png")
+    os.symlink("images", "linked")
+    os.symlink(trained, "data")
+    with VideoWriter("film.avi", 5.0) as writer:
+        writer.write(read_picture(str(trained / "images" / "1.png")))
+    files = [path for path in [*Path().rglob("*"), *trained.rglob("*.png")] if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
+    with pytest.raises(ValueError, match=f"^output .* would replace the {kind}"):
+        demo(*arguments)
+    assert {path: path.read_bytes() for path in files} == before
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--input", "images/1.png"], "weights must be given"),

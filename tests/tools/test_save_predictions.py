@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +116,24 @@ def test_mistakes_are_named(trained: Path, arguments: list[str], message: str) -
     command = runpy.run_path(str(COMMAND))
     with pytest.raises(ValueError, match=message):
         command["main"](training_parser("").parse_args(arguments))
+
+
+@pytest.mark.parametrize("name", ["before", "truth"])
+def test_predictions_mix_with_nothing(trained: Path, tmp_path: Path, name: str) -> None:
+    """Neither with those of a run before nor with the labels that they are compared with."""
+    folder = tmp_path / name / "ids"
+    shutil.copytree(trained / "labels", folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    arguments = ["--config-file", str(RECIPE), "--eval-only", "--save-predictions"]
+    arguments += [str(tmp_path / name), f"train.output_dir={trained / 'out'}"]
+    command = runpy.run_path(str(COMMAND))
+    with pytest.raises(ValueError, match=f"{folder} holds files already, such as .*png"):
+        command["main"](training_parser("").parse_args(arguments))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    folder.rename(tmp_path / name / "ids before")
+    (tmp_path / name / "ids").mkdir()
+    command["main"](training_parser("").parse_args(arguments))
+    assert len(list((tmp_path / name / "ids").iterdir())) == COUNT
 
 
 def test_a_recipe_may_list_evaluators(trained: Path, tmp_path: Path) -> None:
