@@ -24,7 +24,7 @@ import torch
 from detectron2.config import CfgNode
 from omegaconf import DictConfig
 
-from ifa_d2.demo import read_picture
+from ifa_d2.data import read_picture
 from ifa_d2.engine.arguments import (
     add_config_argument,
     add_overrides_argument,

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.detection_utils import read_image
 from tabulate import tabulate
 
 from .catalog import check_name
-from .labels import plain_reason, read_label
+from .labels import read_label
 from .parallel import check_workers, run_parallel
+from .pictures import plain_reason, read_picture
 
 _NAMED = 8  # how many ids a fault lists
 
@@ -119,9 +119,10 @@ class _Result:
 def check_dataset(name: str, *, workers: int = 1) -> DatasetReport:
     """Open every image and every label of a data set.
 
-    Images and labels must open and have one size, which is also the record's, and ids must be
-    classes or the label to ignore. Files without partner are faults too. Of a data set without any
-    label, as a server's test set, the images alone are opened.
+    Images and labels must open, agree with the checksums that they hold, and have one size, which
+    is also the record's; ids must be classes or the label to ignore. Files without partner are
+    faults too. Of a data set without any label, as a server's test set, the images alone are
+    opened.
 
     Args:
         name: a registered data set for semantic segmentation
@@ -193,16 +194,16 @@ def _check(item: _Item, num_classes: int) -> _Result:
         return _Result((Fault(path, f"has no {kind}"),), nothing, 0)
     faults = []
     try:
-        size = read_image(item.image, format="RGB").shape[:2]
+        size = read_picture(item.image, strict=True).shape[:2]
         if item.size not in (None, size):
             faults.append(Fault(item.image, f"is {size}, but its record says {item.size}"))
-    except Exception as error:  # Pillow raises anything from SyntaxError to zlib.error
+    except (OSError, ValueError) as error:
         size = None
         faults.append(Fault(item.image, f"cannot be read: {plain_reason(error, item.image)}"))
     if not item.has_label:
         return _Result(tuple(faults), nothing, 0)
     try:
-        label = read_label(item.label)
+        label = read_label(item.label, strict=True)
     except (OSError, ValueError) as error:
         return _Result((*faults, Fault(item.label, plain_reason(error, item.label))), nothing, 0)
     if size is not None and label.shape != size:

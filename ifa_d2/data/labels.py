@@ -2,43 +2,51 @@
 
 import numpy as np
 from detectron2.data import transforms as T
-from detectron2.utils.file_io import PathManager
 from fvcore.transforms.transform import Transform, TransformList
-from PIL import Image
+from PIL import Image, ImageOps
+
+from .pictures import grey_bits, opened, verify
 
 # One number a pixel: bilevel, 8-bit grey, palette, and what Pillow makes of 16-bit grey.
 _LABEL_MODES = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I;16N", "I")
+_LOSSY = ("JPEG", "JPEG2000", "MPO")
 _NAMED = 8  # how many values an error lists
 
 
-def read_label(path: str) -> np.ndarray:
+def read_label(path: str, *, strict: bool = False) -> np.ndarray:
     """Read a label file's ids, (H, W), uint8 where they fit and int32 otherwise.
 
-    Palette images give their indices. No EXIF orientation is applied, as evaluators apply none.
+    Palette images give their indices, grey ones of 1, 2 or 4 bits their values. A file with an
+    orientation tag is turned by it, as a picture is.
+
+    Args:
+        path: a file, or an address that Detectron2's ``PathManager`` knows.
+        strict: also compare a PNG's checksums.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or holds colours instead of ids.
+        ValueError: the file is damaged, holds colours instead of ids, or is of a format that does
+            not keep them (JPEG, lossy WebP).
     """
-    try:
-        with PathManager.open(path, "rb") as file, Image.open(file) as image:
-            mode, label = image.mode, np.array(image)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # Pillow raises anything from SyntaxError to zlib.error
-        raise ValueError(f"cannot read the label {path!r}: {plain_reason(error, path)}") from error
-    if mode not in _LABEL_MODES:
-        raise ValueError(
-            f"label {path!r} holds colours (mode {mode}), not class ids: it must have one "
-            "channel, 8-bit or 16-bit grey or with a palette"
-        )
+    with opened(path, "label") as image:
+        if strict:
+            verify(path)
+        if image.mode not in _LABEL_MODES:
+            raise ValueError(
+                f"label {path!r} holds colours (mode {image.mode}), not class ids: it must have "
+                "one channel, 8-bit or 16-bit grey or with a palette"
+            )
+        if image.format in _LOSSY:
+            raise ValueError(
+                f"label {path!r} is a {image.format}, which does not keep ids as they are: it must "
+                "be a PNG or another file without loss, made from the original labels"
+            )
+        bits = grey_bits(image) if image.mode == "L" else 8
+        image.load()
+        label = np.array(ImageOps.exif_transpose(image))
+    if bits < 8:  # Pillow has spread the values over 0..255
+        label //= 255 // (2**bits - 1)
     return label.astype(np.int32 if label.dtype.itemsize > 1 else np.uint8)
-
-
-def plain_reason(error: Exception, path: str) -> str:
-    """What an error says of a file, without the file: who reports it names that."""
-    text = str(error).replace(f" <_io.BufferedReader name={path!r}>", "")
-    return text.replace(f" {path!r}", "").rstrip(":")
 
 
 def translate_label(

@@ -10,7 +10,8 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
 from .augmentation import build_sem_seg_augmentations
-from .labels import LabelAugInput, plain_reason, read_label, translate_label
+from .labels import LabelAugInput, read_label, translate_label
+from .pictures import read_picture
 from .points import PointSampler, labels_at, pixel_footprint, trace_back
 
 
@@ -129,7 +130,7 @@ class SemSegMapper:
                 the file.
         """
         record = copy.deepcopy(record)
-        image = _read_image(record["file_name"], self.image_format)
+        image = read_picture(record["file_name"], self.image_format)
         utils.check_image_size(record, image)
         annotation = self._read_label(record, image.shape[:2])
         inputs = LabelAugInput(image, sem_seg=annotation)
@@ -179,15 +180,6 @@ class SemSegMapper:
             ignore_label=record.get("ignore_label", self.ignore_label),
             ignore_value=self.ignore_value,
         )
-
-
-def _read_image(path: str, image_format: str) -> np.ndarray:
-    try:
-        return utils.read_image(path, format=image_format)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # Pillow raises anything from SyntaxError to zlib.error
-        raise ValueError(f"cannot read the image {path!r}: {plain_reason(error, path)}") from error
 
 
 def _train_augmentations(inputs: CfgNode, ignore_value: int) -> list[T.Augmentation]:

@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from matplotlib.colors import hsv_to_rgb
-from PIL import Image
 
-from .labels import plain_reason
+from .pictures import picture_size
 
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-_EXIF_ORIENTATION = 0x0112
 _NAMED = 5  # how many files an error lists
 
 
@@ -69,7 +67,7 @@ class SemSegFolder:
         self._check(pairs)
         records = []
         for stem, (image, label) in pairs.items():
-            height, width = image_size(image)
+            height, width = picture_size(image)
             records.append(
                 {
                     "file_name": image,
@@ -168,17 +166,6 @@ class SemSegFolder:
     def _hint(self) -> str:
         """How to get the data set, as the end of an error's sentence."""
         return f". {self.how_to_get}" if self.how_to_get else ""
-
-
-def image_size(path: str) -> tuple[int, int]:
-    """(height, width) as `read_image` will return it: with the EXIF orientation applied."""
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"cannot read the image {path!r}: {plain_reason(error, path)}") from error
-    return (width, height) if turned else (height, width)
 
 
 def default_colors(num_classes: int) -> tuple[tuple[int, int, int], ...]:

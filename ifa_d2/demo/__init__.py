@@ -10,7 +10,6 @@ from .sources import (
     is_image,
     is_video,
     label_pictures,
-    read_picture,
 )
 from .video import VideoFrames, VideoWriter, show_frame
 
@@ -29,6 +28,5 @@ __all__ = [
     "is_image",
     "is_video",
     "label_pictures",
-    "read_picture",
     "show_frame",
 ]

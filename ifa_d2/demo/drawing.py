@@ -5,7 +5,7 @@ from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 from omegaconf import DictConfig
 
-from ..data import read_label
+from ..data import read_label, read_picture
 from ..data.labels import translate_label
 from ..engine.build import test_dataset_names
 from ..visualization import (
@@ -15,7 +15,7 @@ from ..visualization import (
     image_and_panels,
 )
 from .answers import Answer, Segmenter, resample_labels
-from .sources import Picture, read_picture
+from .sources import Picture
 
 LAYOUTS = ("row", "overlay")
 

@@ -9,9 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-from detectron2.data.detection_utils import read_image
-
 from ..engine.inputs import choose_records
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -123,18 +120,6 @@ def _name_apart(pictures: Sequence[Picture]) -> list[Picture]:
         taken.add(name)
         apart.append(replace(picture, name=name))
     return apart
-
-
-def read_picture(path: str) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, the right way up.
-
-    Raises:
-        ValueError: the file is damaged or no picture; the message names it.
-    """
-    try:
-        return np.ascontiguousarray(read_image(path, format="RGB"))
-    except Exception as error:  # Pillow raises anything from SyntaxError to zlib.error
-        raise ValueError(f"cannot read the picture {path}: {error}") from error
 
 
 def decode_ahead(

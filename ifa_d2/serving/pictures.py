@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
+from ..data.pictures import refusal
 from ..modeling import SegmentationField
 
 # What browsers show, by Pillow's names and the media types of uploads.
@@ -92,8 +93,10 @@ def decode_upload(data: bytes, limits: Limits) -> np.ndarray:
                 f"the picture must have at most {limits.megapixels:g} megapixels (of 2^20), "
                 f"it is {width} x {height}",
             )
-        if image.mode.startswith(("I", "F")):
-            raise UploadError(415, f"the picture must have 8 bits a channel, it is {image.mode}")
+        if reason := refusal(image):
+            raise UploadError(
+                415, f"the picture {reason}: it must have 8 bits a channel and colours or grey"
+            )
         try:
             return np.array(ImageOps.exif_transpose(image).convert("RGB"))
         except Exception as error:

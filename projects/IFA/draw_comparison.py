@@ -27,10 +27,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from detectron2.data import Metadata, MetadataCatalog
-from detectron2.data.detection_utils import read_image
 from regions import Box, differing_regions, draw_frames, draw_map, enlarge
 from torch import Tensor, nn
 
+from ifa_d2.data import read_picture
 from ifa_d2.engine import build
 from ifa_d2.engine.arguments import command_parser, errors_in_one_line
 from ifa_d2.engine.outputs import check_command_outputs
@@ -228,7 +228,7 @@ def draw_all_predictions(runs: Sequence[Run], args: argparse.Namespace) -> list[
     for share, _, file_name, answers, truth, boxes in found:
         part = f"{100 * share:.1f} % of the picture"
         print(f"{file_name}: {len(boxes)} frames, in which {part} differs")
-        picture = read_image(file_name, "RGB")
+        picture = read_picture(file_name)
         rows.append(draw_predictions(picture, answers, truth, boxes, metadata, args.width))
     return rows
 
@@ -242,7 +242,7 @@ def draw_all_features(runs: Sequence[Run], args: argparse.Namespace) -> list[np.
     rows = []
     pictures = iter_pictures(runs[0], args.pictures)
     for inputs in islice(pictures, args.count) if args.pictures is None else pictures:
-        picture = read_image(inputs["file_name"], "RGB")
+        picture = read_picture(inputs["file_name"])
         picture = enlarge(picture, enlargement(picture, args.width))
         for run in runs:
             maps = feature_maps(run, inputs, args.stride, args.layer)

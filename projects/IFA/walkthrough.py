@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ifa_d2 import Predictor
-from ifa_d2.demo import read_picture
+from ifa_d2.data import read_picture
 from ifa_d2.engine import Trainer
 from ifa_d2.engine.run import load_config, setup_run
 from ifa_d2.visualization import contact_sheet, draw_points, draw_segmentation, save_png

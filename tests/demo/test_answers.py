@@ -9,7 +9,8 @@ from detectron2.data import Metadata, MetadataCatalog
 from torch import nn
 
 from ifa_d2 import get_config
-from ifa_d2.demo import Drawing, Picture, Segmenter, View, read_picture
+from ifa_d2.data import read_picture
+from ifa_d2.demo import Drawing, Picture, Segmenter, View
 from ifa_d2.engine.build import build_test_mapper
 from ifa_d2.engine.predictor import Predictor, load_model
 from ifa_d2.modeling import compute_panoptic_fields

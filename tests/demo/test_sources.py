@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ifa_d2.demo import decode_ahead, find_pictures, label_pictures, read_picture
+from ifa_d2.data import read_picture
+from ifa_d2.demo import decode_ahead, find_pictures, label_pictures
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_pictures_come_the_right_way_up(tmp_path: Path) -> None:
     assert picture.shape == (6, 4, 3) and picture.flags.c_contiguous
     assert (picture[:, -1] == (255, 0, 0)).all() and (picture[:, :-1] == 0).all()
     (tmp_path / "broken.png").write_bytes((tmp_path / "turned.png").read_bytes()[:50])
-    with pytest.raises(ValueError, match=r"cannot read the picture .*broken.png"):
+    with pytest.raises(ValueError, match=r"cannot read the image .*broken.png"):
         read_picture(str(tmp_path / "broken.png"))
 
 

@@ -14,7 +14,8 @@ import torch
 from detectron2.data import MetadataCatalog
 from PIL import Image
 
-from ifa_d2.demo import Drawing, Segmenter, VideoFrames, VideoWriter, View, read_picture
+from ifa_d2.data import read_picture
+from ifa_d2.demo import Drawing, Segmenter, VideoFrames, VideoWriter, View
 from ifa_d2.engine.build import build_test_mapper
 from ifa_d2.engine.predictor import Predictor, load_model
 from ifa_d2.modeling import MultiViewSegmentor
@@ -139,8 +140,8 @@ def test_folders_patterns_and_broken_pictures(
         assert np.array_equal(np.asarray(Image.open(f"drawn/{name}")), expected)
     out, err = capsys.readouterr()
     assert "4 of 6 pictures in drawn" in out
-    assert "skipped: cannot read the picture in/deep/cut.png" in err
-    assert "skipped: cannot read the picture in/deep/text.jpg" in err
+    assert "skipped: cannot read the image 'in/deep/cut.png'" in err
+    assert "skipped: cannot read the image 'in/deep/text.jpg'" in err
     assert "drawing: 100%" in err
     assert demo("--input", images / "3.png", "--output", "more") == 0
 

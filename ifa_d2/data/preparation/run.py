@@ -13,7 +13,7 @@ from PIL import Image
 from ...files import atomic_path
 from ..labels import read_label, translate_label
 from ..parallel import check_workers, run_parallel
-from ..registration import image_size
+from ..pictures import picture_size
 from .base import Job, Preparation, check_sources, error_text, name_some
 
 _logger = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ def _fault(preparation: Preparation, job: Job) -> str | None:
             if not path.is_file():
                 return f"{path}: is missing"
         label = read_label(str(job.label))
-        size = image_size(str(job.image))
+        size = picture_size(str(job.image))
         if label.shape != size:
             return (
                 f"{job.source}: has (height, width) {label.shape}, but its image {image} has {size}"
