@@ -29,6 +29,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..engine.build import without_pretrained
 from ..layers import GridQuery, ImplicitAlignment, textbook_alignment
 from ..modeling import IFASemSegHead
 from ..modeling.field import padding_divisor
@@ -75,7 +76,8 @@ def analyze(cfg: CfgNode | DictConfig, input_size: tuple[int, int]) -> list[Cost
 
 
 def build_on_meta(cfg: CfgNode | DictConfig) -> nn.Module:
-    """The model without values, in evaluation mode."""
+    """The model without values, in evaluation mode; weights to start from are not looked for."""
+    cfg = without_pretrained(cfg)
     try:
         with torch.device("meta"):
             return _build(cfg, "meta")

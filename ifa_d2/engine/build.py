@@ -26,6 +26,7 @@ from .loader import build_train_loader as build_stream_loader
 from .settings import TrainSettings, is_yacs
 
 _logger = logging.getLogger(__name__)
+_NO_WEIGHTS = {"pretrained": False, "weights_file": ""}  # of a TimmBackbone
 _SAMPLER = "TrainingSampler"  # as Detectron2 calls that of a TrainingStream
 
 
@@ -41,7 +42,7 @@ def build_model(cfg: CfgNode | DictConfig, *, pretrained: bool = True) -> nn.Mod
         ValueError: a head that a LazyConfig makes for other features than its backbone has.
     """
     if not pretrained:
-        cfg = _without_pretrained(cfg)
+        cfg = without_pretrained(cfg)
     if is_yacs(cfg):
         model = build_yacs_model(cfg)
     else:
@@ -52,7 +53,7 @@ def build_model(cfg: CfgNode | DictConfig, *, pretrained: bool = True) -> nn.Mod
     return model
 
 
-def _without_pretrained(cfg: CfgNode | DictConfig) -> CfgNode | DictConfig:
+def without_pretrained(cfg: CfgNode | DictConfig) -> CfgNode | DictConfig:
     """A config whose backbones start from nothing; the given one stays as it is."""
     if is_yacs(cfg):
         cfg = cfg.clone()
@@ -61,13 +62,17 @@ def _without_pretrained(cfg: CfgNode | DictConfig) -> CfgNode | DictConfig:
         cfg.freeze()
         return cfg
     cfg = copy.deepcopy(cfg)
-    node = OmegaConf.select(cfg, "model.backbone", default=None)
-    while isinstance(node, DictConfig):  # a backbone may stand on another, its bottom_up
-        for key, nothing in (("pretrained", False), ("weights_file", "")):
-            if key in node:
-                node[key] = nothing
-        node = node.get("bottom_up")
+    _leave_out_weights(cfg.model)
     return cfg
+
+
+def _leave_out_weights(node: Any) -> None:
+    """Clear the keys of a LazyConfig's node, and of those in it, that name weights of timm's."""
+    if isinstance(node, DictConfig):
+        node.update({key: value for key, value in _NO_WEIGHTS.items() if key in node})
+        for key in node:
+            if not OmegaConf.is_missing(node, key):
+                _leave_out_weights(node[key])
 
 
 def _check_features(cfg: DictConfig, model: nn.Module) -> None:
