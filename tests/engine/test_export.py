@@ -12,10 +12,8 @@ from detectron2.modeling import SemanticSegmentor
 from torch import Tensor, nn
 
 from ifa_d2.engine.export import (
-    DECODES,
     FORMATS,
     ExportMismatchError,
-    Program,
     eager_logits,
     export_model,
     load_exported,
@@ -69,27 +67,46 @@ def relative_error(value: Tensor, expected: Tensor) -> float:
     return float((value - expected).abs().max() / expected.abs().max())
 
 
-@pytest.mark.parametrize("decode", DECODES)
+class Exported:
+    """A file of any size of answer, its folder's only one, and what it was made of."""
+
+    def __init__(self, folder: Path, file_format: str, decode: str) -> None:
+        torch.manual_seed(0)
+        self.predictor = Predictor(make(f"{HEAD}.local_ensemble=True"))
+        self.decode = decode
+        path = folder / "made" / "model.bin"
+        sized = {"decode": decode, "output_size_input": True, "example_size": (75, 101)}
+        self.checks = export_model(self.predictor, path, file_format, **sized)
+        assert list(path.parent.iterdir()) == [path]
+        self.program = load_exported(path, file_format)
+
+    def assert_any_size_and_number(self) -> None:
+        assert [check.image_size for check in self.checks] == [(75, 101), (57, 127), (93, 75)]
+        assert [check.output_size for check in self.checks] == [(50, 134), (38, 169), (62, 100)]
+        assert all(check.error < 1e-5 and check.labels > 0.999 for check in self.checks)
+        for count, (image_size, output_size) in enumerate(SIZES, start=1):
+            images = [picture(image_size) for _ in range(count)]
+            with torch.no_grad():
+                logits = self.program(torch.cat(images), torch.tensor(output_size))
+            assert logits.shape == (count, 3, *output_size)
+            assert logits.dtype == torch.float32
+            for image, answer in zip(images, logits, strict=True):
+                expected = eager_logits(self.predictor, array(image), output_size, self.decode)
+                assert relative_error(answer, expected) < 1e-5
+
+
+@pytest.fixture(scope="module", params=FORMATS)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return Exported(tmp_path_factory.mktemp("exported"), request.param, "pixels")
+
+
+def test_files_take_any_size_and_number(exported: Exported) -> None:
+    exported.assert_any_size_and_number()
+
+
 @pytest.mark.parametrize("file_format", FORMATS)
-def test_files_take_any_size_and_number(file_format: str, decode: str, tmp_path: Path) -> None:
-    predictor = Predictor(make(f"{HEAD}.local_ensemble=True"))
-    path = tmp_path / "made" / "model.bin"
-    sized = {"decode": decode, "output_size_input": True}
-    checks = export_model(predictor, path, file_format, example_size=(75, 101), **sized)
-    assert [check.image_size for check in checks] == [(75, 101), (57, 127), (93, 75)]
-    assert [check.output_size for check in checks] == [(50, 134), (38, 169), (62, 100)]
-    assert all(check.error < 1e-5 and check.labels > 0.999 for check in checks)
-    assert list(path.parent.iterdir()) == [path]
-    program = load_exported(path, file_format)
-    for count, (image_size, output_size) in enumerate(SIZES, start=1):
-        images = [picture(image_size) for _ in range(count)]
-        with torch.no_grad():
-            logits = program(torch.cat(images), torch.tensor(output_size))
-        assert logits.shape == (count, 3, *output_size)
-        assert logits.dtype == torch.float32
-        for image, answer in zip(images, logits, strict=True):
-            expected = eager_logits(predictor, array(image), output_size, decode)
-            assert relative_error(answer, expected) < 1e-5
+def test_files_that_interpolate_take_any_size_and_number(file_format: str, tmp_path: Path) -> None:
+    Exported(tmp_path, file_format, "grid").assert_any_size_and_number()
 
 
 @pytest.mark.parametrize(
@@ -244,16 +261,8 @@ WRONG = {
 }
 
 
-@pytest.fixture(scope="module", params=FORMATS)
-def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Program:
-    path = tmp_path_factory.mktemp("program") / "model.bin"
-    arguments = {"output_size_input": True, "example_size": (64, 96)}
-    torch.manual_seed(0)
-    export_model(Predictor(make()), path, request.param, **arguments)
-    return load_exported(path, request.param)
-
-
-def test_a_file_refuses_what_it_cannot_answer(program: Program) -> None:
+def test_a_file_refuses_what_it_cannot_answer(exported: Exported) -> None:
+    program = exported.program
     size = torch.tensor([20, 30])
     words = isinstance(program, torch.jit.ScriptModule)
     for message, images in WRONG.items():
