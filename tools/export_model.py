@@ -6,22 +6,25 @@
 
 The program in the file takes
 
-- image: (1, 3, H, W) uint8, channels in the order of the model's input, which the command prints
-  (RGB for all recipes here); any H and W, for torch.export more than 32;
+- image: (B, 3, H, W) uint8, pictures of one size, channels in the order of the model's input, which
+  the command prints (RGB for all recipes here); any B, H and W, for torch.export H and W above 32;
 - size, with --output-size input: (2,) int64, the height and width of the answer;
 
-and gives logits, (1, classes, height, width) float32, at the size asked for or the picture's own.
-Normalisation and padding are part of it. Before the file gets its name it is loaded and compared
-with the model at three sizes, two of them odd; where it differs there is no file, and the command
+and gives logits, (B, classes, height, width) float32, at the size asked for or the picture's own.
+The config's resize before the model, normalisation and padding are part of it. Before the file gets
+its name it is loaded and compared with what a Predictor answers, on drawn streets of three sizes,
+two of them odd, and on the pictures of --image; where it differs there is no file, and the command
 ends with status 1.
 """
 
 import argparse
 from pathlib import Path
 
+import torch
 from detectron2.config import CfgNode
 from omegaconf import DictConfig
 
+from ifa_d2.demo import read_picture
 from ifa_d2.engine.arguments import (
     add_config_argument,
     add_overrides_argument,
@@ -31,7 +34,8 @@ from ifa_d2.engine.arguments import (
 )
 from ifa_d2.engine.build import build_test_mapper
 from ifa_d2.engine.export import DECODES, FORMATS, ExportMismatchError, export_model
-from ifa_d2.engine.predictor import load_model
+from ifa_d2.engine.outputs import check_command_outputs
+from ifa_d2.engine.predictor import Predictor, load_model
 from ifa_d2.engine.run import load_config
 
 
@@ -65,6 +69,19 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
         "decoder's time and memory (grid)",
     )
     parser.add_argument(
+        "--image", nargs="+", default=[], metavar="FILE", help="pictures to compare on as well"
+    )
+    parser.add_argument(
+        "--no-test-resize",
+        action="store_true",
+        help="leave the config's resize out of the program: its pictures are resized before",
+    )
+    parser.add_argument(
+        "--semantic-only",
+        action="store_true",
+        help="of a panoptic model, which is refused without, write the semantic half alone",
+    )
+    parser.add_argument(
         "--device",
         default="cpu",
         help="device the exported program runs on; an ONNX file is bound to none (default: cpu)",
@@ -74,7 +91,8 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
         type=float,
         default=1e-4,
         metavar="SHARE",
-        help="largest difference from the model, as a share of the largest logit (default: 1e-4)",
+        help="largest difference from the Predictor, as a share of the largest logit "
+        "(default: 1e-4)",
     )
     add_overrides_argument(parser)
     return parser.parse_args(args)
@@ -82,34 +100,56 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
 
 def channel_order(cfg: CfgNode | DictConfig) -> str:
     """Of the model's input, in words."""
-    if isinstance(cfg, DictConfig) and "dataloader" not in cfg:
-        return "the model's"  # a recipe of a model alone
-    return build_test_mapper(cfg).image_format
+    return "the model's" if is_model_alone(cfg) else build_test_mapper(cfg).image_format
+
+
+def is_model_alone(cfg: CfgNode | DictConfig) -> bool:
+    """Whether a recipe says nothing of pictures."""
+    return isinstance(cfg, DictConfig) and "dataloader" not in cfg
 
 
 def main(args: list[str] | None = None) -> None:
     """Export, and say how far the file is from the model."""
     options = parse_arguments(args)
     cfg = load_config(options.config_file, options.opts)
+    check_command_outputs(
+        [options.output],
+        config_file=options.config_file,
+        model=(cfg, options.weights, options.opts),
+        others={"picture": options.image},
+    )
     order = channel_order(cfg)
-    model = load_model(cfg, options.weights, options.opts).to(options.device)
+    if is_model_alone(cfg):
+        predictor = Predictor(load_model(cfg, options.weights, options.opts))
+    else:
+        predictor = Predictor.build(cfg, options.weights, options.opts)
+    predictor.model.to(torch.device(options.device))
     checks = export_model(
-        model,
+        predictor,
         options.output,
         options.format,
         decode=options.decode,
         output_size_input=options.output_size == "input",
+        test_resize=not options.no_test_resize,
+        semantic_only=options.semantic_only,
         example_size=tuple(options.input_size),
+        pictures=[read_picture(path) for path in options.image],
         tolerance=options.tolerance,
     )
     for check in checks:
         picture, answer = ("x".join(map(str, s)) for s in (check.image_size, check.output_size))
         print(
-            f"picture {picture}, answer {answer}: differs from the model by {check.error:.1e} of "
-            f"the largest logit (tolerance {options.tolerance:.0e})"
+            f"picture {picture}, answer {answer}: differs from the Predictor by {check.error:.1e} "
+            f"of the largest logit (tolerance {options.tolerance:.0e}), "
+            f"{100 * check.labels:.3f} % of the labels are the same"
         )
     mebibytes = options.output.stat().st_size / 2**20
     print(f"{options.output}: {options.format}, {mebibytes:.1f} MiB, image in {order} order")
+    left_out = predictor.augmentations.augs if options.no_test_resize else []
+    for one in left_out:
+        print(f"not in the program, apply it to pictures first: {one}")
+    if options.semantic_only:
+        print("of a panoptic model the program gives semantic logits alone, without instances")
 
 
 if __name__ == "__main__":

@@ -1,133 +1,53 @@
 """A model as a file that runs without this package: TorchScript, ONNX or ``torch.export``.
 
-What is exported is a function of tensors: a picture in, logits out, at any size of either. A file
-is run and compared with the model before it gets its name.
+What is exported is a function of tensors: pictures in, logits out, at any size of either. A file
+is run and compared with what a :class:`Predictor` answers before it gets its name.
 
-Shape legend: K classes, h x w pixels of the picture, H x W samples of the answer.
+Shape legend: B pictures, K classes, h x w pixels of a picture, H x W samples of the answer.
 """
 
-import copy
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from detectron2.data import transforms as T
 from detectron2.modeling.postprocessing import sem_seg_postprocess
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..layers.traceable import Length, TraceableDecoder
-from ..modeling import IFASemSegHead, compute_fields
-from ..modeling.field import padded_images, padding_divisor
+from ..data.shapes.street import make_scene
+from ..modeling.field import padded_images
+from .export_core import DECODES, ExportCore, ShortestEdge, checked_image, checked_size
+from .inputs import picture_input
+from .predictor import Predictor
+
+__all__ = ["DECODES", "FORMATS", "Check", "ExportMismatchError", "eager_logits", "export_model"]
 
 FORMATS = ("torchscript", "onnx", "torch.export")
-DECODES = ("pixels", "grid")
 # Smaller examples would have maps of one cell, which a recorder takes for a size that never varies.
 MIN_EXAMPLE = 64
 
 Program = Callable[..., Tensor]
 
 
-class ExportCore(nn.Module):
-    """A segmentation model as a function of tensors that can be recorded.
-
-    Normalisation, padding, backbone, head and decoding at the output's size, without Detectron2's
-    image lists and dictionaries.
-
-    Args:
-        model: with ``backbone``, a ``sem_seg_head`` that is an ``IFASemSegHead``, ``pixel_mean``
-            and ``pixel_std``, as Detectron2's ``SemanticSegmentor``; in eval mode.
-        decode: ``"pixels"`` asks the field at each sample of the output; ``"grid"`` asks it on the
-            finest feature's grid and interpolates, as ``SemanticSegmentor`` does, for about a
-            sixteenth of the decoder's time and memory.
-
-    Raises:
-        ValueError: another model, a model in training mode, or an unknown ``decode``.
-    """
-
-    def __init__(self, model: nn.Module, *, decode: str = "pixels") -> None:
-        super().__init__()
-        head = getattr(model, "sem_seg_head", None)
-        if not isinstance(head, IFASemSegHead):
-            raise ValueError(f"model.sem_seg_head must be an IFASemSegHead, got {type(head)}")
-        if decode not in DECODES:
-            raise ValueError(f"decode must be one of {DECODES}, got {decode!r}")
-        if model.training:
-            raise ValueError("model must be in eval mode, got one in training mode")
-        self.decode = decode
-        self.backbone = model.backbone
-        self.decoder = TraceableDecoder(head.alignment)
-        self.head = copy.deepcopy(head)
-        self.head.alignment = self.head.aux_head = None  # the decoder's, and training's
-        self.register_buffer("pixel_mean", model.pixel_mean.clone())
-        self.register_buffer("pixel_std", model.pixel_std.clone())
-        constraints = model.backbone.padding_constraints
-        self.square_size = constraints.get("square_size", 0)
-        self.divisor = constraints.get("size_divisibility", padding_divisor(model))
-
-    def forward(self, image: Tensor, size: Tensor | None = None) -> Tensor:
-        """Logits of a picture.
-
-        Args:
-            image: (1, 3, h, w) uint8 or floating point in 0..255, channels in the model's order.
-            size: (2,) int64, the (height, width) of the output; None is the picture's.
-
-        Returns:
-            (1, K, H, W) float32.
-        """
-        inside = (image.shape[2], image.shape[3])
-        extent = (self._padded(inside[0]), self._padded(inside[1]))
-        output = inside if size is None else _lengths(size)
-        x = (image - self.pixel_mean) / self.pixel_std
-        x = F.pad(x, (0, extent[1] - inside[1], 0, extent[0] - inside[0]))
-        levels = self.head.levels(self.backbone(x))
-        if self.decode == "pixels":
-            return self.decoder(levels, output, inside, extent)
-        grid = (levels[0].shape[2], levels[0].shape[3])
-        logits = self.decoder(levels, grid, extent, extent)
-        stride = self.head.common_stride
-        logits = _resize(logits, (grid[0] * stride, grid[1] * stride))
-        for dim in (2, 3):
-            # Not a slice, whose strides would tell pictures that need no padding apart.
-            cells = torch.arange(inside[dim - 2], device=logits.device)
-            logits = logits.index_select(dim, cells)
-        return logits if size is None else _resize(logits, output)
-
-    def _padded(self, length: Length) -> Length:
-        length = self.square_size or length
-        if self.divisor > 1:
-            length = (length + self.divisor - 1) // self.divisor * self.divisor
-        return length
-
-
-def _lengths(size: Tensor) -> tuple[Length, Length]:
-    if torch.jit.is_tracing():
-        return size[0], size[1]
-    height, width = size.tolist()
-    for length in (height, width):
-        torch._check(length > 0)
-    return height, width
-
-
-def _resize(logits: Tensor, size: tuple[Length, Length]) -> Tensor:
-    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-
-
 @dataclass(frozen=True)
 class Check:
-    """How far a file's logits are from the model's.
+    """How far a file's logits are from a predictor's.
 
     Attributes:
         image_size, output_size: (height, width) of picture and answer.
         error: the largest difference, as a share of the largest logit.
+        labels: the share of the most likely classes that are the same.
     """
 
     image_size: tuple[int, int]
     output_size: tuple[int, int]
     error: float
+    labels: float
 
 
 class ExportMismatchError(RuntimeError):
@@ -135,31 +55,40 @@ class ExportMismatchError(RuntimeError):
 
 
 def export_model(
-    model: nn.Module,
+    predictor: Predictor,
     path: str | Path,
     file_format: str,
     *,
     decode: str = "pixels",
     output_size_input: bool = False,
+    test_resize: bool = True,
+    semantic_only: bool = False,
     example_size: tuple[int, int] = (192, 256),
+    pictures: Sequence[np.ndarray] = (),
     tolerance: float = 1e-4,
 ) -> list[Check]:
-    """Write a model to a file, which appears once it has agreed with the model at three sizes.
+    """Write a model to a file, which appears once it has agreed with the predictor.
+
+    They are compared on drawn streets of three sizes, and on pictures that are given.
 
     Args:
-        model, decode: see :class:`ExportCore`.
+        predictor: of the model; its augmentations become part of the program.
         path: of the file.
         file_format: one of :data:`FORMATS`.
+        decode, semantic_only: see :class:`ifa_d2.engine.export_core.ExportCore`.
         output_size_input: the program has a second input, see :meth:`ExportCore.forward`.
-        example_size: (height, width) of the picture that is recorded, and of the first that is
+        test_resize: hold the predictor's resize; without it the program is for pictures that were
+            resized before, and is compared with a predictor of none.
+        example_size: (height, width) of the pictures that are recorded, and of the first that is
             checked. The program is not bound to it.
-        tolerance: the largest :attr:`Check.error` that passes.
+        pictures: (H, W, 3) uint8 RGB, to compare on too.
+        tolerance: the largest :attr:`Check.error` that passes, 0 or above.
 
     Returns:
         The checks.
 
     Raises:
-        ValueError: an argument out of range.
+        ValueError: an argument out of range, or a model or augmentations that no program holds.
         ExportMismatchError: the file gives other logits, or fails, where the model does not.
     """
     path = Path(path)
@@ -167,15 +96,25 @@ def export_model(
         raise ValueError(f"file_format must be one of {FORMATS}, got {file_format!r}")
     if min(example_size) < MIN_EXAMPLE:
         raise ValueError(f"example_size must be at least {MIN_EXAMPLE} a side, got {example_size}")
+    if not 0 <= tolerance < float("inf"):
+        raise ValueError(f"tolerance must be 0 or above, got {tolerance}")
     if path.is_dir():
         raise ValueError(f"path must name a file, got the directory {path}")
-    core = ExportCore(model, decode=decode).eval()
+    augmentations = predictor.augmentations.augs if test_resize else ()
+    reference = Predictor(
+        predictor.model, augmentations=augmentations, image_format=predictor.image_format
+    )
+    resize = ShortestEdge.of(augmentations)
+    options = {"decode": decode, "resize": resize, "semantic_only": semantic_only}
+    core = ExportCore(predictor.model, **options).eval()
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         file = Path(folder, path.name)
-        _record(core, _example(model, example_size, output_size_input), file, file_format)
+        example = _example(reference, _street(example_size), output_size_input, batch=2)
+        _record(core, example, file, file_format)
         program = load_exported(file, file_format)
-        checks = list(_checks(model, program, decode, example_size, output_size_input))
+        images = [*map(_street, _check_sizes(example_size)), *pictures]
+        checks = list(_checks(reference, program, images, decode, output_size_input))
         for check in checks:
             if not check.error <= tolerance:  # NaN does not pass
                 raise ExportMismatchError(
@@ -188,7 +127,7 @@ def export_model(
 
 
 def load_exported(path: str | Path, file_format: str) -> Program:
-    """What a file computes: (image) or (image, size) to logits, as of :meth:`ExportCore.forward`.
+    """A file's function: (image) or (image, size) to logits, as of :meth:`ExportCore.forward`.
 
     An ONNX file runs in onnxruntime on the CPU.
     """
@@ -212,12 +151,16 @@ def load_exported(path: str | Path, file_format: str) -> Program:
 @torch.no_grad()
 def _record(core: ExportCore, example: tuple[Tensor, ...], file: Path, file_format: str) -> None:
     names = ["image", "size"][: len(example)]
-    dynamic = ({2: "height", 3: "width"}, None)[: len(example)]
+    dynamic = ({0: "batch", 2: "height", 3: "width"}, None)[: len(example)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what a recorder doubts is what is checked
         if file_format == "torchscript":
+            core.check_image = torch.jit.script(checked_image)
+            core.check_size = torch.jit.script(checked_size)
             torch.jit.trace(core, example, check_trace=False).save(file)
-        elif file_format == "onnx":
+            return
+        core.check_size = _unchecked  # these formats hold conditions of shapes alone
+        if file_format == "onnx":
             program = torch.onnx.export(
                 core,
                 example,
@@ -236,37 +179,54 @@ def _record(core: ExportCore, example: tuple[Tensor, ...], file: Path, file_form
                 torch.export.save(program, handle)
 
 
+def _unchecked(size: Tensor) -> Tensor:
+    return size
+
+
+def _check_sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
+    """The example's size, one lower and wider of odd numbers, one higher and narrower."""
+    height, width = size
+    return [
+        size,
+        (height * 3 // 4 | 1, width * 5 // 4 | 1),
+        (height * 5 // 4 | 1, width * 3 // 4 | 1),
+    ]
+
+
+def _street(size: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, the same for a size every time."""
+    return make_scene(*size).image(*size)
+
+
 def _example(
-    model: nn.Module, size: tuple[int, int], output_size_input: bool
+    predictor: Predictor, picture: np.ndarray, output_size_input: bool, batch: int = 1
 ) -> tuple[Tensor, ...]:
-    """A random picture, and the size of an answer that is not the picture's."""
-    generator = torch.Generator().manual_seed(size[0] * 65537 + size[1])
-    image = torch.randint(0, 256, (1, 3, *size), generator=generator, dtype=torch.uint8)
-    inputs = (image, torch.tensor([size[0] * 2 // 3, size[1] * 4 // 3]))
-    return tuple(one.to(model.pixel_mean.device) for one in inputs[: 1 + output_size_input])
+    """A program's input: mirrored pictures and at last the picture, and the size of an answer that
+    is not its own."""
+    image = picture_input(picture, T.AugmentationList([]), predictor.image_format)["image"]
+    height, width = picture.shape[:2]
+    size = torch.tensor([max(1, height * 2 // 3), width * 4 // 3])
+    inputs = (torch.stack([image.flip(2)] * (batch - 1) + [image]), size)
+    device = predictor.model.pixel_mean.device
+    return tuple(one.to(device) for one in inputs[: 1 + output_size_input])
 
 
 def _checks(
-    model: nn.Module,
+    predictor: Predictor,
     program: Program,
+    pictures: Sequence[np.ndarray],
     decode: str,
-    example_size: tuple[int, int],
     output_size_input: bool,
 ) -> Iterator[Check]:
-    """The example's size, one lower and wider of odd numbers, one higher and narrower."""
-    height, width = example_size
-    sizes = (
-        example_size,
-        (height * 3 // 4 | 1, width * 5 // 4 | 1),
-        (height * 5 // 4 | 1, width * 3 // 4 | 1),
-    )
-    for size in sizes:
-        inputs = _example(model, size, output_size_input)
+    for index, picture in enumerate(pictures):
+        size = picture.shape[:2]
+        # The first is asked as one of two.
+        inputs = _example(predictor, picture, output_size_input, batch=1 + (index == 0))
         output_size = tuple(inputs[1].tolist()) if output_size_input else size
-        expected = eager_logits(model, inputs[0][0], output_size, decode)
+        expected = eager_logits(predictor, picture, output_size, decode)
         try:
             with torch.no_grad():
-                logits = program(*inputs)[0].to(expected.device)
+                logits = program(*inputs)[-1].to(expected.device)
         except Exception as error:  # of whichever runtime
             raise ExportMismatchError(f"the file fails for a picture of {size}: {error}") from error
         if logits.shape != expected.shape:
@@ -275,22 +235,26 @@ def _checks(
                 f"answered at {output_size}, the model's {tuple(expected.shape)}"
             )
         error = (logits - expected).abs().max() / expected.abs().max().clamp(min=1e-12)
-        yield Check(size, output_size, float(error))
+        same = (logits.argmax(dim=0) == expected.argmax(dim=0)).double().mean()
+        yield Check(size, output_size, float(error), float(same))
 
 
 @torch.no_grad()
 def eager_logits(
-    model: nn.Module, image: Tensor, size: tuple[int, int], decode: str = "pixels"
+    predictor: Predictor, picture: np.ndarray, size: tuple[int, int], decode: str = "pixels"
 ) -> Tensor:
-    """What an exported program must give: (K, H, W) logits by the model's own ways.
+    """What an exported program must give: (K, H, W) logits by the predictor's own ways.
 
     Args:
-        model, decode: see :class:`ExportCore`.
-        image: (3, h, w).
+        predictor: see :func:`export_model`.
+        picture: (h, w, 3) uint8 RGB.
         size: (height, width) of the answer.
+        decode: see :class:`ifa_d2.engine.export_core.ExportCore`.
     """
     if decode == "pixels":
-        return compute_fields(model, [{"image": image}])[0].logits(size)
-    images = padded_images(model, [{"image": image}])
+        return predictor(picture[:, :, ::-1]).logits(size)
+    model = predictor.model
+    inputs = picture_input(picture, predictor.augmentations, predictor.image_format)
+    images = padded_images(model, [inputs])
     logits, _ = model.sem_seg_head(model.backbone(images.tensor))
     return sem_seg_postprocess(logits[0], images.image_sizes[0], *size)

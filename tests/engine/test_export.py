@@ -1,38 +1,31 @@
-"""Exported files against the model, at sizes other than the command's own checks."""
+"""Exported files against the predictor, at sizes other than the command's own checks."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import instantiate
-from detectron2.modeling import FPN, ResNet, SemanticSegmentor
+from detectron2.data import transforms as T
+from detectron2.modeling import SemanticSegmentor
 from torch import Tensor, nn
 
 from ifa_d2.engine.export import (
-    DECODES,
     FORMATS,
-    ExportCore,
     ExportMismatchError,
     eager_logits,
     export_model,
     load_exported,
 )
-from ifa_d2.modeling import IFASemSegHead
+from ifa_d2.engine.predictor import Predictor
+from ifa_d2.modeling import IFASemSegHead, TimmBackbone
 from ifa_d2.modeling.backbone import PaddedResNet
 from tests.tiny import tiny_config
 
 HEAD = "model.sem_seg_head"
 # (picture, answer): odd, without need of padding, enlarged, of one row
 SIZES = [((43, 57), (43, 57)), ((64, 96), (33, 131)), ((81, 40), (171, 81)), ((19, 22), (1, 7))]
-
-
-class SquareResNet(PaddedResNet):
-    """Pads to a square, as plain vision transformers are trained."""
-
-    @property
-    def padding_constraints(self) -> dict[str, int]:
-        return {"square_size": 120, "size_divisibility": 16}
 
 
 class SizeMindedResNet(PaddedResNet):
@@ -46,7 +39,11 @@ def make(*overrides: str, backbone: type[nn.Module] = PaddedResNet) -> nn.Module
     """The trainer's tiny model over a padding backbone, with logits of size 1."""
     cfg = tiny_config(Path("unused"), *overrides)
     cfg.model.backbone["_target_"] = backbone
-    model = instantiate(cfg.model).eval()
+    return stirred(instantiate(cfg.model).eval())
+
+
+def stirred(model: nn.Module) -> nn.Module:
+    """A model whose norms and last layer are as after training."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_var, 0.5, 2)
@@ -59,44 +56,57 @@ def picture(size: tuple[int, int]) -> Tensor:
     return torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
 
 
+def array(image: Tensor) -> np.ndarray:
+    """(H, W, 3) of a tensor (1, 3, H, W)."""
+    return image[0].permute(1, 2, 0).numpy()
+
+
 def relative_error(value: Tensor, expected: Tensor) -> float:
     assert value.shape == expected.shape
+    value, expected = value.detach(), expected.detach()
     return float((value - expected).abs().max() / expected.abs().max())
 
 
-@pytest.mark.parametrize("decode", DECODES)
-def test_backbone_that_asks_for_no_padding(decode: str) -> None:
-    """Detectron2's ResNet: pictures are padded all the same, so that features cover the same."""
-    model = make(backbone=ResNet)
-    assert model.backbone.size_divisibility == 0
-    core = ExportCore(model, decode=decode).eval()
-    for size, output_size in SIZES:
-        image = picture(size)
-        with torch.no_grad():
-            logits = core(image, torch.tensor(output_size))[0]
-        assert relative_error(logits, eager_logits(model, image[0], output_size, decode)) < 1e-5
+class Exported:
+    """A file of any size of answer, its folder's only one, and what it was made of."""
+
+    def __init__(self, folder: Path, file_format: str, decode: str) -> None:
+        torch.manual_seed(0)
+        self.predictor = Predictor(make(f"{HEAD}.local_ensemble=True"))
+        self.decode = decode
+        path = folder / "made" / "model.bin"
+        sized = {"decode": decode, "output_size_input": True, "example_size": (75, 101)}
+        self.checks = export_model(self.predictor, path, file_format, **sized)
+        assert list(path.parent.iterdir()) == [path]
+        self.program = load_exported(path, file_format)
+
+    def assert_any_size_and_number(self) -> None:
+        assert [check.image_size for check in self.checks] == [(75, 101), (57, 127), (93, 75)]
+        assert [check.output_size for check in self.checks] == [(50, 134), (38, 169), (62, 100)]
+        assert all(check.error < 1e-5 and check.labels > 0.999 for check in self.checks)
+        for count, (image_size, output_size) in enumerate(SIZES, start=1):
+            images = [picture(image_size) for _ in range(count)]
+            with torch.no_grad():
+                logits = self.program(torch.cat(images), torch.tensor(output_size))
+            assert logits.shape == (count, 3, *output_size)
+            assert logits.dtype == torch.float32
+            for image, answer in zip(images, logits, strict=True):
+                expected = eager_logits(self.predictor, array(image), output_size, self.decode)
+                assert relative_error(answer, expected) < 1e-5
 
 
-@pytest.mark.parametrize("decode", DECODES)
+@pytest.fixture(scope="module", params=FORMATS)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return Exported(tmp_path_factory.mktemp("exported"), request.param, "pixels")
+
+
+def test_files_take_any_size_and_number(exported: Exported) -> None:
+    exported.assert_any_size_and_number()
+
+
 @pytest.mark.parametrize("file_format", FORMATS)
-def test_files_take_any_size(file_format: str, decode: str, tmp_path: Path) -> None:
-    model = make(f"{HEAD}.local_ensemble=True")
-    path = tmp_path / "made" / "model.bin"
-    sized = {"decode": decode, "output_size_input": True}
-    checks = export_model(model, path, file_format, example_size=(75, 101), **sized)
-    assert [check.image_size for check in checks] == [(75, 101), (57, 127), (93, 75)]
-    assert [check.output_size for check in checks] == [(50, 134), (38, 169), (62, 100)]
-    assert all(check.error < 1e-5 for check in checks)
-    assert list(path.parent.iterdir()) == [path]
-    program = load_exported(path, file_format)
-    for image_size, output_size in SIZES:
-        image = picture(image_size)
-        expected = eager_logits(model, image[0], output_size, decode)
-        with torch.no_grad():
-            logits = program(image, torch.tensor(output_size))
-        assert logits.shape == (1, 3, *output_size)
-        assert logits.dtype == torch.float32
-        assert relative_error(logits[0], expected) < 1e-5
+def test_files_that_interpolate_take_any_size_and_number(file_format: str, tmp_path: Path) -> None:
+    Exported(tmp_path, file_format, "grid").assert_any_size_and_number()
 
 
 @pytest.mark.parametrize(
@@ -104,63 +114,103 @@ def test_files_take_any_size(file_format: str, decode: str, tmp_path: Path) -> N
     [("torchscript", "pixels"), ("onnx", "pixels"), ("torch.export", "grid")],
 )
 def test_answers_at_the_picture_s_size(file_format: str, decode: str, tmp_path: Path) -> None:
-    model = make(f"{HEAD}.coupled_frequencies=True")
-    export_model(model, tmp_path / "model.bin", file_format, decode=decode, example_size=(64, 96))
-    program = load_exported(tmp_path / "model.bin", file_format)
+    predictor = Predictor(make(f"{HEAD}.coupled_frequencies=True"))
+    path = tmp_path / "model.bin"
+    export_model(predictor, path, file_format, decode=decode, example_size=(64, 96))
+    program = load_exported(path, file_format)
     for size, _ in SIZES:
         image = picture(size)
         with torch.no_grad():
             logits = program(image)
-        assert relative_error(logits[0], eager_logits(model, image[0], size, decode)) < 1e-5
+        expected = eager_logits(predictor, array(image), size, decode)
+        assert relative_error(logits[0], expected) < 1e-5
 
 
-def make_pyramid() -> nn.Module:
-    fpn = FPN(make().backbone, in_features=("res2", "res3"), out_channels=8, norm="BN")
+@pytest.mark.parametrize(
+    ("file_format", "decode"),
+    [
+        ("torchscript", "pixels"),
+        ("torchscript", "grid"),
+        ("onnx", "pixels"),
+        ("torch.export", "grid"),
+    ],
+)
+def test_the_test_s_resize_is_part_of_the_file(
+    file_format: str, decode: str, tmp_path: Path
+) -> None:
+    """Pictures that it enlarges, shrinks, and shrinks to the longest side."""
+    resize = T.ResizeShortestEdge(70, 110)
+    predictor = Predictor(make(), augmentations=[resize], image_format="BGR")
+    path = tmp_path / "model.bin"
+    checks = export_model(predictor, path, file_format, decode=decode, example_size=(64, 96))
+    assert all(check.error < 1e-5 for check in checks)
+    program = load_exported(path, file_format)
+    without = Predictor(predictor.model, image_format="BGR")
+    for size in ((43, 57), (131, 90), (60, 121)):
+        image = picture(size)
+        rgb = np.ascontiguousarray(array(image)[:, :, ::-1])
+        expected = eager_logits(predictor, rgb, size, decode)
+        if decode == "pixels":  # as users ask
+            assert torch.equal(expected, predictor(array(image)).logits())
+        with torch.no_grad():
+            logits = program(image)
+        assert relative_error(logits[0], expected) < 1e-5
+        assert relative_error(eager_logits(without, rgb, size, decode), expected) > 0.01
+
+
+def test_a_resize_can_be_left_out(tmp_path: Path) -> None:
+    predictor = Predictor(make(), augmentations=[T.ResizeShortestEdge(70, 110)])
+    path = tmp_path / "model.bin"
+    export_model(predictor, path, "torchscript", test_resize=False, example_size=(64, 96))
+    image = picture((43, 57))
+    expected = eager_logits(Predictor(predictor.model), array(image), (43, 57))
+    assert relative_error(torch.jit.load(path)(image)[0], expected) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "augmentations",
+    [
+        [T.RandomFlip()],
+        [T.ResizeShortestEdge((64, 96), 200, "choice")],
+        [T.ResizeShortestEdge(64, 200, interp=3)],
+        [T.ResizeShortestEdge(64), T.ResizeShortestEdge(96)],
+    ],
+)
+def test_what_a_file_cannot_hold_is_refused(augmentations: list, tmp_path: Path) -> None:
+    predictor = Predictor(make(), augmentations=augmentations)
+    with pytest.raises(ValueError, match=r"holds no other .*but the test mapper has \["):
+        export_model(predictor, tmp_path / "model.bin", "torchscript")
+    assert not list(tmp_path.iterdir())
+
+
+def test_same_padding_does_not_hold_up_the_recorder(tmp_path: Path) -> None:
+    """timm's EfficientNets as TensorFlow has them, whose padding depends on each map's size."""
+    backbone = TimmBackbone(
+        model_name="tf_efficientnet_lite0",
+        out_features=("res2", "res3"),
+        out_indices=(1, 2),
+    )
     head = IFASemSegHead(
-        input_shape=fpn.output_shape(),
-        in_features=("p2", "p3"),
+        input_shape=backbone.output_shape(),
+        in_features=("res2", "res3"),
         num_classes=3,
         channels=4,
         hidden_dims=(8,),
         aux_feature=None,
     )
-    return SemanticSegmentor(
-        backbone=fpn, sem_seg_head=head, pixel_mean=[120.0] * 3, pixel_std=[60.0] * 3
-    ).eval()
+    stages = {"pixel_mean": [120.0] * 3, "pixel_std": [60.0] * 3}
+    model = SemanticSegmentor(backbone=backbone, sem_seg_head=head, **stages).eval()
+    path = tmp_path / "model.bin"
+    predictor = Predictor(stirred(model))
+    checks = export_model(predictor, path, "torch.export", example_size=(128, 160))
+    assert all(check.error < 2e-5 for check in checks)
 
 
-OPTIONS = {
-    "bilinear": f"{HEAD}.alignment=bilinear",
-    "nearest": f"{HEAD}.alignment=nearest",
-    "coord": f"{HEAD}.encoding=coord",
-    "unfold": f"{HEAD}.unfold=True",
-    "aspp": f"{HEAD}.aspp_dilations=[1,2,3]",
-    "SyncBN": "model.backbone.stem.norm=SyncBN",
-    "FrozenBN": "model.backbone.stem.norm=FrozenBN",
-}
-
-
-@pytest.mark.parametrize("decode", DECODES)
-@pytest.mark.parametrize("variant", [*OPTIONS, "not padded", "square", "pyramid"])
-def test_core_is_the_model(variant: str, decode: str) -> None:
-    if variant == "pyramid":
-        model = make_pyramid()
-    elif variant in OPTIONS:
-        model = make(OPTIONS[variant])
-    else:
-        model = make(backbone={"not padded": ResNet, "square": SquareResNet}[variant])
-    core = ExportCore(model, decode=decode)
-    for image_size, output_size in SIZES:
-        image = picture(image_size)
-        expected = eager_logits(model, image[0], output_size, decode)
-        with torch.no_grad():
-            assert relative_error(core(image, torch.tensor(output_size))[0], expected) < 1e-5
-            assert torch.equal(core(image.float()), core(image))
-
-
-def test_onnx_of_a_pyramid(tmp_path: Path) -> None:
-    checks = export_model(make_pyramid(), tmp_path / "fpn.onnx", "onnx", example_size=(64, 96))
-    assert len(checks) == 3
+def test_pictures_that_are_given_are_compared_too(tmp_path: Path) -> None:
+    pictures = [array(picture(size)) for size in ((30, 80), (90, 41))]
+    arguments = (Predictor(make()), tmp_path / "model.bin", "torchscript")
+    checks = export_model(*arguments, example_size=(64, 96), pictures=pictures)
+    assert [check.image_size for check in checks[3:]] == [(30, 80), (90, 41)]
 
 
 def test_grid_is_what_the_meta_architecture_answers() -> None:
@@ -169,7 +219,8 @@ def test_grid_is_what_the_meta_architecture_answers() -> None:
     inputs = {"image": image, "height": 90, "width": 70}
     with torch.no_grad():
         expected = model([inputs])[0]["sem_seg"]
-    assert torch.equal(eager_logits(model, image, (90, 70), "grid"), expected)
+    given = eager_logits(Predictor(model), array(image[None]), (90, 70), "grid")
+    assert torch.equal(given, expected)
 
 
 @pytest.mark.parametrize("file_format", ["torchscript", "torch.export"])
@@ -178,22 +229,60 @@ def test_a_file_that_differs_is_not_written(file_format: str, tmp_path: Path) ->
     path = tmp_path / "model.bin"
     path.write_bytes(b"before")
     with pytest.raises(ExportMismatchError, match=r"picture of \(49, 121\)"):
-        export_model(make(backbone=SizeMindedResNet), path, file_format, example_size=(65, 97))
+        predictor = Predictor(make(backbone=SizeMindedResNet))
+        export_model(predictor, path, file_format, example_size=(65, 97))
     assert path.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_tolerance_decides(tmp_path: Path) -> None:
-    arguments = (make(), tmp_path / "model.bin", "torchscript")
-    with pytest.raises(ExportMismatchError, match=r"tolerance 1.0e-12"):
-        export_model(*arguments, example_size=(64, 64), tolerance=1e-12)
+    """The model doubles its input at one of the sizes, its recorded file does not."""
+    predictor, path = Predictor(make(backbone=SizeMindedResNet)), tmp_path / "model.bin"
+    with pytest.raises(ExportMismatchError, match=r"tolerance 1.0e-03"):
+        export_model(predictor, path, "torchscript", example_size=(65, 97), tolerance=1e-3)
     assert not list(tmp_path.iterdir())
+    checks = export_model(predictor, path, "torchscript", example_size=(65, 97), tolerance=10)
+    assert max(check.error for check in checks) > 1e-3
+    assert min(check.labels for check in checks) < 1
+    assert path.is_file()
+
+
+WRONG = {
+    "image must have shape": [
+        torch.zeros(1, 1, 64, 64, dtype=torch.uint8),
+        torch.zeros(3, 64, 64, dtype=torch.uint8),
+        torch.zeros(1, 3, 0, 64, dtype=torch.uint8),
+    ],
+    "image must be uint8": [
+        torch.zeros(1, 3, 64, 64, dtype=torch.bool),
+        torch.zeros(1, 3, 64, 64, dtype=torch.int64),
+    ],
+    "image must hold finite": [torch.full((1, 3, 64, 64), value) for value in (np.nan, np.inf)],
+}
+
+
+def test_a_file_refuses_what_it_cannot_answer(exported: Exported) -> None:
+    program = exported.program
+    size = torch.tensor([20, 30])
+    words = isinstance(program, torch.jit.ScriptModule)
+    for message, images in WRONG.items():
+        for image in images:
+            with pytest.raises(Exception, match=message if words else None):
+                program(image, size)
+    image = picture((64, 64))
+    for bad in ([40, 50, 60], [40.5, 50.0], [0, 50], [[40, 50]]):
+        with pytest.raises(Exception, match="size must be" if words else None):
+            program(image, torch.tensor(bad))
+    if words:
+        for dtype in (torch.float64, torch.float32):
+            assert torch.equal(program(image.to(dtype), size), program(image, size))
 
 
 def test_the_model_stays_as_it_was(tmp_path: Path) -> None:
     model = make()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    export_model(model, tmp_path / "model.bin", "torchscript", example_size=(64, 64))
+    predictor = Predictor(model)
+    export_model(predictor, tmp_path / "model.bin", "torchscript", example_size=(64, 64))
     after = model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
@@ -211,16 +300,11 @@ def test_the_model_stays_as_it_was(tmp_path: Path) -> None:
         ({"decode": "rows"}, "decode.*'rows'"),
         ({"example_size": (64, 63)}, "example_size.*63"),
         ({"path": "."}, "directory"),
+        ({"tolerance": -1e-9}, "tolerance must be 0 or above, got -1e-09"),
+        ({"tolerance": float("nan")}, "tolerance must be 0 or above, got nan"),
     ],
 )
 def test_bad_arguments(kwargs: dict, words: str, tmp_path: Path) -> None:
     arguments = {"path": tmp_path / "model.bin", "file_format": "torchscript", **kwargs}
     with pytest.raises(ValueError, match=words):
-        export_model(make(), **arguments)
-
-
-def test_bad_models() -> None:
-    with pytest.raises(ValueError, match="IFASemSegHead"):
-        ExportCore(nn.Linear(1, 1))
-    with pytest.raises(ValueError, match="training mode"):
-        ExportCore(make().train())
+        export_model(Predictor(make()), **arguments)

@@ -1,5 +1,6 @@
 """The command, and its files where neither this package nor Detectron2 is."""
 
+import os
 import re
 import runpy
 import subprocess
@@ -12,7 +13,7 @@ import torch
 from detectron2.config import instantiate
 
 from ifa_d2.engine.export import FORMATS, eager_logits
-from ifa_d2.engine.predictor import load_model
+from ifa_d2.engine.predictor import Predictor, load_model
 from ifa_d2.engine.run import load_config
 from tests.tiny import RECIPE, tiny_config
 
@@ -89,7 +90,8 @@ def test_files_run_elsewhere(
     else:
         logits = torch.load(tmp_path / "logits.pt")
     model = load_model(tiny_config(tmp_path), str(weights))
-    expected = eager_logits(model, image[0], (91, 33))[None]
+    predictor = Predictor(model)
+    expected = eager_logits(predictor, image[0].permute(1, 2, 0).numpy(), (91, 33))[None]
     assert logits.shape == (1, 3, 91, 33)
     assert (logits - expected).abs().max() < 1e-5 * expected.abs().max()
 
@@ -97,7 +99,11 @@ def test_files_run_elsewhere(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--tolerance", "0"), r"differ by .* \(tolerance 0.0e\+00\)"),
+        (("--tolerance", "-1"), "tolerance must be 0 or above, got -1.0"),
+        (
+            ("--", "model.backbone._target_=tests.engine.test_export.SizeMindedResNet"),
+            r"differ by .* \(tolerance 1.0e-04\) for a picture of \(49, 121\)",
+        ),
         (("--input-size", "32", "32"), "example_size must be at least 64"),
         (("--weights", "nowhere.pth"), "nowhere.pth does not exist"),
     ],
@@ -105,9 +111,10 @@ def test_files_run_elsewhere(
 def test_errors_are_one_sentence_and_no_file(
     weights: Path, tmp_path: Path, more: tuple[str, ...], message: str
 ) -> None:
-    run = [sys.executable, COMMAND, *arguments(weights, tmp_path / "model", *more)]
+    given = arguments(weights, tmp_path / "model", "--format", "torchscript", *more)
     done = subprocess.run(
-        [*map(str, run), "--format", "torchscript"],
+        [sys.executable, str(COMMAND), *given],
+        env={**os.environ, "PYTHONPATH": str(COMMAND.parents[1])},
         capture_output=True,
         text=True,
         cwd=tmp_path,

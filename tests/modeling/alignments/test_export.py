@@ -6,6 +6,7 @@ import pytest
 from torch import nn
 
 from ifa_d2.engine.export import export_model
+from ifa_d2.engine.predictor import Predictor
 from ifa_d2.modeling.alignments import AlignSeg
 from tests.engine.test_export import HEAD, make
 
@@ -33,7 +34,7 @@ def make_model(alignment: str) -> nn.Module:
     ],
 )
 def test_files_take_any_size(alignment: str, file_format: str, tmp_path: Path) -> None:
-    path = tmp_path / "model.bin"
-    checks = export_model(make_model(alignment), path, file_format, example_size=(75, 101))
+    predictor, path = Predictor(make_model(alignment)), tmp_path / "model.bin"
+    checks = export_model(predictor, path, file_format, example_size=(75, 101))
     assert len({check.image_size for check in checks}) == 3
     assert all(check.error < 2e-5 for check in checks)
