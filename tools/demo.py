@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from ifa_d2.demo import (
+    SHEET_NAME,
     Drawing,
     Picture,
     Segmenter,
@@ -54,7 +55,7 @@ from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config
 from ifa_d2.visualization import contact_sheet, save_image
 
-SHEET = "sheet.png"  # of all of a data set's pictures
+SHEET = f"{SHEET_NAME}.png"
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -30,8 +30,10 @@ from ifa_d2.engine.run import (
 from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.evaluation import PredictionWriter
 from ifa_d2.evaluation.export import check_unused
+from ifa_d2.files import check_outputs
 
 DEFAULT_FORMATS = ("ids",)
+WEIGHTS = ("model_final.pth", "model_best.pth")  # that a training ends with
 
 
 def read_config(args: argparse.Namespace) -> CfgNode | DictConfig:
@@ -43,6 +45,10 @@ def read_config(args: argparse.Namespace) -> CfgNode | DictConfig:
     cfg = load_config(args.config_file, args.opts)
     for folder in prediction_folders(cfg, args):
         check_unused(folder, args.save_format or DEFAULT_FORMATS)
+    if not args.eval_only and not args.resume:
+        settings = TrainSettings.from_config(cfg)
+        written = (os.path.join(settings.output_dir, name) for name in WEIGHTS)
+        check_outputs(written, {"weights": [settings.init_checkpoint]})
     apply_inference_arguments(cfg, args)
     for is_train in (False,) if args.eval_only else (True, False):
         check_datasets(cfg, is_train=is_train)

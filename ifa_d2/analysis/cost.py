@@ -36,6 +36,8 @@ DENSE = "alignment on the grid"
 FIRST, REST = "alignment, first layer", "alignment, other layers"
 GRID_DECODER = "decoder on the grid"
 
+_NO_WEIGHTS = {"pretrained": False, "weights_file": ""}  # of a TimmBackbone
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -74,14 +76,26 @@ def analyze(cfg: CfgNode | DictConfig, input_size: tuple[int, int]) -> list[Cost
 
 
 def build_on_meta(cfg: CfgNode | DictConfig) -> nn.Module:
-    """The model without values, in evaluation mode."""
+    """The model without values, in evaluation mode; weights to start from are not looked for."""
     with torch.device("meta"):
         if isinstance(cfg, CfgNode):
             cfg = cfg.clone()
             cfg.defrost()
             cfg.MODEL.DEVICE = "meta"
+            cfg.MODEL.TIMM.update(PRETRAINED=False, WEIGHTS_FILE="")
             return build_model(cfg).eval()
-        return instantiate(cfg.model).eval()
+        node = copy.deepcopy(cfg.model)
+        _leave_out_weights(node)
+        return instantiate(node).eval()
+
+
+def _leave_out_weights(node: Any) -> None:
+    """Clear the keys of a LazyConfig's node, and of those in it, that name weights."""
+    if not isinstance(node, DictConfig):
+        return
+    node.update({key: value for key, value in _NO_WEIGHTS.items() if key in node})
+    for key in node:
+        _leave_out_weights(node[key])
 
 
 def count_params(model: nn.Module) -> dict[str, int]:

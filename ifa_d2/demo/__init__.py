@@ -3,6 +3,7 @@
 from .answers import Answer, Segmenter, View
 from .drawing import Drawing, find_metadata
 from .sources import (
+    SHEET_NAME,
     Picture,
     dataset_pictures,
     decode_ahead,
@@ -15,6 +16,7 @@ from .sources import (
 from .video import VideoFrames, VideoWriter, show_frame
 
 __all__ = [
+    "SHEET_NAME",
     "Answer",
     "Drawing",
     "Picture",

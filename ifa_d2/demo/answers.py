@@ -25,6 +25,9 @@ from ..modeling.field import compute_fields
 from ..modeling.scores import Raster, iter_logits
 
 UNSURE = -1
+# What a drawing takes some ten seconds and a few GiB for; Matplotlib draws no longer side.
+MAX_SAMPLES = 2**26
+MAX_SIDE = 2**16 - 1
 
 Window = tuple[int, int, int, int]
 
@@ -68,17 +71,27 @@ class View:
         """The window and the size (h, w) of the answer for a picture of a size (H, W).
 
         Raises:
-            ValueError: the window is empty or reaches out of the picture.
+            ValueError: the window is empty or reaches out of the picture, or the answer has more
+                samples than the window has pixels and than can be drawn.
         """
         y0, x0, y1, x1 = window = self.window or (0, 0, *image_size)
         if not (0 <= y0 < y1 <= image_size[0] and 0 <= x0 < x1 <= image_size[1]):
             raise ValueError(
                 f"window must be (y0, x0, y1, x1) inside the picture of {image_size}, got {window}"
             )
-        if self.size is not None:
-            return window, self.size
         zoom = self.zoom or 1.0
-        return window, (max(1, round((y1 - y0) * zoom)), max(1, round((x1 - x0) * zoom)))
+        height, width = self.size or ((y1 - y0) * zoom, (x1 - x0) * zoom)
+        drawable = max(height, width) <= MAX_SIDE and height * width <= MAX_SAMPLES
+        # The picture's own size is its owner's choice.
+        if drawable or (height <= y1 - y0 and width <= x1 - x0):
+            return window, (max(1, round(height)), max(1, round(width)))
+        asked = f"size {self.size}"
+        if self.size is None:
+            asked = f"zoom {zoom:g}, {height:.4g} x {width:.4g} samples,"
+        raise ValueError(
+            f"{asked} is more than the {MAX_SAMPLES} samples, {MAX_SIDE} a side, that can be "
+            "drawn: ask for less, or of a smaller window"
+        )
 
 
 @dataclass(frozen=True)

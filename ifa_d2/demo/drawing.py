@@ -1,5 +1,7 @@
 """From a picture and its ground truth to what the demo shows."""
 
+import math
+
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
@@ -14,7 +16,7 @@ from ..visualization import (
     enlargement,
     image_and_panels,
 )
-from .answers import Answer, Segmenter, resample_labels
+from .answers import MAX_SAMPLES, MAX_SIDE, Answer, Segmenter, resample_labels
 from .sources import Picture, read_picture
 
 LAYOUTS = ("row", "overlay")
@@ -103,7 +105,7 @@ class Drawing:
         """
         answer = self.segmenter(image)
         self._check_classes(answer)
-        scale = enlargement(answer.image) if self.layout == "row" else 1
+        scale = _row_scale(answer.image) if self.layout == "row" else 1
         prediction = self._panel(answer, scale)
         if self.layout == "overlay":
             return prediction
@@ -128,3 +130,10 @@ class Drawing:
             raise ValueError(
                 f"the model predicts {answer.num_classes} classes, but the data set has {known}"
             )
+
+
+def _row_scale(image: np.ndarray) -> int:
+    """By what whole factor a small image is enlarged, within what can be drawn."""
+    height, width = image.shape[:2]
+    most = min(math.isqrt(MAX_SAMPLES // (height * width)), MAX_SIDE // max(height, width))
+    return max(1, min(enlargement(image), most))

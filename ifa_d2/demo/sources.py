@@ -16,6 +16,7 @@ from ..engine.inputs import choose_records
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+SHEET_NAME = "sheet"  # of the drawing of all pictures of a data set, which no picture has
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -49,11 +50,12 @@ def is_video(path: str) -> bool:
 def find_pictures(inputs: Sequence[str]) -> list[Picture]:
     """The pictures that files, glob patterns and folders stand for, each under a name of its own.
 
-    A folder stands for the pictures in it and below, by their suffixes. Where names would be the
-    same, the later ones get -2, -3 and so on.
+    A folder stands for the pictures in it and below, by their suffixes, but for hidden ones. Where
+    names would be the same, the later ones get -2, -3 and so on.
 
     Raises:
         FileNotFoundError: a file does not exist, a pattern fits none, or a folder has no pictures.
+        OSError: a folder that cannot be listed.
     """
     found = []
     for item in inputs:
@@ -66,7 +68,7 @@ def find_pictures(inputs: Sequence[str]) -> list[Picture]:
         elif os.path.isfile(item):
             found.append(Picture(item, Path(item).stem))
         else:
-            paths = sorted(path for path in glob.glob(item, recursive=True) if os.path.isfile(path))
+            paths = sorted(filter(_is_named_picture, glob.glob(item, recursive=True)))
             if not paths:
                 kind = "nothing fits" if glob.has_magic(item) else "there is no file"
                 raise FileNotFoundError(f"{kind} {item}")
@@ -99,21 +101,34 @@ def dataset_pictures(name: str, num: int) -> list[Picture]:
         [
             Picture(one["file_name"], Path(one["file_name"]).stem, one.get("sem_seg_file_name"))
             for one in choose_records(name, num)
-        ]
+        ],
+        taken={SHEET_NAME},
     )
 
 
 def _pictures_below(folder: Path) -> list[Picture]:
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    found = []
+    for parent, folders, names in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = [Path(parent, name) for name in names if not name.startswith(".")]
+        found += [path for path in paths if is_image(path.name) and _is_named_picture(path)]
     return [
         Picture(str(path), path.relative_to(folder).with_suffix("").as_posix())
-        for path in paths
-        if path.is_file()
+        for path in sorted(found)
     ]
 
 
-def _name_apart(pictures: Sequence[Picture]) -> list[Picture]:
-    taken: set[str] = set()
+def _is_named_picture(path: str | Path) -> bool:
+    """Whether a name is a file's; that of a broken link is, so that reading says what it is."""
+    return os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path))
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _name_apart(pictures: Sequence[Picture], taken: Iterable[str] = ()) -> list[Picture]:
+    taken = set(taken)
     apart = []
     for picture in pictures:
         name, count = picture.name, 1

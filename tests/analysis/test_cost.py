@@ -1,7 +1,14 @@
+import warnings
+from pathlib import Path
+
 import pytest
+import timm
 import torch
+from detectron2.config import LazyCall as L
 from detectron2.config import get_cfg
+from detectron2.modeling import FPN
 from fvcore.nn import FlopCountAnalysis
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from ifa_d2.analysis.cost import (
@@ -15,6 +22,7 @@ from ifa_d2.analysis.cost import (
 )
 from ifa_d2.config import add_ifa_config
 from ifa_d2.engine.run import load_config
+from ifa_d2.modeling import TimmBackbone
 from tests.reference_network import ReferenceNetwork
 
 RECIPE = "cityscapes/ifa_r50.py"
@@ -132,3 +140,22 @@ def test_yacs_gives_the_same_figures() -> None:
     cfg.MODEL.IFA.AUX_FEATURE = "res4"
     result = report(analyze(cfg, (128, 128)))
     assert result == _analyze(128)
+
+
+@pytest.mark.parametrize("kind", ["LazyConfig", "yacs"])
+def test_weights_to_start_from_are_not_read(kind: str, tmp_path: Path) -> None:
+    """They would fill a model without values, tensor by tensor, with a warning each."""
+    path = tmp_path / "weights.pth"
+    torch.save(timm.create_model("resnet18").state_dict(), path)
+    if kind == "yacs":
+        overrides = ["MODEL.BACKBONE.NAME=TimmBackbone", "MODEL.TIMM.MODEL_NAME=resnet18"]
+        overrides += [f"MODEL.TIMM.WEIGHTS_FILE={path}", "MODEL.TIMM.PRETRAINED=True"]
+        cfg = load_config("shapes/ifa_r18.yaml", overrides)
+    else:
+        backbone = L(TimmBackbone)(model_name="resnet18", weights_file=str(path), pretrained=True)
+        model = L(FPN)(bottom_up=backbone, in_features=("res2", "res3"), out_channels=8)
+        cfg = OmegaConf.create({"model": model}, flags={"allow_objects": True})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = build_on_meta(cfg)
+    assert all(parameter.is_meta for parameter in model.parameters())

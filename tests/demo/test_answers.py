@@ -10,6 +10,7 @@ from torch import nn
 
 from ifa_d2 import get_config
 from ifa_d2.demo import Drawing, Picture, Segmenter, View, read_picture
+from ifa_d2.demo.drawing import _row_scale
 from ifa_d2.engine.build import build_test_mapper
 from ifa_d2.engine.predictor import Predictor, load_model
 from ifa_d2.modeling import compute_panoptic_fields
@@ -152,6 +153,10 @@ def test_panoptic_views(parts: tuple, panoptic: nn.Module) -> None:
         ({"size": (4, 4), "zoom": 2}, "size and zoom must not both"),
         ({"size": (0, 4)}, r"size must be \(height, width\), each at least 1, got \(0, 4\)"),
         ({"zoom": -1.0}, "zoom must be above 0, got -1.0"),
+        ({"zoom": 1e6}, r"zoom 1e\+06, 4e\+07 x 4.8e\+07 samples, is more than the 67108864"),
+        ({"zoom": 1e308}, r"zoom 1e\+308, inf x inf samples, is more than"),
+        ({"size": (10**400, 1)}, r"size \(1000.* is more than"),
+        ({"size": (1, 2**16)}, r"size \(1, 65536\) is more than .* 65535 a side"),
         ({"confidence": 1.5}, r"confidence must be in \[0, 1\], got 1.5"),
         ({"window": (4, 4, 4, 9)}, r"inside the picture of \(40, 48\), got \(4, 4, 4, 9\)"),
         ({"window": (0, 0, 41, 9)}, r"inside the picture of \(40, 48\), got \(0, 0, 41, 9\)"),
@@ -197,3 +202,20 @@ def test_drawings_of_what_does_not_fit(parts: tuple, trained: Path, tmp_path: Pa
         drawing.read(Picture(path, "1", str(tmp_path / "small.png")))
     with pytest.raises(ValueError, match="predicts 2 classes, but the data set has 3"):
         drawing.draw(image)
+
+
+def test_the_size_of_a_large_picture_is_its_owner_s_choice() -> None:
+    size = (2**17, 2**10)
+    assert View().resolve(size) == ((0, 0, *size), size)
+    assert View(zoom=0.5).resolve(size)[1] == (2**16, 2**9)
+    with pytest.raises(ValueError, match="is more than"):
+        View(zoom=1.1).resolve(size)
+
+
+@pytest.mark.parametrize(
+    ("size", "scale"), [((40, 48), 10), ((40000, 20), 1), ((2000, 20), 24), ((9000, 20), 7)]
+)
+def test_narrow_answers_are_enlarged_as_far_as_can_be_drawn(
+    size: tuple[int, int], scale: int
+) -> None:
+    assert _row_scale(np.empty((*size, 3), np.uint8)) == scale

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from ifa_d2.demo import decode_ahead, find_pictures, label_pictures, read_picture
+from ifa_d2.demo import dataset_pictures, decode_ahead, find_pictures, label_pictures, read_picture
 
 
 @pytest.fixture
@@ -27,6 +28,46 @@ def test_files_globs_and_folders(folder: Path) -> None:
     assert [picture.path for picture in found] == ["b/1.png", "a/1.png", "a/deep/2.JPG", "a/1.png"]
     assert [picture.name for picture in found] == ["1", "1-2", "deep/2", "1-3"]
     assert [one.path for one in find_pictures(["**/*.jpg"])] == ["b/1.jpg"]
+
+
+def test_hidden_files_are_no_pictures(folder: Path) -> None:
+    (folder / "a" / ".ipynb_checkpoints").mkdir()
+    for name in (".ipynb_checkpoints/1-checkpoint.png", "._1.png"):
+        (folder / "a" / name).write_bytes((folder / "a" / "1.png").read_bytes())
+    assert [one.path for one in find_pictures(["a"])] == ["a/1.png", "a/deep/2.JPG"]
+
+
+def test_a_broken_link_is_listed_and_cannot_be_read(folder: Path) -> None:
+    os.symlink("away.png", "a/broken.png")
+    for item in ("a", "a/*.png"):
+        assert "a/broken.png" in [one.path for one in find_pictures([item])]
+    with pytest.raises(ValueError, match=r"cannot read the picture a/broken\.png"):
+        read_picture("a/broken.png")
+
+
+def test_a_folder_that_cannot_be_listed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:  # permissions do not stop the superuser
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError, match="a/deep"):
+        find_pictures(["a"])
+
+
+def test_no_drawing_is_named_as_the_sheet(folder: Path) -> None:
+    name = "of sheets"
+    records = [{"file_name": f"b/{name}.png"} for name in ("sheet", "other")]
+    DatasetCatalog.register(name, lambda: records)
+    MetadataCatalog.get(name).stuff_classes = ["a"]
+    try:
+        assert [one.name for one in dataset_pictures(name, 2)] == ["sheet-2", "other"]
+    finally:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
 
 
 def test_a_file_whose_name_looks_like_a_pattern(folder: Path) -> None:

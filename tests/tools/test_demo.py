@@ -130,6 +130,7 @@ def test_folders_patterns_and_broken_pictures(
     shutil.copy(images / "2.png", folder)
     (folder / "cut.png").write_bytes((images / "2.png").read_bytes()[:200])
     (folder / "text.jpg").write_text("no picture")
+    (folder / "link.png").symlink_to("away.png")
     status = demo("--input", "in", images / "[34].png", images / "2.png", "--output", "drawn")
     assert status == 1
     names = sorted(path.relative_to("drawn").as_posix() for path in Path("drawn").rglob("*.png"))
@@ -138,7 +139,8 @@ def test_folders_patterns_and_broken_pictures(
         expected = drawing(trained, images / path)
         assert np.array_equal(np.asarray(Image.open(f"drawn/{name}")), expected)
     out, err = capsys.readouterr()
-    assert "4 of 6 pictures in drawn" in out
+    assert "4 of 7 pictures in drawn" in out
+    assert "skipped: cannot read the picture in/deep/link.png" in err
     assert "skipped: cannot read the picture in/deep/cut.png" in err
     assert "skipped: cannot read the picture in/deep/text.jpg" in err
     assert "drawing: 100%" in err

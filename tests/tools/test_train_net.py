@@ -186,3 +186,18 @@ def test_evaluation_is_of_the_run_not_of_its_initial_weights(
     assert torch.equal(evaluate("--resume", named), state[key])
     with pytest.raises(ValueError, match=r"backbone\.pth is no trained checkpoint of this model"):
         evaluate(f"train.output_dir={tmp_path / 'nothing'}")
+
+
+@pytest.mark.parametrize("name", ["model_final.pth", "model_best.pth"])
+def test_a_training_does_not_end_in_the_weights_it_starts_from(
+    data: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_bytes(b"weights")
+    arguments = ["--config-file", str(RECIPE), f"train.output_dir={tmp_path}"]
+    arguments += [f"train.init_checkpoint={tmp_path / name}"]
+    read_config = runpy.run_path(str(ROOT / "tools" / "train_net.py"))["read_config"]
+    with pytest.raises(ValueError, match=f"output {tmp_path / name} would replace the weights"):
+        read_config(training_parser("").parse_args(arguments))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    for more in ("--resume", "--eval-only"):
+        read_config(training_parser("").parse_args([more, *arguments]))
