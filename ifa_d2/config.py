@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 import yaml
-from detectron2 import model_zoo
 from detectron2.config import CfgNode, LazyConfig, get_cfg
 from omegaconf import DictConfig
+
+from .compat import model_zoo
 
 _MODEL_ZOO = "model_zoo://"
 

@@ -15,7 +15,17 @@ import ifa_d2
 ROOT = Path(__file__).parents[1]
 # The order of CONTRIBUTING.md.
 PARTS = (
-    *("files", "config", "data", "layers", "modeling", "evaluation", "visualization", "engine"),
+    *(
+        "compat",
+        "files",
+        "config",
+        "data",
+        "layers",
+        "modeling",
+        "evaluation",
+        "visualization",
+        "engine",
+    ),
     *("analysis", "demo", "serving"),
 )
 
@@ -25,7 +35,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the unpacked wheel, built from a copy so that the checkout stays clean."""
     folder = tmp_path_factory.mktemp("package")
     source = folder / "source"
-    for name in ("ifa_d2", "configs"):
+    for name in ("ifa_d2", "configs", "zoo"):
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, source / name, ignore=ignore)
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
@@ -87,6 +97,28 @@ def test_without_detectron2_one_sentence_says_how_to_get_it(tmp_path: Path) -> N
     assert message.startswith("ImportError: ifa_d2 needs Detectron2")
     assert "make setup" in message
     assert "git+https://github.com/facebookresearch/detectron2.git" in message
+
+
+def test_without_pkg_resources_the_model_zoo_is_found(tmp_path: Path) -> None:
+    """As with setuptools 82, or without any."""
+    code = (
+        "import importlib.abc, sys\n"
+        "class Gone(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] == 'pkg_resources':\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "import importlib.util as util\n"
+        "find = util.find_spec\n"
+        "util.find_spec = lambda name, *rest: None if name[:4] == 'pkg_' else find(name, *rest)\n"
+        "sys.meta_path.insert(0, Gone())\n"
+        "import ifa_d2\n"
+        "assert 'pkg_resources' not in sys.modules\n"
+        "name = 'COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml'\n"
+        "print(ifa_d2.config.get_config_file(name).is_file())"
+    )
+    result = _run(code, tmp_path, ROOT)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "True"
 
 
 def _imports(path: Path) -> set[str]:
