@@ -65,7 +65,10 @@ def test_wheel_holds_the_package_and_its_recipes(installed: Path) -> None:
     assert "cityscapes/ifa_r50.py" in recipes
     modules = _relative(ROOT / "ifa_d2", "*.py") | _relative(ROOT / "ifa_d2", "static/*")
     assert "serving/static/index.html" in modules
-    assert _relative(installed / "ifa_d2", "*.*") == modules | {f"configs/{r}" for r in recipes}
+    zoo = {f"zoo/{name}" for name in _relative(ROOT / "zoo", "*.*")}
+    assert "zoo/camvid/ifa_lite0_frozen.pth" in zoo
+    configs = {f"configs/{recipe}" for recipe in recipes}
+    assert _relative(installed / "ifa_d2", "*.*") == modules | configs | zoo
     top = {path.name for path in installed.iterdir()}
     assert {name for name in top if not name.endswith(".dist-info")} == {"ifa_d2"}
 

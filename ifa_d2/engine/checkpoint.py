@@ -35,7 +35,7 @@ def check_initial_weights(path: str) -> None:
     """
     if not path:
         return
-    if not urlparse(path).scheme:
+    if not _is_address(path):
         if os.path.isfile(path):
             return
         source = _SOURCES.get(os.path.basename(path))
@@ -45,6 +45,11 @@ def check_initial_weights(path: str) -> None:
             f"(MODEL.WEIGHTS), or make them with `{command}`; {_FROM_SCRATCH}"
         )
     _fetch(path, f"initial weights {path}", f"; {_FROM_SCRATCH}")
+
+
+def _is_address(path: str) -> bool:
+    """Whether a name is one that ``PathManager`` resolves; to urllib, "ifa_d2" is no scheme."""
+    return "://" in path
 
 
 def _fetch(path: str, what: str, hint: str = "") -> None:
@@ -105,7 +110,7 @@ class Checkpointer(DetectionCheckpointer):
             ValueError: the file is no checkpoint, is damaged, or none of its weights is one of
                 the model's.
         """
-        if path and not urlparse(path).scheme:
+        if path and not _is_address(path):
             file = urlparse(path).path
             if not os.path.isfile(file):
                 hint = ""
@@ -121,7 +126,7 @@ class Checkpointer(DetectionCheckpointer):
             FileNotFoundError, ValueError: as :meth:`load`; or the file lacks a parameter that the
                 model predicts by, or has it in another shape. An auxiliary head's may lack.
         """
-        if urlparse(path).scheme:
+        if _is_address(path):
             _fetch(path, f"{self.save_dir or 'this run'} has no checkpoint, and {path}")
         self.load(path, checkpointables=[])
         names = list(self.model.named_parameters(remove_duplicate=False))

@@ -29,6 +29,8 @@ model = L(SemanticSegmentor)(
         num_classes=MISSING,
         channels=128,
         hidden_dims=(256, 128),
+        # Of what oscillates within a pixel, no pixel was ever a training sample.
+        integrated_encoding=True,
         norm="${..backbone.norm}",
         aux_channels=64,
     ),

@@ -80,4 +80,5 @@ def test_figure_3(dimensions: int) -> None:
     """The paper's dimensions are sines and cosines of two axes, without the offset itself."""
     encoding = PositionEncoding(num_frequencies=dimensions // 4)
     assert encoding.num_features == dimensions + 2
-    assert encoding(torch.rand(5), torch.rand(5)).shape == (5, dimensions + 2)
+    offsets, widths = torch.rand(2, 5), torch.zeros(2, 5)
+    assert encoding(tuple(offsets), tuple(widths)).shape == (5, dimensions + 2)
