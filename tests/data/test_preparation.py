@@ -149,6 +149,7 @@ def test_camvid_pairs_are_copied_by_their_lists(tmp_path: Path) -> None:
 
 def test_crackforest_is_road_and_crack(tmp_path: Path) -> None:
     root = miniatures.make_crackforest(tmp_path) / "crackforest"
+    Image.new("RGB", (8, 8)).save(root / "image" / "155.jpg")  # without annotation
     prepare(PREPARATIONS["crackforest"][0], tmp_path, allow_partial=True)
     val = [path.stem for path in sorted((root / "images" / "val").iterdir())]
     assert val == ["004", "008"]  # every fourth

@@ -1,7 +1,8 @@
 """CrackForest's two classes at 480x320, from the published folder.
 
 A published ``Segmentation`` holds 1 for road and 2 for crack; a few pictures hold 3 and 4 too,
-which are parts of cracks as well. There is no published split: here every fourth picture validates.
+which are parts of cracks as well. Pictures without annotation, of which the folder has some, are
+left out. There is no published split: here every fourth picture validates.
 """
 
 from pathlib import Path
@@ -21,6 +22,7 @@ def _list_jobs(root: Path, label_root: Path) -> list[Job]:
     base = root / "crackforest"
     images = {path.stem: path for path in base.joinpath("image").glob("*.jpg")}
     sources = {path.stem: path for path in base.joinpath("groundTruth").glob("*.mat")}
+    images = {stem: path for stem, path in images.items() if stem in sources}
     check_partners("crackforest", images, sources)
     jobs = []
     for number, stem in enumerate(sorted(images), start=1):
