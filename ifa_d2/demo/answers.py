@@ -21,6 +21,7 @@ from ..engine.build import build_test_mapper
 from ..engine.inputs import picture_input
 from ..layers import GridQuery
 from ..modeling import IFASemSegHead, compute_panoptic_fields
+from ..modeling.decision import best_classes
 from ..modeling.field import compute_fields
 from ..modeling.scores import Raster, iter_logits
 
@@ -182,7 +183,7 @@ class Segmenter:
         sem_seg = self.model([inputs])[0]["sem_seg"]  # (K, H, W) logits or (H, W) labels
         if sem_seg.dim() == 2:
             return sem_seg.cpu().numpy(), None
-        return sem_seg.argmax(dim=0).cpu().numpy(), len(sem_seg)
+        return best_classes(sem_seg)[1].cpu().numpy(), len(sem_seg)
 
     def _ask_samples(
         self, inputs: dict[str, Any], window: Window, size: tuple[int, int]
@@ -213,8 +214,8 @@ class Segmenter:
     def _decide(self, logits: Tensor) -> Tensor:
         """(h, w) classes of (K, h, w) logits, or UNSURE."""
         if not self.view.confidence:
-            return logits.argmax(dim=0)
-        best, labels = logits.float().softmax(dim=0).max(dim=0)
+            return best_classes(logits)[1]
+        best, labels = best_classes(logits.float().softmax(dim=0))
         return labels.masked_fill(best < self.view.confidence, UNSURE)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..modeling import IFASemSegHead, MultiViewSegmentor, compute_panoptic_fields
 from ..modeling.field import SegmentationField, compute_fields
+from ..modeling.query_checks import check_eval
 from .build import build_model, build_test_mapper
 from .checkpoint import Checkpointer
 from .inputs import picture_input
@@ -121,7 +122,7 @@ class Predictor:
                 have it; or a (3, H, W) uint8 tensor in BGR order.
 
         Raises:
-            ValueError: another shape or type.
+            ValueError: another shape or type, or a model that was put in training mode again.
         """
         compute = compute_panoptic_fields if self.is_panoptic else compute_fields
         return compute(self.model, [self._inputs(image)])[0]
@@ -149,6 +150,7 @@ class Predictor:
         return segmentor([self._inputs(image)])[0]["sem_seg"]
 
     def _inputs(self, image: np.ndarray | Tensor) -> dict[str, Any]:
+        check_eval(self.model)
         bgr = _to_array(image)
         return picture_input(bgr[:, :, ::-1], self.augmentations, self.image_format)
 
@@ -205,6 +207,9 @@ def _to_array(image: np.ndarray | Tensor) -> np.ndarray:
             raise ValueError(
                 f"image must be a (3, H, W) uint8 tensor, got {tuple(image.shape)} {image.dtype}"
             )
+        if image.layout != torch.strided or image.is_meta:
+            kind = "meta" if image.is_meta else image.layout
+            raise ValueError(f"image must be a dense tensor with values, got a {kind} one")
         image = image.permute(1, 2, 0).cpu().numpy()
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ValueError(f"image must be a (H, W, 3) uint8 array, got {image.shape} {image.dtype}")

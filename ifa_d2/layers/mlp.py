@@ -102,8 +102,8 @@ class DerivedCache:
 
     def clear(self) -> None:
         """Forget the value."""
-        self._key: list[tuple[Any, ...]] = []
-        self._value: Any = None
+        # The key and the value, as one: another thread may clear or replace it at any moment.
+        self._held: tuple[list[tuple[Any, ...]], Any] = ([], None)
 
     def get(self, tensors: Sequence[Tensor], make: Callable[[], Any]) -> Any:
         """The value that ``make`` gives, which depends on ``tensors`` alone."""
@@ -111,14 +111,16 @@ class DerivedCache:
             t.is_inference() or (t.requires_grad and torch.is_grad_enabled()) for t in tensors
         ):
             return make()  # no address or version to compare, or a value with a history
-        same = len(tensors) == len(self._key) and all(
+        held, value = self._held
+        same = len(tensors) == len(held) and all(
             t is old and t._version == version and t.data_ptr() == pointer
-            for t, (old, version, pointer) in zip(tensors, self._key, strict=True)
+            for t, (old, version, pointer) in zip(tensors, held, strict=True)
         )
         if not same:
-            self._value = make()
-            self._key = [(t, t._version, t.data_ptr()) for t in tensors]
-        return self._value
+            key = [(t, t._version, t.data_ptr()) for t in tensors]
+            value = make()
+            self._held = key, value
+        return value
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "DerivedCache":
         return DerivedCache()

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+_INT64 = 2**63 - 1
 # An int, or what stands for one while a program is recorded: a symbol or a tensor without axes.
 Length = int | torch.SymInt | Tensor
 
@@ -101,7 +102,8 @@ class Taps:
 class GridAxis:
     """Evenly spaced coordinates held as exact rationals: ``(start + step * j) / denominator``.
 
-    Nearest cells then come from integer division alone, never from float rounding.
+    Nearest cells then come from integer division alone, never from float rounding: of 64 bits, or
+    of as many as it takes.
 
     Attributes:
         start, step, size, denominator: see above; ``size`` coordinates.
@@ -144,12 +146,25 @@ class GridAxis:
         return replace(self, start=self.start + self.step * begin, size=end - begin)
 
     @property
+    def ends(self) -> "GridAxis":
+        """The first and the last query."""
+        return replace(self, step=self.step * (self.size - 1), size=2)
+
+    @property
     def coordinates(self) -> Tensor:
         """(n,) float64 coordinates."""
+        if self._largest(1) > _INT64:
+            numbers = [(self.start + self.step * j) / self.denominator for j in range(self.size)]
+            return torch.tensor(numbers, dtype=torch.float64)
         return self._numerators().double() / self.denominator
 
     def _numerators(self) -> Tensor:
         return torch.arange(self.size) * self.step + self.start
+
+    def _largest(self, m: int) -> int:
+        """A bound of the integers that :func:`rational_taps` makes over ``m`` cells."""
+        last = self.start + self.step * (self.size - 1)
+        return 4 * (m + 1) * max(abs(self.start), abs(last), self.denominator)
 
     def taps(self, m: int, ensemble: bool) -> Taps:
         """The cells of an axis of ``m`` cells that answer, on the CPU.
@@ -161,10 +176,33 @@ class GridAxis:
         den = self.denominator
         centered = self.step * m == den and (2 * self.start * m - den) % (2 * den) == 0
         inside = 0 <= self.start and self.start + self.step * (self.size - 1) < den
-        taps = rational_taps(self._numerators() * m, den, m, ensemble)
+        wide = self._largest(m) > _INT64
+        taps = (
+            self._wide_taps(m, ensemble)
+            if wide
+            else rational_taps(self._numerators() * m, den, m, ensemble)
+        )
         footprint = self.step / den if self.footprint is None else self.footprint
         footprints = torch.tensor(2 * m * footprint, dtype=torch.float64)
         return replace(taps, footprints=footprints, identity=centered and inside)
+
+    def _wide_taps(self, m: int, ensemble: bool) -> Taps:
+        """As :func:`rational_taps`, of integers that 64 bits do not hold."""
+        den = self.denominator
+        doubled = [2 * (self.start + self.step * j) * m for j in range(self.size)]
+        shift = den if ensemble else 0  # two cells answer from one's centre to the next one's
+        lower = [min(max((d - shift) // (2 * den), 0), m - 1) for d in doubled]
+        taps = [lower, [min(cell + 1, m - 1) for cell in lower]] if ensemble else [lower]
+        offsets = [
+            [(d - (2 * cell + 1) * den) / den for d, cell in zip(doubled, cells, strict=True)]
+            for cells in taps
+        ]
+        cells, along = torch.tensor(taps), torch.tensor(offsets, dtype=torch.float64)
+        none = torch.zeros((), dtype=torch.float64)
+        if not ensemble:
+            return Taps(cells, along, None, none)
+        weight = (along[0] / 2).clamp(0, 1)  # an offset of 2 half cells is the next cell's centre
+        return Taps(cells, along, torch.stack([1 - weight, weight]), none)
 
 
 @dataclass(frozen=True)

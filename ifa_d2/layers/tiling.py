@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .levels import Level
-from .queries import Axis, GridQuery, GridSubset
+from .queries import Axis, GridAxis, GridQuery, GridSubset
 
 # What the widest layer of one tile may take. On a CPU a tile should stay in the last-level cache,
 # and below the 32 MiB from which the C library asks the system for fresh pages each time.
@@ -80,7 +80,7 @@ def plan_grid(
         ensemble: two cells an axis answer a query.
     """
     height, width = query.size
-    cols = min(width, budget, _MAX_TILE_COLS)
+    cols = min(width, budget, max(_MAX_TILE_COLS, budget // height))
     rows = min(height, max(1, budget // cols))
     if 8 < rows < height:
         rows -= rows % 8  # tiles then end where coarser cells do, at the usual strides
@@ -124,5 +124,7 @@ def runs(length: int, step: int) -> Iterator[slice]:
 
 def _touched(axis: Axis, m: int, ensemble: bool) -> int:
     """How many of the ``m`` cells of an axis are projected for it."""
-    cells = axis.taps(m, ensemble).cells
-    return min(int(cells.max() - cells.min()) + 1, cells.numel())
+    evenly = isinstance(axis, GridAxis)  # the others then lie between the first and the last
+    cells = (axis.ends if evenly else axis).taps(m, ensemble).cells
+    taps = 2 if ensemble else 1
+    return min(int(cells.max() - cells.min()) + 1, taps * len(axis))

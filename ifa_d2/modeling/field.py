@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from numbers import Rational
 from typing import Any
 
 import numpy as np
@@ -19,22 +18,26 @@ import torch
 from detectron2.structures import ImageList
 from torch import Tensor, nn
 
-from ..layers import (
-    GridAxis,
-    GridQuery,
-    ImplicitAlignment,
-    Level,
-    PointQuery,
-    check_coordinates,
+from ..layers import GridQuery, ImplicitAlignment, Level, PointQuery
+from ..layers.levels import PointwiseLevel
+from .decision import best_classes, label_dtype
+from .query_checks import (
+    Size,
+    Window,
+    check_eval,
+    check_points,
+    check_size,
+    check_window,
+    window_axis,
 )
 from .refinement import Refinement, refined_labels
-
-Window = Sequence[float]
-Size = Sequence[int]
 
 
 class SegmentationField:
     """What a model sees in one picture; features are computed, answers are not.
+
+    Every answer raises a ``ValueError`` while the model is in training mode: it would be another
+    one, and change the statistics of BatchNorms.
 
     Args:
         alignment: decodes the levels; in eval mode.
@@ -58,8 +61,8 @@ class SegmentationField:
         if any(not 0 < share <= 1 for share in extent):
             raise ValueError(f"extent must be in (0, 1], got {tuple(map(float, extent))}")
         self.alignment = alignment
-        self.levels = list(levels)
-        self.image_size = _check_size("image_size", image_size)
+        self._levels = list(levels)
+        self.image_size = check_size("image_size", image_size)
         self.extent = extent
 
     @property
@@ -70,7 +73,23 @@ class SegmentationField:
     @property
     def label_dtype(self) -> torch.dtype:
         """The smallest integer type that holds every class."""
-        return torch.uint8 if self.num_classes <= 256 else torch.int16
+        return label_dtype(self.num_classes)
+
+    @property
+    def levels(self) -> list[Level]:
+        """(1, C, h, w) each, of the padded picture.
+
+        Those that were computed under autocast get the weights' type where they are asked without.
+
+        Raises:
+            ValueError: the model is in training mode.
+        """
+        check_eval(self.alignment, *(getattr(level, "function", None) for level in self._levels))
+        levels, dtype = self._levels, self.alignment.predictor.weight.dtype
+        other = any(level.dtype != dtype for level in levels)
+        if other and not torch.is_autocast_enabled(levels[0].device.type):
+            self._levels = levels = [_cast(level, dtype) for level in levels]
+        return levels
 
     def query(self, size: Size | None = None, window: Window | None = None) -> GridQuery:
         """The grid of a window at a size.
@@ -80,21 +99,22 @@ class SegmentationField:
             window: None is the whole picture. It may end between pixels.
 
         Raises:
-            ValueError: a size that is not two whole numbers of at least 1; a window that is not
+            ValueError: a size that is not two whole numbers of 1 to 2**31 - 1; a window that is not
                 four finite numbers, is empty or reversed or reaches out of the picture; no size
                 for a window of broken pixels.
         """
         height, width = self.image_size
         if window is None:
             window = (0, 0, height, width)
-        y0, x0, y1, x1 = _check_window(window, self.image_size)
+        y0, x0, y1, x1 = check_window(window, self.image_size)
         if size is None:
             size = (y1 - y0, x1 - x0)
             if any(side.denominator != 1 for side in size):
                 raise ValueError(f"size must be given for the window {window} of broken pixels")
-        rows, cols = _check_size("size", size)
+        rows, cols = check_size("size", size)
         return GridQuery(
-            _axis(y0, y1, rows, height, self.extent[0]), _axis(x0, x1, cols, width, self.extent[1])
+            window_axis(y0, y1, rows, height, self.extent[0]),
+            window_axis(x0, x1, cols, width, self.extent[1]),
         )
 
     @property
@@ -105,7 +125,7 @@ class SegmentationField:
 
     @torch.no_grad()
     def logits(self, size: Size | None = None, window: Window | None = None) -> Tensor:
-        """(K, H, W) logits; arguments and errors as of :meth:`query`."""
+        """(K, H, W) logits, finite or not; arguments and errors as of :meth:`query`."""
         return self.alignment(self.levels, self.query(size, window))[0]
 
     def probabilities(self, size: Size | None = None, window: Window | None = None) -> Tensor:
@@ -129,7 +149,7 @@ class SegmentationField:
             ``out``, or a CPU tensor of :attr:`label_dtype`.
 
         Raises:
-            ValueError: as :meth:`query`, or an ``out`` of another shape.
+            ValueError: as :meth:`query`; an ``out`` of another shape; logits that are not finite.
         """
         query = self.query(size, window)
         if out is None:
@@ -155,7 +175,7 @@ class SegmentationField:
             A CPU tensor of :attr:`label_dtype`.
 
         Raises:
-            ValueError: as :meth:`query`.
+            ValueError: as :meth:`query`, or logits that are not finite.
         """
         query = self.query(size, window)
         refinement = refinement or Refinement()
@@ -164,9 +184,14 @@ class SegmentationField:
 
     @torch.no_grad()
     def iter_labels(self, query: GridQuery) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
-        """Pieces of :meth:`labels` on the CPU, and where they belong (rows, columns)."""
+        """Pieces of :meth:`labels` on the CPU, and where they belong (rows, columns).
+
+        Raises:
+            ValueError: logits that are not finite.
+        """
         for (_, rows, cols), logits in self.alignment.iter_tiles(self.levels, query):
-            yield (rows, cols), logits[0].argmax(dim=0).to(self.label_dtype).cpu()
+            _, labels = best_classes(logits[0])
+            yield (rows, cols), labels.to(self.label_dtype).cpu()
 
     def iter_bands(
         self, size: Size | None = None, window: Window | None = None, *, height: int = 256
@@ -178,7 +203,7 @@ class SegmentationField:
             height: rows of a band; the last may have fewer.
 
         Raises:
-            ValueError: as :meth:`query`, or ``height`` below 1.
+            ValueError: as :meth:`labels`, or ``height`` below 1.
         """
         query = self.query(size, window)
         if height < 1:
@@ -206,10 +231,7 @@ class SegmentationField:
             ValueError: another shape or type, a coordinate that is not finite, or one outside
                 [0, 1] without ``clamp``.
         """
-        points = torch.as_tensor(points)
-        if points.dim() != 2 or points.shape[1] != 2:
-            raise ValueError(f"points must have shape (P, 2), got {tuple(points.shape)}")
-        check_coordinates("points", points)
+        points = check_points(points)
         if clamp:
             points = points.clamp(0, 1)
         elif len(points) and (points.min() < 0 or points.max() > 1):
@@ -223,49 +245,11 @@ class SegmentationField:
         return self.alignment(self.levels, PointQuery(points[None], footprints))[0].t()
 
 
-def _check_size(name: str, size: Sequence[Any]) -> tuple[int, int]:
-    values = _finite(size)
-    if len(values) != 2 or any(int(v) != v or v < 1 for v in values):
-        raise ValueError(f"{name} must be (height, width), each at least 1 and whole, got {size!r}")
-    return int(values[0]), int(values[1])
-
-
-def _check_window(
-    window: Window, image_size: tuple[int, int]
-) -> tuple[Fraction, Fraction, Fraction, Fraction]:
-    values = _finite(window)
-    if len(values) != 4:
-        raise ValueError(f"window must be four finite numbers (y0, x0, y1, x1), got {window!r}")
-    y0, x0, y1, x1 = (Fraction(v if isinstance(v, Rational) else float(v)) for v in values)
-    if y1 <= y0 or x1 <= x0:
-        raise ValueError(f"window must have y1 > y0 and x1 > x0, got {values}")
-    if y0 < 0 or x0 < 0 or y1 > image_size[0] or x1 > image_size[1]:
-        raise ValueError(f"window must lie inside the picture of {image_size}, got {values}")
-    return y0, x0, y1, x1
-
-
-def _finite(values: Any) -> tuple[Any, ...]:
-    """The numbers of a sequence; none where it is no sequence of finite numbers."""
-    try:
-        numbers = tuple(values)
-        return numbers if all(math.isfinite(number) for number in numbers) else ()
-    except TypeError:
-        return ()
-
-
-def _axis(begin: Fraction, end: Fraction, size: int, extent: int, share: Fraction) -> GridAxis:
-    """The samples of begin..end out of ``extent`` pixels, which are ``share`` of the levels.
-
-    The field has learned what pixels show: a sample stands for no less than one.
-    """
-    pixel = float(share / extent)
-    width = max(pixel, float((end - begin) * share / (extent * size)))
-    begin, end = begin * share / extent, end * share / extent
-    unit = math.lcm(begin.denominator, end.denominator)
-    if unit * size >= 1 << 40:  # int64 products with cell counts must not overflow
-        unit = 1 << 24
-    axis = GridAxis.window(round(begin * unit), round(end * unit), size, unit)
-    return replace(axis, footprint=width)
+def _cast(level: Level, dtype: torch.dtype) -> Level:
+    """A level in a floating-point type."""
+    if isinstance(level, PointwiseLevel):
+        return replace(level, source=level.source.to(dtype))
+    return level.to(dtype)
 
 
 def padding_divisor(model: nn.Module) -> int:
@@ -297,7 +281,11 @@ def compute_fields(
             ``pixel_std``, in eval mode.
         batched_inputs: Detectron2's, each with ``image`` (3, h, w) and, where the picture was
             resized, its own ``height`` and ``width``, which are then the unit of windows.
+
+    Raises:
+        ValueError: a model in training mode.
     """
+    check_eval(model)
     images = padded_images(model, batched_inputs)
     features = model.backbone(images.tensor)
     return fields_of_features(model.sem_seg_head, features, images, batched_inputs)
@@ -316,7 +304,11 @@ def fields_of_features(
         features: (B, C, h, w) each, of the padded images.
         images: as of :func:`padded_images`.
         batched_inputs: as of :func:`compute_fields`.
+
+    Raises:
+        ValueError: a head in training mode.
     """
+    check_eval(head)
     levels = head.levels_at_request(features)
     fields = []
     for i, (one, size) in enumerate(zip(batched_inputs, images.image_sizes, strict=True)):

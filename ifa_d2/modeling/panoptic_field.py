@@ -19,7 +19,8 @@ from detectron2.modeling.meta_arch.panoptic_fpn import (
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
-from .field import SegmentationField, Size, Window, fields_of_features, padded_images
+from .field import SegmentationField, fields_of_features, padded_images
+from .query_checks import Size, Window, check_eval
 
 Segments = list[dict[str, Any]]
 
@@ -160,9 +161,10 @@ class PanopticField(SegmentationField):
         size = self.query(size, window).size
         y0, x0, y1, x1 = map(float, (0, 0, *self.image_size) if window is None else window)
         boxes = self.detections.pred_boxes.tensor
-        shift = boxes.new_tensor([x0, y0, x0, y0])
-        scale = boxes.new_tensor([size[1] / (x1 - x0), size[0] / (y1 - y0)]).repeat(2)
-        return size, (boxes - shift) * scale
+        # In double precision, as a window may be much narrower than the boxes' coordinates.
+        shift = torch.tensor([x0, y0, x0, y0], dtype=torch.float64, device=boxes.device)
+        scale = shift.new_tensor([size[1] / (x1 - x0), size[0] / (y1 - y0)]).repeat(2)
+        return size, ((boxes - shift) * scale).to(boxes.dtype)
 
     def _paste(self, indices: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         """(N, H, W) bool masks of some detections in their boxes (N, 4), all of which are seen."""
@@ -186,7 +188,11 @@ def compute_panoptic_fields(
     Args:
         model: a ``PanopticFPN`` with an ``IFASemSegHead``, in eval mode.
         batched_inputs: as of :func:`ifa_d2.modeling.compute_fields`.
+
+    Raises:
+        ValueError: a model in training mode.
     """
+    check_eval(model)
     images = padded_images(model, batched_inputs)
     features = model.backbone(images.tensor)
     proposals, _ = model.proposal_generator(images, features, None)

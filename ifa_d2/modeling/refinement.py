@@ -15,11 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..layers import GridAxis, GridQuery, GridSubset, ImplicitAlignment, Level
+from .decision import best_classes, label_dtype
+
+Place = tuple[slice, slice]
 
 _SURE = float("inf")
-# What the projected features of a band may take.
+# What the projected features of a block may take, and how many samples it may have: at once, and
+# along one side, of which position terms are held.
 _BAND_BYTES = 96 << 20
-# Coarse samples beyond a band on which its answers depend: one for the first doubling, and less
+_MAX_SAMPLES = 1 << 22
+_MAX_SIDE = 1 << 14
+# Coarse samples beyond a block on which its answers depend: one for the first doubling, and less
 # than one more for all others.
 _HALO = 2
 
@@ -35,9 +41,12 @@ class Refinement:
         threshold: samples of less support than this are asked. 0 asks where the label is more
             likely to change than not; infinity asks everywhere, and is exact.
         budget: at each level at most this share of its samples is asked, the least sure first
-            (of each band, where features are so large that they are refined band by band); with
-            the threshold at infinity, exactly this share. None is no limit.
-        levels: how often the grid is doubled; the first is 2**levels times coarser a side.
+            (of each block, where answers or features are so large that they are refined block by
+            block); with the threshold at infinity, exactly this share. None is no limit.
+        levels: how often the grid is doubled, 1 to 12; the first is 2**levels times coarser a side.
+
+    Raises:
+        ValueError: a value out of range.
     """
 
     threshold: float = 0.25
@@ -49,8 +58,8 @@ class Refinement:
             raise ValueError(f"threshold must not be negative, got {self.threshold}")
         if self.budget is not None and not 0 < self.budget <= 1:
             raise ValueError(f"budget must be in (0, 1], got {self.budget}")
-        if self.levels < 1:
-            raise ValueError(f"levels must be at least 1, got {self.levels}")
+        if not 1 <= self.levels <= 12:
+            raise ValueError(f"levels must be 1 to 12, got {self.levels}")
 
 
 @torch.no_grad()
@@ -73,46 +82,68 @@ def refined_labels(
         asked at all levels.
 
     Raises:
-        ValueError: a grid whose rows or columns are not evenly spaced.
+        ValueError: a grid whose rows or columns are not evenly spaced; logits that are not finite.
     """
     if not isinstance(query.rows, GridAxis) or not isinstance(query.cols, GridAxis):
         raise ValueError("query must be an evenly spaced grid to be refined")
-    height, factor = query.size[0], 2**refinement.levels
     out, asked = None, 0
-    for rows, around in _bands(alignment, levels, query, factor):
-        part = GridQuery(query.rows[around], query.cols)
+    for place, around in _blocks(alignment, levels, query, 2**refinement.levels):
+        part = GridQuery(query.rows[around[0]], query.cols[around[1]])
         labels, count = _refine(alignment, levels, part, refinement)
         asked += count
         if out is None:
             out = labels.new_empty(query.size)
-        out[rows] = labels[rows.start - around.start : rows.stop - around.start]
+        out[place] = labels[
+            tuple(
+                slice(inner.start - outer.start, inner.stop - outer.start)
+                for inner, outer in zip(place, around, strict=True)
+            )
+        ]
     assert out is not None
-    return out, asked / (height * query.size[1])
+    return out, asked / out.numel()
 
 
-def _bands(
+def _blocks(
     alignment: ImplicitAlignment, levels: list[Level], query: GridQuery, factor: int
-) -> Iterator[tuple[slice, slice]]:
-    """Rows of bands whose projected features may be held, and those with the rows around them that
-    their answers depend on.
+) -> Iterator[tuple[Place, Place]]:
+    """Rows and columns of blocks of a grid, and those with the samples around them that their
+    answers depend on.
+
+    A block's projected features, its samples and its position terms may be held.
     """
-    height = query.size[0]
-    width = [*alignment.mlp.layers, alignment.predictor][0].out_channels
+    coarse = [-(-side // factor) for side in query.size]
+    longest = max(1, _MAX_SIDE // factor)
+    width = min(coarse[1], longest)
     cells = sum(
         _span(query.rows, level.shape[2]) * _span(query.cols, level.shape[3]) for level in levels
     )
-    total = cells * width * levels[0].dtype.itemsize
-    coarse = -(-height // factor)
-    step = max(1, min(coarse, coarse * _BAND_BYTES // total))
-    for top in range(0, coarse, step):
-        rows = slice(top * factor, min((top + step) * factor, height))
-        above, below = max(0, top - _HALO), top + step + _HALO
-        yield rows, slice(above * factor, min(below * factor, height))
+    channels = [*alignment.mlp.layers, alignment.predictor][0].out_channels
+    row_bytes = cells * channels * levels[0].dtype.itemsize * width / (coarse[0] * coarse[1])
+    height = min(
+        coarse[0],
+        longest,
+        max(1, int(_BAND_BYTES / row_bytes)),
+        max(1, _MAX_SAMPLES // (width * factor**2)),
+    )
+    for rows in _runs(query.size[0], height, factor):
+        for cols in _runs(query.size[1], width, factor):
+            yield (rows[0], cols[0]), (rows[1], cols[1])
+
+
+def _runs(length: int, step: int, factor: int) -> Iterator[tuple[slice, slice]]:
+    """Runs of ``step`` coarse samples along an axis, and with those around, in fine samples."""
+    for begin in range(0, -(-length // factor), step):
+        end = begin + step
+        above, below = max(0, begin - _HALO), end + _HALO
+        yield (
+            slice(begin * factor, min(end * factor, length)),
+            slice(above * factor, min(below * factor, length)),
+        )
 
 
 def _span(axis: GridAxis, m: int) -> int:
     """How many of ``m`` cells lie between those that answer the ends of an axis, both included."""
-    cells = axis.taps(m, ensemble=True).cells
+    cells = axis.ends.taps(m, ensemble=True).cells
     return int(cells.max() - cells.min()) + 1
 
 
@@ -164,10 +195,10 @@ def _rounded_up(axis: GridAxis, factor: int) -> GridAxis:
 
 def _labels_and_margins(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Best class, and by how much its logit leads, of logits (K, *S), which are overwritten."""
-    small = torch.uint8 if len(logits) <= 256 else torch.int16
+    small = label_dtype(len(logits))
+    best, labels = best_classes(logits)
     if len(logits) == 1:
-        return torch.zeros_like(logits[0], dtype=small), torch.full_like(logits[0], _SURE)
-    best, labels = logits.max(dim=0)
+        return labels.to(small), torch.full_like(best, _SURE)
     others = logits.scatter_(0, labels[None], -_SURE)
     return labels.to(small), best - others.amax(dim=0)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..layers import GridAxis, GridQuery
 from ..layers.queries import send
+from .decision import best_classes, label_dtype
 from .field import SegmentationField
 from .views import Size
 
@@ -94,17 +95,16 @@ class RunningScores:
         classes, height, width = scores.shape
         if self._sums is None:
             self._sums = scores.new_zeros((classes, self.height, self.size[1]))
-            dtype = torch.uint8 if classes <= 256 else torch.int16
-            self._labels = torch.empty(self.size, dtype=dtype)
+            self._labels = torch.empty(self.size, dtype=label_dtype(classes))
         top -= self.top
         self._sums[:, top : top + height, left : left + width] += scores
 
     def _finish(self, row: int) -> None:
         """Write the labels of the rows above ``row``, and let the band begin there."""
         done = row - self.top
-        step = max(1, _PIECE_BYTES // (8 * self.size[1]))  # of argmax, which gives int64
+        step = max(1, _PIECE_BYTES // (8 * self.size[1]))  # of the classes, which are int64
         for i in range(0, done, step):
-            part = self._sums[:, i : min(i + step, done)].argmax(dim=0)
+            _, part = best_classes(self._sums[:, i : min(i + step, done)])
             part = part.to(self._labels.dtype)  # where it is: an eighth of the bytes move
             self._labels[self.top + i : self.top + i + len(part)] = part
         self.top = row
@@ -115,7 +115,11 @@ class RunningScores:
         self._sums[:, kept:] = 0
 
     def labels(self) -> Tensor:
-        """(H, W) classes of the largest sum, of the smallest integer type, on the CPU."""
+        """(H, W) classes of the largest sum, of the smallest integer type, on the CPU.
+
+        Raises:
+            ValueError: scores that are not finite, here or where the band moves.
+        """
         if self.top < self.size[0]:
             self._finish(self.size[0])
         return self._labels

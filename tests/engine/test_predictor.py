@@ -150,6 +150,9 @@ def test_yaml_model_of_resized_input(tmp_path: Path) -> None:
         np.zeros((0, 4, 3), np.uint8),
         torch.zeros(4, 4, 3, dtype=torch.uint8),
         torch.zeros(3, 4, 4),
+        np.full((4, 4, 3), None),
+        torch.zeros(3, 4, 4, dtype=torch.uint8).to_sparse(),
+        torch.zeros(3, 4, 4, dtype=torch.uint8, device="meta"),
         "picture.png",
         None,
     ],
@@ -160,6 +163,33 @@ def test_bad_images(trained: Path, image: object) -> None:
     if isinstance(image, str | None):
         assert f"got {image!r}" in str(raised.value)
         assert ("cv2.imread" in str(raised.value)) == (image is None)
+
+
+@pytest.mark.parametrize("part", ["", "backbone", "sem_seg_head"])
+def test_no_answer_in_training_mode(trained: Path, part: str) -> None:
+    predictor = make_predictor(trained)
+    model, image = predictor.model, np.full((40, 48, 3), 90, np.uint8)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    expected = predictor(image).logits()
+    model.get_submodule(part).train()
+    with pytest.raises(ValueError, match="model must be in eval mode") as raised:
+        predictor(image)
+    assert (f"which {part} is not" in str(raised.value)) == bool(part)
+    with pytest.raises(ValueError, match="model must be in eval mode"):
+        predictor.averaged_labels(image, flip=True)
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
+    model.eval()
+    assert torch.equal(predictor(image).logits(), expected)
+
+
+def test_asked_outside_the_autocast_it_was_computed_under(trained: Path) -> None:
+    predictor = make_predictor(trained)
+    image = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
+    with torch.autocast("cpu", torch.bfloat16):
+        field = predictor(image)
+    expected = predictor(image).logits()
+    assert field.logits().dtype == torch.float32
+    assert torch.allclose(field.logits(), expected, atol=0.1 * float(expected.abs().max()))
 
 
 def test_bad_models(trained: Path) -> None:

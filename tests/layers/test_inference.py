@@ -18,6 +18,7 @@ from ifa_d2.layers import (
     PointwiseLevel,
     tiling,
 )
+from ifa_d2.layers.mlp import DerivedCache
 from ifa_d2.layers.tiling import plan_grid, plan_points
 
 CHANNELS = (3, 2, 4)
@@ -158,7 +159,32 @@ def test_folded_once_until_a_weight_changes(monkeypatch):
     levels = [level.float() for level in levels]
     assert (ask(), ask()) == (layers, 0)
     assert list(module.state_dict()) == keys
-    assert pickle.loads(pickle.dumps(module._derived))._value is None
+    made = []
+    tensors = [module.predictor.weight.detach()]
+    module._derived.get(tensors, lambda: made.append(0))
+    pickle.loads(pickle.dumps(module._derived)).get(tensors, lambda: made.append(1))
+    assert made == [0, 1]
+
+
+class _ClearedWhileRead(list):
+    """Tensors during whose second reading, the comparison, another thread clears the cache."""
+
+    def __init__(self, tensors, cache):
+        super().__init__(tensors)
+        self.cache, self.readings = cache, 0
+
+    def __iter__(self):
+        self.readings += 1
+        if self.readings == 2:
+            self.cache.clear()
+        return super().__iter__()
+
+
+def test_cleared_by_another_thread_while_it_is_read():
+    cache, tensors = DerivedCache(), [torch.zeros(2), torch.ones(2)]
+    assert cache.get(tensors, lambda: "folded") == "folded"
+    assert cache.get(_ClearedWhileRead(tensors, cache), lambda: "again") == "folded"
+    assert cache.get(tensors, lambda: "anew") == "anew"
 
 
 def test_training_between_answers_is_seen():

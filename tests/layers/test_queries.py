@@ -35,8 +35,11 @@ def test_regular_cells_are_integer_division(n, m):
     size=st.integers(1, 300),
     extent=st.integers(1, 9000),
     m=st.integers(1, 300),
+    scale=st.sampled_from([1, 2**40, 10**30]),
 )
-def test_window_taps_are_exact(begin, span, size, extent, m):
+def test_window_taps_are_exact(begin, span, size, extent, m, scale):
+    """Of integers that 64 bits do not hold too: a window of a scale-th of those pixels."""
+    begin, extent = begin * scale // 3, extent * scale // 3 + 1
     axis = GridAxis.window(begin, begin + span, size, extent)
     nearest, both = axis.taps(m, ensemble=False), axis.taps(m, ensemble=True)
     for j in (0, size // 2, size - 1):
@@ -50,6 +53,27 @@ def test_window_taps_are_exact(begin, span, size, extent, m):
         weight = min(max(float(y * m - Fraction(1, 2) - lower), 0), 1)
         assert float(both.weights[1, j]) == pytest.approx(weight, abs=1e-12)
     assert torch.allclose(both.weights.sum(0), torch.ones(size, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("size", [2**28 + 1, 2**30 + 1, 2**31 - 1])
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_the_far_end_of_long_axes_is_exact(size, ensemble):
+    """3 of 7 parts of an axis, from 1 on: numerators of 4 * size * 7 times the cells."""
+    m = 2**26 + 1
+    taps = GridAxis.window(1, 4, size, 7)[size - 3 : size].taps(m, ensemble)
+    for k, j in enumerate(range(size - 3, size)):
+        y = (1 + Fraction(2 * j + 1, 2 * size) * 3) / 7
+        lower = (y * m - Fraction(int(ensemble), 2)) // 1
+        assert taps.cells[:, k].tolist() == [lower, lower + 1][: 1 + ensemble]
+        assert float(taps.offsets[0, k]) == pytest.approx(float(2 * (y * m - lower) - 1), abs=1e-9)
+
+
+def test_ends_and_coordinates_of_long_axes():
+    axis = GridAxis.window(10**40, 10**40 + 2, 5, 10**40 + 7)
+    assert axis.ends.coordinates.tolist() == axis.coordinates[[0, -1]].tolist() == [1.0, 1.0]
+    axis = GridAxis.window(1, 4, 5, 7)
+    assert axis.ends.coordinates.tolist() == axis.coordinates[[0, -1]].tolist()
+    assert axis[2:3].ends.coordinates.tolist() == axis.coordinates[[2, 2]].tolist()
 
 
 @given(n=counts, m=st.integers(1, 500), start=st.integers(0, 4999), length=st.integers(1, 400))

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from ifa_d2.analysis.measure import peak_memory
 from ifa_d2.layers import GridQuery, ImplicitAlignment
+from ifa_d2.layers.levels import PointwiseLevel
 from ifa_d2.modeling import SegmentationField
+from ifa_d2.modeling.projection import PointwiseProjection
 
 IMAGE, PADDED = (30, 44), (32, 64)
 
@@ -92,6 +94,28 @@ def test_window_between_pixels():
     assert torch.allclose(half.flatten(1), field.at(points).t(), atol=1e-4)
 
 
+@pytest.mark.parametrize("width", [1e-9, 3e-4, 1e-3, 5.3])
+def test_narrow_windows_are_exact(width):
+    """To the last bit of their numbers, of any fraction of a pixel."""
+    field, (y0, x0) = make(ensemble=True), (7.1, 9.7)
+    y1, x1 = y0 + width, x0 + width
+    query = field.query((4, 3), (y0, x0, y1, x1))
+    for axis, begin, end, size, padded in (
+        (query.rows, y0, y1, 4, 32),
+        (query.cols, x0, x1, 3, 64),
+    ):
+        begin, end = Fraction(begin), Fraction(end)
+        for j in range(size):
+            exact = (begin + Fraction(2 * j + 1, 2 * size) * (end - begin)) / padded
+            assert Fraction(axis.start + axis.step * j, axis.denominator) == exact
+    logits = field.logits((4, 3), (y0, x0, y1, x1))
+    middle = field.at([[(y0 + y1) / 2 / 30, (x0 + x1) / 2 / 44]])[0]
+    centre = field.logits((1, 1), (y0, x0, y1, x1))[:, 0, 0]
+    assert torch.allclose(centre, middle, atol=1e-4)
+    if width < 1e-2:
+        assert torch.allclose(logits, middle[:, None, None].expand(-1, 4, 3), atol=0.02)
+
+
 @pytest.mark.parametrize("height", [1, 7, 100])
 def test_bands_make_up_the_labels(height):
     field = make()
@@ -133,6 +157,9 @@ def test_memory_beyond_the_labels_does_not_grow():
         ({"size": "ab"}, "size.* got 'ab'"),
         ({"size": (4, float("nan"))}, "size.*nan"),
         ({"size": (4, float("inf"))}, "size.*inf"),
+        ({"size": (10**400, 1)}, r"size must be .* at most 2147483647 .* got \(1000"),
+        ({"size": (2**63, 1)}, "size must be .* got .9223372036854775808, 1"),
+        ({"window": (0, 0, 10**400, 5)}, r"inside the picture of \(30, 44\), got \(0, 0, 1000"),
         ({"window": 512}, r"window must be four .* \(y0, x0, y1, x1\), got 512"),
         ({"window": "abcd"}, "window.* got 'abcd'"),
         ({"window": (3, 3, 3, 9)}, "y1 > y0"),
@@ -146,8 +173,9 @@ def test_memory_beyond_the_labels_does_not_grow():
     ],
 )
 def test_bad_queries(kwargs, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=words) as raised:
         make().labels(**kwargs)
+    assert len(str(raised.value)) < 250  # the value is cut short
 
 
 @pytest.mark.parametrize(
@@ -157,6 +185,13 @@ def test_bad_queries(kwargs, words):
         (torch.zeros(3, 2, dtype=torch.int64), "floating point"),
         ([[0.5, float("nan")]], "finite"),
         ([[0.5, 1.01]], r"\[0, 1\]"),
+        (None, "points must be .* got None"),
+        ("ab", "points must be .* got 'ab'"),
+        ([[0.5], [0.5, 0.5]], "points must be .* got "),
+        ([[10**400, 0.5]], "points must be"),
+        (np.array([[None, 0.5]]), "points must be .* got array"),
+        (torch.zeros(3, 2).to_sparse(), "points must be a dense tensor .* torch.sparse_coo"),
+        (torch.zeros(3, 2, device="meta"), "points must be a dense tensor .* meta"),
     ],
 )
 def test_bad_points(points, words):
@@ -179,3 +214,76 @@ def test_bad_out_and_height():
         SegmentationField(make().alignment, [torch.zeros(2, 3, 4, 4)], IMAGE)
     with pytest.raises(ValueError, match="extent"):
         SegmentationField(make().alignment, make().levels, IMAGE, (Fraction(2), Fraction(1)))
+
+
+ANSWERS = {
+    "logits": lambda field: field.logits(),
+    "probabilities": lambda field: field.probabilities(),
+    "labels": lambda field: field.labels(),
+    "refined_labels": lambda field: field.refined_labels(),
+    "bands": lambda field: list(field.iter_bands()),
+    "at": lambda field: field.at([[0.5, 0.5]]),
+}
+
+
+@pytest.mark.parametrize("ask", ANSWERS.values(), ids=ANSWERS)
+def test_no_answer_in_training_mode(ask):
+    field = make()
+    before = {name: value.clone() for name, value in field.alignment.state_dict().items()}
+    expected = field.logits()
+    for part, words in (
+        (field.alignment, "to be asked: call model.eval"),
+        (field.alignment.mlp.layers[1].norm, "which mlp.layers.1.norm is not"),
+    ):
+        part.train()
+        with pytest.raises(ValueError, match=f"model must be in eval mode.*{words}"):
+            ask(field)
+        part.eval()
+    after = field.alignment.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert torch.equal(field.logits(), expected)
+    ask(field)
+
+
+def test_no_answer_where_a_projection_is_in_training_mode():
+    field = make(image=PADDED)
+    projection = PointwiseProjection(7, 3, norm="BN").eval()
+    levels = [PointwiseLevel(torch.randn(1, 7, 8, 16), projection, 3), field.levels[1]]
+    field = SegmentationField(field.alignment, levels, PADDED)
+    projection.train()
+    with pytest.raises(ValueError, match="model must be in eval mode"):
+        field.labels()
+    assert int(projection.norm.num_batches_tracked) == 0
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("place", ["weight", "feature"])
+def test_logits_that_are_not_finite_are_no_labels(bad, place):
+    field = make()
+    target = field.alignment.predictor.weight if place == "weight" else field.levels[0]
+    target.data.view(-1)[0] = bad
+    assert not field.logits().isfinite().all()
+    for name in ("labels", "refined_labels", "bands"):
+        with pytest.raises(ValueError, match="logits must be finite to be labelled"):
+            ANSWERS[name](field)
+
+
+def test_computed_under_autocast_and_asked_outside():
+    field = make(image=PADDED)
+    projection = PointwiseProjection(7, 3, norm="BN").eval()
+    source = torch.randn(1, 7, 8, 16)
+    levels = [PointwiseLevel(source.bfloat16(), projection, 3), field.levels[1].bfloat16()]
+    expected = SegmentationField(
+        field.alignment,
+        [PointwiseLevel(source.bfloat16().float(), projection, 3), levels[1].float()],
+        PADDED,
+    )
+    field = SegmentationField(field.alignment, levels, PADDED)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = field.logits()
+        assert [level.dtype for level in field.levels] == [torch.bfloat16] * 2
+    assert torch.equal(field.logits(), expected.logits())
+    assert torch.equal(field.labels(), expected.labels())
+    assert torch.equal(field.at([[0.3, 0.7]]), expected.at([[0.3, 0.7]]))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.allclose(field.logits(), inside, atol=0.1)

@@ -66,6 +66,18 @@ def make_image(height: int = 45, width: int = 58) -> Tensor:
     return F.interpolate(coarse, (height, width), mode="bilinear")[0].byte()
 
 
+@pytest.mark.parametrize("meta", [SemanticSegmentor, FieldSegmentor])
+@pytest.mark.parametrize(
+    "views", [{"scales": (0.5, 1.0), "flip": True}, {"window": (32, 32)}, {"window": (99, 99)}]
+)
+def test_logits_that_are_not_finite_are_no_labels(meta, views):
+    model = make(meta)
+    model.sem_seg_head.alignment.predictor.bias.data[1] = float("nan")
+    wrapped = MultiViewSegmentor(model=model, return_logits=False, **views)
+    with pytest.raises(ValueError, match="logits must be finite to be labelled"):
+        answer(wrapped, make_image())
+
+
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     transform = T.ResizeTransform(*image.shape[1:], *size)
     array = transform.apply_image(image.permute(1, 2, 0).contiguous().numpy())

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ifa_d2.analysis.measure import peak_memory
 from ifa_d2.layers import FreeAxis, GridQuery, ImplicitAlignment
 from ifa_d2.modeling import Refinement, SegmentationField
 from ifa_d2.modeling import refinement as refinement_module
@@ -91,6 +92,7 @@ def test_window_and_odd_sizes_equal_dense():
         ({"budget": 0.0}, "budget"),
         ({"budget": 1.5}, "budget"),
         ({"levels": 0}, "levels"),
+        ({"levels": 100}, "levels must be 1 to 12, got 100"),
     ],
 )
 def test_bad_options(kwargs, words):
@@ -105,14 +107,36 @@ def test_free_axes_cannot_be_refined():
         refined_labels(field.alignment, field.levels, GridQuery(axis, axis), Refinement())
 
 
+@pytest.mark.parametrize("across", [False, True])
+def test_memory_beyond_the_labels_of_a_strip_does_not_grow(across):
+    """Of one sample across: tensors that go along the whole strip would double with it."""
+    field, beyond = make_field(), []
+    for length in (1 << 20, 1 << 21):
+        size = (1, length) if across else (length, 1)
+        beyond.append(peak_memory(lambda size=size: field.refined_labels(size), warmup=0) - length)
+    assert beyond[1] < 1.2 * beyond[0]
+
+
+def test_long_strips_equal_dense():
+    field = make_field(size=64)
+    exact = Refinement(threshold=float("inf"))
+    for size in ((40_001, 2), (3, 40_001)):
+        assert torch.equal(field.refined_labels(size, refinement=exact), field.labels(size))
+
+
 @pytest.mark.parametrize("threshold", [0.1, float("inf")])
 @pytest.mark.parametrize("levels", [1, 2, 3])
 @pytest.mark.parametrize("ensemble", [False, True])
-def test_bands_change_nothing(monkeypatch, threshold, levels, ensemble):
+def test_blocks_change_nothing(monkeypatch, threshold, levels, ensemble):
     field = make_field(size=64)
     field.alignment.local_ensemble = ensemble
     whole, _ = refine(field, (251, 130), threshold=threshold, levels=levels)
-    for band_bytes in (1, 200_000):
-        monkeypatch.setattr(refinement_module, "_BAND_BYTES", band_bytes)
+    for name, limit in (
+        ("_BAND_BYTES", 1),
+        ("_BAND_BYTES", 200_000),
+        ("_MAX_SIDE", 24),
+        ("_MAX_SAMPLES", 2000),
+    ):
+        monkeypatch.setattr(refinement_module, name, limit)
         labels, _ = refine(field, (251, 130), threshold=threshold, levels=levels)
         assert torch.equal(labels, whole)

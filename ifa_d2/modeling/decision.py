@@ -1,0 +1,27 @@
+"""From scores to labels.
+
+Shape legend: K classes, S any shape of samples.
+"""
+
+import torch
+from torch import Tensor
+
+
+def label_dtype(num_classes: int) -> torch.dtype:
+    """The smallest integer type that holds every class."""
+    return torch.uint8 if num_classes <= 256 else torch.int16
+
+
+def best_classes(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest of some scores (K, *S), and whose they are: (*S) each, classes as int64.
+
+    Raises:
+        ValueError: a largest score that is not finite.
+    """
+    best, labels = scores.max(dim=0)  # NaN counts as the largest
+    if not torch.isfinite(best).all():
+        raise ValueError(
+            "logits must be finite to be labelled, got NaN or infinity: the model's weights, or "
+            "the features that it makes of this picture, are no numbers"
+        )
+    return best, labels
