@@ -27,6 +27,7 @@ setup(
         "cityscapesScripts",
         "numpy",
         "opencv-python",
+        "safetensors",
         "scipy",
         "tifffile",
         "timm",

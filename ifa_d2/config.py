@@ -123,6 +123,8 @@ def _add_train_keys(cfg: CfgNode) -> None:
             "BALANCE": 1.0,
         }
     )
+    # Whether MODEL.WEIGHTS may lack more than half of the backbone.
+    cfg.MODEL.PARTIAL_WEIGHTS = False
     # "SGD" or "AdamW".
     cfg.SOLVER.OPTIMIZER = "SGD"
     # Of the schedule LR_SCHEDULER_NAME "WarmupPolyLR".

@@ -12,6 +12,9 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import ifa_d2  # noqa: F401 (first: it hides warnings of Detectron2's own imports)
+
+# isort: split
 import numpy as np
 from detectron2.data import Metadata, MetadataCatalog
 from detectron2.utils.env import seed_all_rng

@@ -7,8 +7,14 @@
 """
 
 import argparse
+import logging
 import os
+import shlex
+from typing import Any
 
+import ifa_d2  # noqa: F401 (first: it hides warnings of Detectron2's own imports)
+
+# isort: split
 from detectron2.config import CfgNode
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 from omegaconf import DictConfig
@@ -31,6 +37,7 @@ from ifa_d2.evaluation import PredictionWriter
 from ifa_d2.evaluation.export import check_unused
 from ifa_d2.files import check_outputs
 
+_logger = logging.getLogger("ifa_d2.train_net")
 DEFAULT_FORMATS = ("ids",)
 WEIGHTS = ("model_final.pth", "model_best.pth")  # that a training ends with
 
@@ -57,11 +64,13 @@ def read_config(args: argparse.Namespace) -> CfgNode | DictConfig:
 def main(args: argparse.Namespace) -> dict:
     """Train or evaluate in one process; returns the figures, on the main one."""
     cfg = read_config(args)
-    setup_run(cfg, eval_only=args.eval_only)
+    setup_run(cfg, eval_only=args.eval_only, verbose=args.verbose)
     if not args.eval_only:
         trainer = Trainer(cfg)
         trainer.resume_or_load(resume=args.resume)
-        return trainer.train()
+        results = trainer.train()
+        say_end(args, trainer, results)
+        return results
     evaluators = build_evaluators(cfg, args)
     settings = TrainSettings.from_config(cfg)
     # With --resume the last checkpoint, whatever else is named.
@@ -72,6 +81,24 @@ def main(args: argparse.Namespace) -> dict:
             f"(MODEL.WEIGHTS=FILE for .yaml), or train first: {settings.output_dir} has none"
         )
     return Trainer.test(cfg, load_model(cfg, weights), evaluators)
+
+
+def say_end(args: argparse.Namespace, trainer: Trainer, results: dict) -> None:
+    """Log what came out of a training, where it is, and how to look at it."""
+    figure: Any = results
+    for key in trainer.best_metric().split("/"):
+        figure = figure.get(key, {}) if isinstance(figure, dict) else {}
+    if not isinstance(figure, float):
+        return  # not the main process, or an evaluator of the user's own
+    folder = trainer.settings.output_dir
+    final, best = (os.path.join(folder, name) for name in WEIGHTS)
+    demo = ["python", "tools/demo.py", "--config-file", args.config_file, "--weights", best]
+    demo += ["--dataset", test_dataset_names(trainer.cfg)[0]]
+    demo += ["--output", os.path.join(folder, "pictures"), *args.opts]
+    _logger.info(
+        f"{trainer.best_metric()} {figure:.2f} at the end. Weights: {final}, and those of the best "
+        f"evaluation: {best}. To see what they do:\n    {shlex.join(demo)}"
+    )
 
 
 def build_evaluators(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> list[DatasetEvaluator]:

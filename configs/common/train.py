@@ -4,6 +4,8 @@ train = dict(
     # Empty: ./output/<path of the recipe below configs/, without suffix>.
     output_dir="",
     init_checkpoint="",
+    # Those weights may lack more than half of the backbone.
+    partial_checkpoint=False,
     max_iter=1000,
     # Images in an iteration, over all processes.
     batch_size=8,

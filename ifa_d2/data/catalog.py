@@ -1,10 +1,32 @@
 """Names of data sets for semantic segmentation, and what a wrong one may have meant."""
 
+import inspect
 from difflib import SequenceMatcher
+from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 _NEAREST = 5  # how many names an error lists
+_PACKAGE = Path(__file__).resolve().parents[1]
+# Files that register data sets, by names of data sets, as saved configs tell.
+_registering_files: dict[str, str] = {}
+
+
+def registering_file(name: str) -> str | None:
+    """The file in which a data set is registered; None of what comes with a package."""
+    function = dict(DatasetCatalog).get(name)
+    file = getattr(function, "registered_in", None)
+    if file is None and inspect.isfunction(function):
+        file = function.__code__.co_filename
+    if not file or not Path(file).is_file():
+        return None
+    path = Path(file).resolve()
+    return None if _PACKAGE in path.parents or "site-packages" in path.parts else str(path)
+
+
+def remember_registering_file(name: str, file: str) -> None:
+    """Note which file registers a data set, for :func:`check_name`."""
+    _registering_files[name] = file
 
 
 def sem_seg_names() -> list[str]:
@@ -34,6 +56,11 @@ def check_name(name: str, parameter: str) -> None:
     """
     if name in DatasetCatalog:
         return
+    if name in _registering_files:
+        raise ValueError(
+            f"{parameter} {name!r} is registered by {_registering_files[name]}, which was not "
+            "read: name that file, or one that imports it, as the config file"
+        )
     nearest = sorted(sem_seg_names(), key=lambda known: _likeness(name, known), reverse=True)
     raise ValueError(
         f"{parameter} must be a registered data set with semantic labels, got {name!r}; "

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -49,6 +50,7 @@ class SemSegFolder:
     # Not compared: a config file that is loaded twice makes another function of the same text.
     prepare: Callable[[], object] | None = field(compare=False)
     how_to_get: str
+    registered_in: str = field(default="", compare=False)
 
     def __call__(self) -> list[dict]:
         """List the pictures: one dict each, sorted by name.
@@ -238,6 +240,7 @@ def register_sem_seg_folder(
         extra_images=extra_images,
         prepare=prepare,
         how_to_get=how_to_get,
+        registered_in=sys._getframe(1).f_code.co_filename,
     )
     if name in DatasetCatalog:
         if DatasetCatalog[name] == folder:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from ..data.parallel import default_workers
 from ..evaluation import FORMATS
 from .inference import add_inference_arguments
+from .run import error_sentence
 
 
 def command_parser(description: str) -> argparse.ArgumentParser:
@@ -103,6 +105,7 @@ def training_parser(description: str) -> argparse.ArgumentParser:
         choices=FORMATS,
         help="of --save-predictions, once for each format (default: ids)",
     )
+    parser.add_argument("--verbose", action="store_true", help="all of log.txt on the terminal too")
     add_inference_arguments(parser)
     add_process_arguments(parser, "GPUs of each machine", "processes on the CPU, instead of GPUs")
     parser.add_argument(
@@ -135,9 +138,13 @@ def errors_in_one_line(*others: type[Exception]) -> Iterator[None]:
 
     Args:
         others: errors to treat so besides ValueError and OSError, which mean a wrong value, and a
-            file that is not there or cannot be read or written.
+            file that is not there or cannot be read or written. An interrupt is a line too, with
+            the status that shells give it.
     """
     try:
         yield
+    except KeyboardInterrupt:
+        print(f"{os.path.basename(sys.argv[0])}: interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except (ValueError, OSError, *others) as error:
-        sys.exit(f"{os.path.basename(sys.argv[0])}: error: {error}")
+        sys.exit(f"{os.path.basename(sys.argv[0])}: error: {error_sentence(error)}")

@@ -1,8 +1,8 @@
 """A checkpointer that never leaves half a file and never loads nothing in silence."""
 
+import errno
 import os
-import pickle
-from collections.abc import Mapping
+import shutil
 from typing import Any
 from urllib.parse import urlparse
 
@@ -12,6 +12,7 @@ from detectron2.utils.file_io import Detectron2Handler, PathManager
 
 from ..files import atomic_path
 from ..modeling.packaged_weights import with_frozen_backbone, without_frozen_backbone
+from .foreign_weights import read_weights_file, rename_weights
 
 _FROM_SCRATCH = 'train.init_checkpoint="" (MODEL.WEIGHTS "" in a .yaml) trains from scratch'
 # The head that training alone asks, by the name of its module.
@@ -66,12 +67,31 @@ def _fetch(path: str, what: str, hint: str = "") -> None:
         ) from error
 
 
+# How to start from a checkpoint that a run cannot be continued from.
+_FINE_TUNE = (
+    "continue with the config that it was trained with, or fine-tune from it in another folder: "
+    "train.init_checkpoint={path} train.output_dir=DIR (MODEL.WEIGHTS, OUTPUT_DIR in a .yaml), "
+    "without --resume"
+)
+# Of torch's errors where a write failed.
+_FAILED_WRITES = ("unexpected pos", "PytorchStreamWriter", "iostream error")
+_NAMED = 3  # how many parameters an error lists
+
+
+def refuse_to_resume(path: str, reason: str) -> ValueError:
+    """The error of a checkpoint that a run cannot be continued from, with what to do instead."""
+    return ValueError(f"{path} cannot be resumed from: {reason}; {_FINE_TUNE.format(path=path)}")
+
+
 class Checkpointer(DetectionCheckpointer):
     """Detectron2's checkpointer with atomic writes and errors where it only warns.
 
     A checkpoint appears under its name when it is complete. A file that is missing, damaged, or
     has nothing in common with the model is an error that names it.
     """
+
+    # The checkpoint that a run is being continued from; its weights must be the model's.
+    _resumed = ""
 
     def save(self, name: str, *, tag: bool = True, **kwargs: Any) -> None:
         """Write model, checkpointables and ``kwargs`` to ``<save_dir>/<name>.pth``.
@@ -89,7 +109,7 @@ class Checkpointer(DetectionCheckpointer):
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info(f"Saving checkpoint to {path}")
         with atomic_path(path) as temporary:
-            torch.save(data, temporary)
+            _save(data, temporary)
         if tag:
             self.tag_last_checkpoint(os.path.basename(path))
 
@@ -119,57 +139,126 @@ class Checkpointer(DetectionCheckpointer):
                 raise FileNotFoundError(f"checkpoint {file} does not exist{hint}")
         return super().load(path, checkpointables=checkpointables)
 
+    def resume(self) -> dict[str, Any]:
+        """Load the last checkpoint of the folder, model and checkpointables.
+
+        Returns:
+            As :meth:`load`.
+
+        Raises:
+            FileNotFoundError, ValueError: as :meth:`load`; or the checkpoint holds no state of a
+                training, or other weights than the model has.
+        """
+        self._resumed = self.get_checkpoint_file()
+        try:
+            return self.load(self._resumed)
+        finally:
+            self._resumed = ""
+
+    def load_initial(self, path: str, *, partial: bool = False) -> None:
+        """Load the weights that a training starts from; an empty path loads nothing.
+
+        How much of the backbone starts at random all the same is logged.
+
+        Args:
+            path: a file or an address.
+            partial: less than half of the backbone will do.
+
+        Raises:
+            FileNotFoundError, ValueError: as :meth:`load`; or less than half of the backbone's
+                parameters are in the file, by their numbers.
+        """
+        self.load(path, checkpointables=[])
+        sizes = {name: p.numel() for name, p in self.model.named_parameters()}
+        part = "backbone" if any(name.startswith("backbone.") for name in sizes) else ""
+        sizes = {name: size for name, size in sizes.items() if name.startswith(part)}
+        absent = [name for name in sizes if path and name in self._absent]
+        if not absent:
+            return
+        said = (
+            f"{len(absent)} of {len(sizes)} parameters of {part or 'the model'} are not in {path}, "
+            "or of another shape there, and start at random"
+        )
+        if not partial and 2 * sum(sizes[name] for name in absent) > sum(sizes.values()):
+            raise ValueError(
+                f"{said} ({_some(absent)}): name weights of this backbone, or allow it by "
+                f"train.partial_checkpoint=True (MODEL.PARTIAL_WEIGHTS); {_FROM_SCRATCH}"
+            )
+        self.logger.warning(f"{said}: is it of another model?")
+
     def load_trained(self, path: str) -> None:
         """Load the weights to predict with, of which none may be left as it was drawn.
 
         Raises:
-            FileNotFoundError, ValueError: as :meth:`load`; or the file lacks a parameter that the
-                model predicts by, or has it in another shape. An auxiliary head's may lack.
+            FileNotFoundError, ValueError: as :meth:`load`; or the file lacks a parameter, or a
+                statistic of a norm, that the model predicts by, or has it in another shape. An
+                auxiliary head's may lack.
         """
         if _is_address(path):
             _fetch(path, f"{self.save_dir or 'this run'} has no checkpoint, and {path}")
         self.load(path, checkpointables=[])
-        names = list(self.model.named_parameters(remove_duplicate=False))
-        loaded = {id(parameter) for name, parameter in names if name not in self._absent}
+        tensors = self.model.state_dict(keep_vars=True)
+        tensors = {n: t for n, t in tensors.items() if not n.endswith("num_batches_tracked")}
+        loaded = {id(tensor) for name, tensor in tensors.items() if name not in self._absent}
         drawn = [
             f"{name} {self._absent[name]}".rstrip()
-            for name, parameter in names
-            if id(parameter) not in loaded and _AUXILIARY not in name.split(".")
+            for name, tensor in tensors.items()
+            if id(tensor) not in loaded and _AUXILIARY not in name.split(".")
         ]
         if drawn:
-            some = ", ".join(drawn[:3]) + (", ..." if len(drawn) > 3 else "")
             raise ValueError(
                 f"{path} is no trained checkpoint of this model, whose answers would be random: it "
-                f"lacks {len(drawn)} of {len(names)} parameters: {some}"
-            )
-
-    def warn_of_absent(self, path: str, prefix: str = "backbone.") -> None:
-        """Log how much of a part of the model the checkpoint loaded last, ``path``, has left."""
-        names = [n for n, _ in self.model.named_parameters() if n.startswith(prefix)]
-        absent = [name for name in names if name in self._absent]
-        if absent:
-            self.logger.warning(
-                f"{len(absent)} of {len(names)} parameters of {prefix.rstrip('.')} are not in "
-                f"{path}, or of another shape there, and start at random: is it of another model?"
+                f"lacks {len(drawn)} of {len(tensors)} tensors: {_some(drawn)}"
             )
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         try:
             loaded = super()._load_file(filename)
-        except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError) as error:
+        except (ValueError, FileNotFoundError):
+            raise
+        except Exception as error:  # what pickle raises of a .pkl
             raise ValueError(f"{filename} is damaged or is no checkpoint") from error
-        if not isinstance(loaded["model"], Mapping):
-            raise ValueError(f"{filename} is no checkpoint: it holds no table of weights")
         return with_frozen_backbone(loaded, self.model)
 
+    def _torch_load(self, f: str) -> dict[str, Any]:
+        return read_weights_file(f)
+
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        if not (self._resumed or checkpoint.get("matching_heuristics")):
+            self._convert_ndarray_to_tensor(checkpoint["model"])
+            checkpoint["model"] = rename_weights(checkpoint["model"], self.model)
+        stateless = "trainer" not in checkpoint
         incompatible = super()._load_model(checkpoint)
-        keys = self.model.state_dict().keys()
         # Keys that are not loaded, and what is to be said of them.
         self._absent = dict.fromkeys(incompatible.missing_keys, "")
         for key, found, needed in incompatible.incorrect_shapes:
             self._absent[key] = f"(of shape {tuple(found)}, not {tuple(needed)})"
-        if keys and not keys - self._absent.keys():
+        if self._resumed and stateless:
+            raise refuse_to_resume(self._resumed, "it holds weights, but no state of a training")
+        if self._resumed and (self._absent or incompatible.unexpected_keys):
+            lacks = [f"{key} {what}".rstrip() for key, what in self._absent.items()]
+            lacks += [f"{key} (which the model lacks)" for key in incompatible.unexpected_keys]
+            raise refuse_to_resume(
+                self._resumed, f"{len(lacks)} tensors are not the model's, {_some(lacks)}"
+            )
+        names = [name for name, _ in self.model.named_parameters()]
+        if names and all(name in self._absent for name in names):
             unexpected = ", ".join(sorted(incompatible.unexpected_keys)[:5]) or "of other shapes"
             raise ValueError(f"no weight of the checkpoint fits the model; its keys: {unexpected}")
         return incompatible
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+
+
+def _save(data: dict[str, Any], path: os.PathLike[str]) -> None:
+    """As ``torch.save``, which reports a full disk by its own counts of bytes."""
+    try:
+        torch.save(data, path)
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _FAILED_WRITES):
+            raise
+        free = shutil.disk_usage(os.path.dirname(path)).free
+        reason = f"cannot be written, with {free / 2**20:.0f} MiB free on its disk"
+        raise OSError(errno.ENOSPC, reason) from error

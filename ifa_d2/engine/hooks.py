@@ -5,13 +5,18 @@ import math
 import os
 import re
 import shutil
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
+from detectron2.utils.events import CommonMetricPrinter, EventWriter
 
 from ..files import atomic_path
 from .checkpoint import Checkpointer
+from .random_state import preserved_random_state
+from .writers import figures_at, read_metrics
 
 _logger = logging.getLogger(__name__)
 
@@ -36,9 +41,10 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
         ]
         final = os.path.join(self.checkpointer.save_dir, f"{self.file_prefix}_final.pth")
         done = self.recent_checkpoints and self.trainer.start_iter >= self.trainer.max_iter
-        if done and comm.is_main_process() and not os.path.isfile(final):
-            with atomic_path(final) as temporary:
-                shutil.copyfile(self.recent_checkpoints[-1], temporary)
+        if done and comm.is_main_process():
+            if not os.path.isfile(final):
+                with atomic_path(final) as temporary:
+                    shutil.copyfile(self.recent_checkpoints[-1], temporary)
             self.checkpointer.tag_last_checkpoint(os.path.basename(final))
 
     def after_step(self) -> None:
@@ -53,19 +59,102 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
                 self.path_manager.rm(self.recent_checkpoints.pop(0))
 
 
-class PeriodicWriter(hooks.PeriodicWriter):
-    """Detectron2's, with the trainer's writers, made when the first iteration is known."""
+class PreciseBN(hooks.PreciseBN):
+    """Detectron2's, on batches that depend on the iteration alone, so that a run can be resumed."""
 
-    def __init__(self, period: int) -> None:
+    def update_stats(self) -> None:
+        """Estimate the statistics from the batches that follow this iteration's."""
+        stream = getattr(self._data_loader, "dataset", None)
+        if hasattr(stream, "enter"):
+            stream.enter(self.trainer.iter + 1, self.trainer.data_seed)
+        with preserved_random_state():
+            super().update_stats()
+        self._data_iter = None
+
+
+class EvalHook(hooks.EvalHook):
+    """Detectron2's, which a resumed run catches up with.
+
+    A run may be stopped between a checkpoint and the end of the evaluation that belongs to it; the
+    resumed run begins with that one. A run that was already evaluated at its end is not evaluated
+    again.
+    """
+
+    def before_train(self) -> None:
+        """Evaluate what the run before this one was stopped at."""
+        start = self.trainer.start_iter
+        due = self._period > 0 and 0 < start < self.trainer.max_iter and start % self._period == 0
+        if due and self._known(start - 1) is None:
+            self.trainer.iter = self.trainer.storage.iter = start - 1
+            self._do_eval()
+
+    def after_train(self) -> None:
+        """Evaluate at the end; not after a training that failed."""
+        if self.trainer.iter < self.trainer.max_iter:
+            return
+        known = None
+        if self.trainer.start_iter >= self.trainer.max_iter:
+            known = self._known(self.trainer.max_iter)
+        if known is None:
+            self._do_eval()
+        else:
+            _logger.info("The run was trained and evaluated to its end already.")
+            self.trainer.take_figures(known)
+
+    def _known(self, iteration: int) -> dict[str, Any] | None:
+        """The figures of an iteration, as the main process finds them."""
+        trainer = self.trainer
+        known = figures_at(trainer.settings.output_dir, iteration, trainer.best_metric())
+        return comm.all_gather(known)[0]
+
+
+class PeriodicWriter(hooks.PeriodicWriter):
+    """Detectron2's, with the trainer's writers, made when the first iteration is known.
+
+    It also writes whenever there are new figures of an evaluation, so that they are kept if the run
+    is stopped before it is due.
+    """
+
+    def __init__(self, period: int, eval_period: int) -> None:
         """
         Args:
             period: iterations between two times of writing.
+            eval_period: iterations between two evaluations; 0 is only at the end.
         """
         super().__init__([], period)
+        self._eval_period = eval_period
 
     def before_train(self) -> None:
-        """Make the writers."""
+        """Make the writers; write what the run before this one did not get to."""
+        output_dir, last = self.trainer.settings.output_dir, self.trainer.start_iter - 1
+        rows = read_metrics(output_dir)
         self._writers = self.trainer.build_writers()
+        storage = self.trainer.storage
+        if last >= 0 and self._is_due(last) and all(row["iteration"] != last for row in rows):
+            for name, value in self.trainer.last_losses.items():
+                storage.put_scalar(name, value, smoothing_hint="loss" in name, cur_iter=last)
+        if storage.latest():
+            self._write([w for w in self._writers if not isinstance(w, CommonMetricPrinter)])
+
+    def after_step(self) -> None:
+        if self._is_due(self.trainer.iter) or self.trainer.iter == self.trainer.max_iter - 1:
+            self._write(self._writers)
+
+    def after_train(self) -> None:
+        """Write what is left, unless the training failed, and close the writers."""
+        if self.trainer.iter >= self.trainer.max_iter:
+            self._write(self._writers)
+        for writer in self._writers:
+            writer.close()
+
+    def _is_due(self, iteration: int) -> bool:
+        periods = (self._period, self._eval_period)
+        return any(period > 0 and (iteration + 1) % period == 0 for period in periods)
+
+    @staticmethod
+    def _write(writers: Sequence[EventWriter]) -> None:
+        for writer in writers:
+            writer.write()
 
 
 class BestCheckpointer(HookBase):
@@ -99,9 +188,14 @@ class BestCheckpointer(HookBase):
         """Read the best figure so far, if this run is a resumed one."""
         path = os.path.join(self._checkpointer.save_dir, f"{self._name}.pth")
         if self.trainer.start_iter > 0 and os.path.isfile(path):
-            # Memory mapped: only the figure is wanted.
-            saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            self.best = saved.get("best_metric")
+            try:
+                # Memory mapped: only the figure is wanted.
+                saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+                self.best = saved.get("best_metric")
+            except Exception as error:  # anything, of a damaged file
+                _logger.warning(f"{path} is damaged ({type(error).__name__}) and is replaced")
+        if self._metric in self.trainer.storage.latest():  # just evaluated, for the run before
+            self._compare()
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
@@ -109,8 +203,11 @@ class BestCheckpointer(HookBase):
             self._compare()
 
     def after_train(self) -> None:
-        # Not after a training that failed.
-        if self.trainer.iter >= self.trainer.max_iter:
+        # Not after a training that failed, nor where nothing was left to do.
+        latest = self.trainer.storage.latest()
+        if self.trainer.iter >= self.trainer.max_iter and (
+            self._metric in latest or self.trainer.start_iter < self.trainer.max_iter
+        ):
             self._compare()
 
     def _compare(self) -> None:

@@ -47,6 +47,11 @@ class TrainingStream(IterableDataset):
         self._world_size = comm.get_world_size()
         self.enter(0, comm.shared_random_seed() if seed is None else seed)
 
+    @property
+    def num_records(self) -> int:
+        """How many records the stream is drawn from."""
+        return len(self._dataset)
+
     def enter(self, start_iter: int, seed: int) -> None:
         """Let the next iteration over the stream begin with the batch of ``start_iter``."""
         self.seed = seed

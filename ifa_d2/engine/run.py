@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,13 +15,15 @@ from detectron2.engine import launch
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
-from detectron2.utils.logger import setup_logger
-from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
+from torch.multiprocessing import ProcessRaisedException
 
 from ..config import add_ifa_config, get_config_file, merge_yaml
 from ..files import atomic_path
+from .logs import setup_logs
+from .output_lock import locked_output
 from .overrides import apply_overrides
+from .saved_config import NamesLoader, note_registering_files
 from .settings import TrainSettings, is_yacs, unread_keys
 from .solver import scale_config
 
@@ -69,16 +72,6 @@ def names_weights(overrides: Sequence[str]) -> bool:
     return "train.init_checkpoint" in keys or "MODEL.WEIGHTS" in keys
 
 
-class _NamesLoader(yaml.SafeLoader):
-    """Reads the classes and functions that a saved LazyConfig names, and calls nothing."""
-
-    def construct_name(self, name: str, node: yaml.Node) -> Any:
-        return locate(name)
-
-
-_NamesLoader.add_multi_constructor("tag:yaml.org,2002:python/name:", _NamesLoader.construct_name)
-
-
 def _read_python(path: Path) -> DictConfig:
     try:
         return LazyConfig.load(str(path))
@@ -89,12 +82,14 @@ def _read_python(path: Path) -> DictConfig:
 def _read_yaml(path: Path) -> CfgNode | DictConfig:
     # Not by LazyConfig.load, which calls whatever a tag in the file asks for.
     try:
-        content = yaml.load(path.read_text(), _NamesLoader)
-    except yaml.YAMLError as error:
+        text = path.read_text(encoding="utf-8")
+        content = yaml.load(text, NamesLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is no config file: {reason}") from error
     if not isinstance(content, dict | None):
         raise ValueError(f"{path} is no config file: it holds no keys")
+    note_registering_files(text)
     if content and "model" in content:
         return OmegaConf.create(content, flags={"allow_objects": True})
     cfg = get_cfg()
@@ -115,7 +110,7 @@ def _recipe_name(path: Path) -> str:
     return parts[-1]
 
 
-def setup_run(cfg: CfgNode | DictConfig, *, eval_only: bool = False) -> None:
+def setup_run(cfg: CfgNode | DictConfig, *, eval_only: bool = False, verbose: bool = False) -> None:
     """Start logs, write down the environment, seed all random numbers.
 
     The output directory gets ``log.txt`` and ``environment.txt``.
@@ -123,10 +118,12 @@ def setup_run(cfg: CfgNode | DictConfig, *, eval_only: bool = False) -> None:
     Args:
         cfg: the config.
         eval_only: the run does not train.
+        verbose: all of the log goes to the terminal too.
 
     Raises:
         ValueError: a setting that is out of its range, or, unless ``eval_only``, a batch that does
-            not divide evenly among the processes; nothing is written then.
+            not divide evenly among the processes, or another training in the same output
+            directory; nothing is written then.
     """
     settings = TrainSettings.from_config(cfg)
     if not eval_only:
@@ -134,12 +131,15 @@ def setup_run(cfg: CfgNode | DictConfig, *, eval_only: bool = False) -> None:
     rank = comm.get_rank()
     if comm.is_main_process():
         os.makedirs(settings.output_dir, exist_ok=True)
+        with locked_output(settings.output_dir, enabled=not eval_only):
+            pass  # before anything is written there; the trainer holds it while it trains
     comm.synchronize()
-    for name in ("fvcore", "detectron2", "ifa_d2"):
-        setup_logger(settings.output_dir, distributed_rank=rank, name=name)
+    setup_logs(settings.output_dir, rank, verbose=verbose)
     if comm.is_main_process():
         environment = os.path.join(settings.output_dir, "environment.txt")
         with atomic_path(environment) as temporary:
+            # It would warn of a compiler without a GPU.
+            logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
             temporary.write_text(collect_env_info())
         for key in unread_keys(cfg):
             _logger.warning(f"{key} is in the config, but nothing reads it")
@@ -157,21 +157,12 @@ def check_batch(cfg: CfgNode | DictConfig, world_size: int) -> None:
     TrainSettings.from_config(scale_config(cfg, world_size)).check_world_size(world_size)
 
 
-def save_config(cfg: CfgNode | DictConfig, path: str) -> None:
-    """Write a config of either kind to a .yaml file, which :func:`load_config` reads."""
-    with atomic_path(path) as temporary:
-        if is_yacs(cfg):
-            temporary.write_text(cfg.dump())
-        else:
-            LazyConfig.save(cfg, str(temporary))
-    _logger.info(f"Config written to {path}")
-
-
 def launch_run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
     """Call ``main(args)`` in as many processes as the arguments, or torchrun, ask for.
 
     Raises:
-        ValueError: more GPUs than there are, or several machines without a meeting point.
+        ValueError: more GPUs than there are, or several machines without a meeting point; or what
+            a process raises that a user can mend.
     """
     if "LOCAL_WORLD_SIZE" in os.environ:
         _join_torchrun()
@@ -191,14 +182,22 @@ def launch_run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespa
             f"num_gpus is {count}, but torch sees {torch.cuda.device_count()} here: use "
             "num_processes for processes on the CPU"
         )
-    launch(
-        _run_together,
-        count,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(main, args),
-    )
+    try:
+        launch(
+            _run_together,
+            count,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(main, args),
+        )
+    except ProcessRaisedException as error:
+        if f"{ProcessError.__module__}.{ProcessError.__qualname__}: " not in str(error):
+            raise
+        raise ProcessError(error_sentence(error)) from None
+    finally:
+        for process in multiprocessing.active_children():  # of a launch that was interrupted
+            process.terminate()
 
 
 def count_processes(args: argparse.Namespace) -> int:
@@ -213,12 +212,30 @@ def local_processes(args: argparse.Namespace) -> int:
     return args.num_gpus if args.num_processes is None else args.num_processes
 
 
+class ProcessError(ValueError):
+    """What a user can mend, found by one of several processes."""
+
+
 def _run_together(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
     """Run one process's part; none leaves while another still talks to it."""
-    main(args)
-    if torch.distributed.is_initialized():
+    several = torch.distributed.is_initialized()
+    try:
+        main(args)
+    except (ValueError, OSError) as error:
+        if not several:
+            raise
+        raise ProcessError(error_sentence(error)) from error
+    if several:
         comm.synchronize()
         torch.distributed.destroy_process_group()
+
+
+def error_sentence(error: BaseException) -> str:
+    """What an error says; of one in another process, whose traceback is its text, the last line."""
+    text = str(error)
+    if "Traceback (most recent call last)" not in text:
+        return text
+    return text.rstrip().splitlines()[-1].partition(": ")[2]
 
 
 def _join_torchrun() -> None:

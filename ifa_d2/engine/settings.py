@@ -28,6 +28,7 @@ class TrainSettings:
     Attributes:
         output_dir: where checkpoints, metrics and logs go.
         init_checkpoint: weights to start from, a path or an address; empty starts from scratch.
+        partial_checkpoint: those weights may lack more than half of the backbone.
         max_iter: iterations of the whole training.
         batch_size: images in an iteration, over all processes.
         seed: of all random numbers; None draws one.
@@ -46,6 +47,7 @@ class TrainSettings:
 
     output_dir: str
     init_checkpoint: str
+    partial_checkpoint: bool
     max_iter: int
     batch_size: int
     seed: int | None
@@ -99,6 +101,7 @@ class TrainSettings:
 _LAZY = {
     "output_dir": ("output_dir", ""),
     "init_checkpoint": ("init_checkpoint", ""),
+    "partial_checkpoint": ("partial_checkpoint", False),
     "max_iter": ("max_iter", None),
     "batch_size": ("batch_size", None),
     "seed": ("seed", -1),
@@ -119,6 +122,7 @@ _LAZY_NAMES = {name: f"train.{key}" for name, (key, _) in _LAZY.items()}
 _YACS_NAMES = {
     "output_dir": "OUTPUT_DIR",
     "init_checkpoint": "MODEL.WEIGHTS",
+    "partial_checkpoint": "MODEL.PARTIAL_WEIGHTS",
     "max_iter": "SOLVER.MAX_ITER",
     "batch_size": "SOLVER.IMS_PER_BATCH",
     "seed": "SEED",

@@ -1,6 +1,7 @@
 """One training step, in float32 or under autocast."""
 
 import time
+from typing import Any
 
 import torch
 from detectron2.engine import AMPTrainer, SimpleTrainer
@@ -34,6 +35,11 @@ class AutocastTrainer(AMPTrainer):
         scaler = torch.amp.GradScaler(device_type, enabled=dtype == torch.float16)
         super().__init__(model, data_loader, optimizer, grad_scaler=scaler, precision=dtype)
         self._device_type = device_type
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a state, that of a training in float32 too, which has no scale of gradients."""
+        scale = {"grad_scaler": self.grad_scaler.state_dict()}
+        super().load_state_dict({**scale, **state_dict})
 
     def run_step(self) -> None:
         """Forward under autocast, backward and update outside of it."""

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format
 from detectron2.evaluation.testing import verify_results
 from detectron2.utils import comm
-from detectron2.utils.events import EventWriter
+from detectron2.utils.events import EventStorage, EventWriter
 from fvcore.nn.precise_bn import get_bn_modules
 from omegaconf import DictConfig
 from torch import nn
@@ -22,12 +23,17 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from ..evaluation import per_class_table
+from ..files import atomic_path
 from . import build
 from .checkpoint import Checkpointer, check_initial_weights
-from .hooks import BestCheckpointer, PeriodicCheckpointer, PeriodicWriter
+from .hooks import BestCheckpointer, EvalHook, PeriodicCheckpointer, PeriodicWriter, PreciseBN
 from .inference import build_inference_model, check_inference
+from .inputs import dataset_names
+from .loader import TrainingStream
+from .output_lock import locked_output
 from .random_state import gather_random_states, preserved_random_state, set_random_state
-from .run import save_config
+from .resume import check_optimizer, kept_settings
+from .saved_config import changed_settings, config_text
 from .settings import TrainSettings, is_yacs
 from .solver import build_optimizer, build_scheduler, scale_config
 from .step import build_step_trainer
@@ -71,13 +77,15 @@ class Trainer(DefaultTrainer):
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
-        model = create_ddp_model(
-            model,
-            device_ids=[comm.get_local_rank()] if settings.device.startswith("cuda") else None,
-            broadcast_buffers=False,
-            find_unused_parameters=settings.find_unused_parameters,
-            fp16_compression=settings.fp16_compression,
-        )
+        with warnings.catch_warnings():  # Detectron2 passes what torch has deprecated
+            warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
+            model = create_ddp_model(
+                model,
+                device_ids=[comm.get_local_rank()] if settings.device.startswith("cuda") else None,
+                broadcast_buffers=False,
+                find_unused_parameters=settings.find_unused_parameters,
+                fp16_compression=settings.fp16_compression,
+            )
         self._trainer = build_step_trainer(
             model,
             data_loader,
@@ -89,7 +97,8 @@ class Trainer(DefaultTrainer):
         self.checkpointer = Checkpointer(model, settings.output_dir, trainer=weakref.proxy(self))
         self.start_iter = 0
         self.max_iter = settings.max_iter
-        self._random_states: list[dict[str, Any]] = []
+        self._random_states: list[dict[str, Any]] | None = []
+        self._losses: dict[str, float] = {}
         self._last_eval_results: dict[str, Any] = {}
         self.register_hooks(self.build_hooks())
 
@@ -104,17 +113,35 @@ class Trainer(DefaultTrainer):
             FileNotFoundError: a file to load does not exist.
             ValueError: it is damaged, or fits nothing of the model.
         """
-        resumed = resume and self.checkpointer.has_checkpoint()
-        if not resumed:
-            check_initial_weights(self.settings.init_checkpoint)
-        self.checkpointer.resume_or_load(self.settings.init_checkpoint, resume=resume)
-        if resumed:
+        if resume and self.checkpointer.has_checkpoint():
+            self._log_changes()
+            self.checkpointer.resume()
             self.start_iter = self.iter + 1
             return
-        if self.settings.init_checkpoint:
-            self.checkpointer.warn_of_absent(self.settings.init_checkpoint)
+        path = self.settings.init_checkpoint
+        check_initial_weights(path)
+        self.checkpointer.load_initial(path, partial=self.settings.partial_checkpoint)
         if resume:
             _logger.info(f"No checkpoint in {self.settings.output_dir}: starting at iteration 0")
+
+    def _log_changes(self) -> None:
+        """Log in which settings a resumed run differs from the one that it continues."""
+        path = self._config_file
+        if not os.path.isfile(path) or not comm.is_main_process():
+            return
+        with open(path, encoding="utf-8") as file:
+            changes = changed_settings(file.read(), self._config_text())
+        for change in changes:
+            _logger.info(f"Resumed with {change}")
+
+    @property
+    def _config_file(self) -> str:
+        return os.path.join(self.settings.output_dir, "config.yaml")
+
+    def _config_text(self) -> str:
+        cfg = self._given_cfg
+        names = [name for part in (True, False) for name in dataset_names(cfg, is_train=part)]
+        return config_text(cfg, list(dict.fromkeys(names)))
 
     def train(self) -> dict[str, Any]:
         """Train from ``start_iter`` to ``max_iter``.
@@ -125,27 +152,92 @@ class Trainer(DefaultTrainer):
         Returns:
             The figures of the last evaluation; empty but on the main process.
         """
-        stream = getattr(self.data_loader, "dataset", None)
-        if hasattr(stream, "enter"):
+        text = self._config_text()  # now, not after what takes long
+        stream = self._stream
+        if stream is not None:
             stream.enter(self.start_iter, stream.seed)
         elif self.start_iter > 0:
             _logger.warning("The training data begin anew: their loader cannot be positioned.")
         if self.start_iter > 0:
             self._restore_random_state()
-        if comm.is_main_process():
-            save_config(self._given_cfg, os.path.join(self.settings.output_dir, "config.yaml"))
-        TrainerBase.train(self, self.start_iter, self.max_iter)
+        with locked_output(self.settings.output_dir, enabled=comm.is_main_process()):
+            if comm.is_main_process():
+                with atomic_path(self._config_file) as temporary:
+                    temporary.write_text(text, encoding="utf-8")
+                _logger.info(f"Config written to {self._config_file}")
+            self._log_plan()
+            self._run_iterations()
         expected = self.cfg.TEST.EXPECTED_RESULTS if is_yacs(self.cfg) else ()
         if len(expected) and comm.is_main_process():
             verify_results(self.cfg, self._last_eval_results)
         return self._last_eval_results
+
+    def _log_plan(self) -> None:
+        """Log in a line what is trained on what, and for how long."""
+        settings, stream = self.settings, self._stream
+        pictures = f" ({stream.num_records} pictures)" if stream is not None else ""
+        names = ", ".join(dataset_names(self.cfg, is_train=True)) or "its data"
+        tests = ", ".join(build.test_dataset_names(self.cfg)) or "nothing"
+        often = f"every {settings.eval_period} and " if settings.eval_period else ""
+        _logger.info(
+            f"Training on {names}{pictures}: iterations {self.start_iter} to {self.max_iter} of "
+            f"{settings.batch_size} pictures on {settings.device}, evaluated {often}at the end on "
+            f"{tests}; everything goes to {settings.output_dir}"
+        )
+
+    def _run_iterations(self) -> None:
+        """Detectron2's loop; a run that is done already has no iteration, and ends as it did."""
+        self.iter = self.start_iter
+        with EventStorage(self.start_iter) as self.storage:
+            try:
+                self.before_train()
+                self.iter = self.start_iter
+                while self.iter < self.max_iter:  # at its end, after_train knows that all went well
+                    self.before_step()
+                    self.run_step()
+                    self.after_step()
+                    self.iter += 1
+            except Exception:
+                _logger.debug("Training failed:", exc_info=True)  # into the log file
+                raise
+            finally:
+                self.after_train()
+
+    @property
+    def _stream(self) -> TrainingStream | None:
+        """The training data, if they can be entered at any place."""
+        stream = getattr(self.data_loader, "dataset", None)
+        return stream if isinstance(stream, TrainingStream) else None
+
+    @property
+    def data_seed(self) -> int | None:
+        """Of the order of the training data and of their augmentations."""
+        return self._stream.seed if self._stream is not None else None
+
+    @property
+    def last_losses(self) -> dict[str, float]:
+        """Losses and rate of the iteration of the checkpoint that this run continues."""
+        return self._losses
+
+    def take_figures(self, figures: dict[str, float]) -> None:
+        """Take the figures of metrics.json, ``task/name``, for those of the last evaluation."""
+        self._last_eval_results = {}
+        for key, value in figures.items():
+            *parents, name = key.split("/")
+            node = self._last_eval_results
+            for parent in parents:
+                node = node.setdefault(parent, {})
+            if parents:
+                node[name] = value
 
     def gather_random_states(self) -> None:
         """Take note of the random states of all processes for the next checkpoint."""
         self._random_states = gather_random_states()
 
     def _restore_random_state(self) -> None:
-        if len(self._random_states) == comm.get_world_size():
+        if self._random_states is None:
+            self._random_states = []
+        elif len(self._random_states) == comm.get_world_size():
             set_random_state(self._random_states[comm.get_rank()])
         else:
             _logger.warning(
@@ -157,18 +249,37 @@ class Trainer(DefaultTrainer):
         """The state that a resumed run needs besides the weights."""
         state = super().state_dict()
         state["random_states"] = self._random_states
-        stream = getattr(self.data_loader, "dataset", None)
-        if hasattr(stream, "enter"):
-            state["data_seed"] = stream.seed
+        state["seed"] = self.settings.seed
+        latest = self.storage.latest() if hasattr(self, "storage") else {}
+        state["losses"] = {
+            name: value
+            for name, (value, iteration) in latest.items()
+            if iteration == self.iter and ("loss" in name or name == "lr")
+        }
+        if self._stream is not None:
+            state["data_seed"] = self.data_seed
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` gave."""
-        super().load_state_dict(state_dict)
+        """Take over what :meth:`state_dict` gave, but for what the config now says otherwise.
+
+        Those are the settings of the optimizer and the seed.
+
+        Raises:
+            ValueError: the state is of another kind of optimizer, or of other groups of parameters.
+        """
+        path = self.checkpointer.get_checkpoint_file()
+        check_optimizer(self.optimizer, state_dict["_trainer"]["optimizer"], path)
+        with kept_settings(self.optimizer, self.scheduler):
+            super().load_state_dict(state_dict)
+        self._losses = state_dict.get("losses", {})
+        if state_dict.get("seed", self.settings.seed) != self.settings.seed:
+            _logger.info("Another seed: random numbers and the order of the data begin anew.")
+            self._random_states = None
+            return
         self._random_states = state_dict.get("random_states", [])
-        stream = getattr(self.data_loader, "dataset", None)
-        if hasattr(stream, "enter") and "data_seed" in state_dict:
-            stream.enter(0, state_dict["data_seed"])
+        if self._stream is not None and "data_seed" in state_dict:
+            self._stream.enter(0, state_dict["data_seed"])
 
     def build_hooks(self) -> list[HookBase | None]:
         """Timing, schedule, checkpoints, evaluation, the best checkpoint and writers."""
@@ -178,7 +289,7 @@ class Trainer(DefaultTrainer):
         if settings.precise_bn_iters and get_bn_modules(self.model):
             loader = self.build_train_loader(self.cfg)
             iters = settings.precise_bn_iters
-            ret.append(hooks.PreciseBN(settings.eval_period, self.model, loader, iters))
+            ret.append(PreciseBN(settings.eval_period, self.model, loader, iters))
         ret += [
             PeriodicCheckpointer(
                 self.checkpointer,
@@ -186,12 +297,12 @@ class Trainer(DefaultTrainer):
                 max_to_keep=settings.checkpoints_to_keep,
             ),
             # After the checkpoint, which is there to look into should this fail.
-            hooks.EvalHook(settings.eval_period, self._evaluate),
+            EvalHook(settings.eval_period, self._evaluate),
         ]
         if main:
             ret += [
                 BestCheckpointer(settings.eval_period, self.checkpointer, self.best_metric()),
-                PeriodicWriter(settings.log_period),
+                PeriodicWriter(settings.log_period, settings.eval_period),
             ]
         return ret
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from typing import Any
 
 from detectron2.utils.events import (
     CommonMetricPrinter,
@@ -12,6 +13,16 @@ from detectron2.utils.events import (
 
 from ..files import atomic_path
 
+METRICS = "metrics.json"
+
+
+class TensorboardWriter(TensorboardXWriter):
+    """Detectron2's, whose events are on the disk as soon as they are written."""
+
+    def write(self) -> None:
+        super().write()
+        self._writer.flush()
+
 
 def build_writers(output_dir: str, start_iter: int, max_iter: int) -> list[EventWriter]:
     """Writers to the terminal, to metrics.json and to TensorBoard's files.
@@ -20,30 +31,41 @@ def build_writers(output_dir: str, start_iter: int, max_iter: int) -> list[Event
 
     Args:
         output_dir: of the run.
-        start_iter: its first iteration.
+        start_iter: its first iteration; ``max_iter`` where none is left.
         max_iter: the number of iterations, to estimate the time that is left.
     """
-    metrics = os.path.join(output_dir, "metrics.json")
-    _drop_metrics(metrics, start_iter)
+    # A run that is done has the figures of its last evaluation at max_iter.
+    first = start_iter if start_iter < max_iter else max_iter + 1
+    path = os.path.join(output_dir, METRICS)
+    if os.path.isfile(path):
+        rows = [row for row in read_metrics(output_dir) if row["iteration"] < first]
+        with atomic_path(path) as temporary:
+            temporary.write_text("".join(f"{json.dumps(row, sort_keys=True)}\n" for row in rows))
     return [
         CommonMetricPrinter(max_iter),
-        JSONWriter(metrics),
-        TensorboardXWriter(output_dir, purge_step=start_iter),
+        JSONWriter(path),
+        TensorboardWriter(output_dir, purge_step=first),
     ]
 
 
-def _drop_metrics(path: str, start_iter: int) -> None:
-    """Take the lines of ``start_iter`` and later out of a metrics.json, if it is there."""
+def read_metrics(output_dir: str) -> list[dict[str, Any]]:
+    """The rows of a run's metrics.json; lines that are none, such as half a line, are left out."""
+    path = os.path.join(output_dir, METRICS)
     if not os.path.isfile(path):
-        return
-    with open(path) as file:
-        lines = file.readlines()
-    kept = []
-    for line in lines:
-        try:
-            if json.loads(line)["iteration"] < start_iter:
-                kept.append(line)
-        except (ValueError, KeyError):
-            continue  # half a line of a run that was killed
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(kept))
+        return []
+    rows = []
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict) and isinstance(row.get("iteration"), int):
+                rows.append(row)
+    return rows
+
+
+def figures_at(output_dir: str, iteration: int, metric: str) -> dict[str, Any] | None:
+    """What metrics.json has of an iteration at which ``metric`` was measured; or None."""
+    rows = [row for row in read_metrics(output_dir) if row["iteration"] == iteration]
+    return next((row for row in rows if metric in row), None)

@@ -7,7 +7,8 @@ from detectron2.config import CfgNode, LazyConfig
 from detectron2.layers import ShapeSpec
 
 from ifa_d2.engine.arguments import training_parser
-from ifa_d2.engine.run import launch_run, load_config, save_config, setup_run
+from ifa_d2.engine.run import launch_run, load_config, setup_run
+from ifa_d2.engine.saved_config import config_text
 from ifa_d2.modeling import IFASemSegHead, TimmBackbone
 from tests.tiny import RECIPE, tiny_config
 
@@ -132,14 +133,14 @@ def test_yaml_does_not_run_code(tmp_path: Path) -> None:
 
 def test_written_config_is_read_again(tmp_path: Path) -> None:
     cfg = tiny_config(tmp_path, "train.max_iter=9")
-    save_config(cfg, str(tmp_path / "config.yaml"))
+    (tmp_path / "config.yaml").write_text(config_text(cfg, []))
     again = load_config(str(tmp_path / "config.yaml"))
     LazyConfig.save(cfg, str(tmp_path / "one.yaml"))
     LazyConfig.save(again, str(tmp_path / "other.yaml"))
     assert (tmp_path / "one.yaml").read_text() == (tmp_path / "other.yaml").read_text()
 
     yacs = load_config("shapes/ifa_r18.yaml", [f"OUTPUT_DIR={tmp_path}"])
-    save_config(yacs, str(tmp_path / "config.yaml"))
+    (tmp_path / "config.yaml").write_text(config_text(yacs, []))
     again = load_config(str(tmp_path / "config.yaml"))
     assert yaml.safe_load(again.dump()) == yaml.safe_load(yacs.dump())
 

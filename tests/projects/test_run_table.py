@@ -440,7 +440,7 @@ def test_table_5_is_trained_by_two_processes_and_resumed(
     (run / "model_final.pth").unlink()
     (run / "strides.json").unlink()
     second = _train_on_shapes(command, tmp_path, "5", *arguments, "2")
-    assert "Starting training from iteration 1" in (run / "train_output.txt").read_text()
+    assert "iterations 1 to 2 of 2 pictures" in (run / "train_output.txt").read_text()
     assert torch.load(run / "model_final.pth", weights_only=True)["iteration"] == 1
     before, after = (one["rows"][0]["trainings"]["1"]["seconds"] for one in (first, second))
     assert after > before

@@ -97,7 +97,7 @@ def test_two_processes_evaluate_as_one(data: Path, tmp_path: Path) -> None:
     expected = Trainer.test(cfg, model)["sem_seg"]
     # Without naming weights, the last checkpoint of the output directory is evaluated.
     output = f"train.output_dir={tmp_path}"
-    done = run(data, "--num-processes", 2, "--eval-only", output)
+    done = run(data, "--num-processes", 2, "--eval-only", "--verbose", output)
     figures = ",".join(f"{expected[key]:.4f}" for key in ("mIoU", "fwIoU", "mACC", "pACC"))
     assert f"copypaste: {figures}" in done.stdout
     assert per_class_table(expected, ("left", "right", "middle")) in done.stdout
@@ -105,7 +105,7 @@ def test_two_processes_evaluate_as_one(data: Path, tmp_path: Path) -> None:
     cfg.inference = {"tta": True, "window": [33, 40], "stride": [2 / 3, 16]}
     expected = Trainer.test(cfg, model)["sem_seg"]
     flags = ("--tta", "--window", 33, 40, "--stride", "2/3", 16)
-    done = run(data, "--eval-only", *flags, output)
+    done = run(data, "--eval-only", "--verbose", *flags, output)
     figures = ",".join(f"{expected[key]:.4f}" for key in ("mIoU", "fwIoU", "mACC", "pACC"))
     assert f"copypaste: {figures}" in done.stdout
     assert "Pictures are shown as Views(scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75)" in done.stdout
@@ -124,7 +124,7 @@ def test_train_and_resume(data: Path, tmp_path: Path) -> None:
     (tmp_path / "model_final.pth").unlink()
     (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
     done = run(data, "--resume", *overrides)
-    assert "Starting training from iteration 2" in done.stdout
+    assert "iterations 2 to 4 of 4 pictures" in done.stdout
     assert metrics(tmp_path, "sem_seg/mIoU")[-1] == figures[-1]
     assert_same(whole, torch.load(tmp_path / "model_final.pth", weights_only=True))
 
