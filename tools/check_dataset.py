@@ -5,6 +5,8 @@
     python tools/check_dataset.py --config-file configs/camvid/ifa_r18.py
 
 Images and labels must open and have one size, and ids must be classes or the label to ignore.
+Labels that all hold one class alone, as masks of 0 and 255 do, are bad too. What may be meant, such
+as a class that is in no label, is a warning, which leaves the status as it is.
 """
 
 import argparse
