@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from matplotlib.colors import hsv_to_rgb
 
+from .folders import files_below
 from .pictures import picture_size
 
 logger = logging.getLogger(__name__)
@@ -63,10 +64,8 @@ class SemSegFolder:
             ValueError: an image without a label, a label without an image, two images of one name,
                 or an image that cannot be opened; the message names files.
         """
-        pairs = self.pairs()
-        self._check(pairs)
         records = []
-        for stem, (image, label) in pairs.items():
+        for stem, (image, label) in self.check_pairs().items():
             height, width = picture_size(image)
             records.append(
                 {
@@ -105,14 +104,16 @@ class SemSegFolder:
         stems = labels.keys() if self.extra_images else images.keys() | labels.keys()
         return {stem: (images.get(stem), labels.get(stem)) for stem in sorted(stems)}
 
-    def check_pairs(self) -> None:
-        """Raise, as the listing does, unless every image has its label and every label its image.
+    def check_pairs(self) -> dict[str, tuple[str, str | None]]:
+        """`pairs`, of which every image has its label and every label its image.
 
         Raises:
             FileNotFoundError: a root is missing or holds nothing.
-            ValueError: files without partner; the message names some.
+            ValueError: two images of one name, or files without partner; the message names some.
         """
-        self._check(self.pairs())
+        pairs = self.pairs()
+        self._check(pairs)
+        return pairs
 
     def write_roots(self) -> None:
         """Tell the metadata where the files are now.
@@ -132,19 +133,18 @@ class SemSegFolder:
                 f"data set {self.name!r}: its {kind} folder {root!r} does not exist{self._hint()}"
             )
         found: dict[str, str] = {}
-        for folder, _, names in os.walk(root, followlinks=True):
-            for name in names:
-                suffix = next((s for s in suffixes if name.lower().endswith(s.lower())), None)
-                if suffix is None or name.startswith("."):
-                    continue
-                path = os.path.join(folder, name)
-                stem = os.path.relpath(path, root)[: -len(suffix)].replace(os.sep, "/")
-                if stem in found:
-                    raise ValueError(
-                        f"data set {self.name!r}: two {kind} files of one name, "
-                        f"{found[stem]!r} and {path!r}"
-                    )
-                found[stem] = path
+        for path in files_below(root, follow_links=True):
+            name = os.path.relpath(path, root).replace(os.sep, "/")
+            suffix = next((s for s in suffixes if name.lower().endswith(s.lower())), None)
+            if suffix is None:
+                continue
+            stem = name[: -len(suffix)]
+            if stem in found:
+                raise ValueError(
+                    f"data set {self.name!r}: two {kind} files of one name, "
+                    f"{found[stem]!r} and {path!r}"
+                )
+            found[stem] = path
         if not found:
             raise FileNotFoundError(
                 f"data set {self.name!r}: no {kind} file that ends in {' or '.join(suffixes)} "
@@ -195,9 +195,10 @@ def register_sem_seg_folder(
     """Register a folder of images and a folder of label PNGs under a name.
 
     An image and its label have the same path below their roots but for the suffix; sub-folders are
-    allowed. A label holds a class id a pixel, as grey values (8 or 16 bits) or palette indices.
-    Nothing is read before the data set is asked for. It may be called at the top of a config file:
-    the same call again, on another load or in another process, changes nothing.
+    allowed, and hidden files and folders do not count. A label holds a class id a pixel, as grey
+    values (8 or 16 bits) or palette indices. Nothing is read before the data set is asked for. It
+    may be called at the top of a config file: the same call again, on another load or in another
+    process, changes nothing.
 
     Args:
         name: what DATASETS.TRAIN, or a recipe, calls the data set

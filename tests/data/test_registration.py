@@ -41,6 +41,15 @@ def test_pairs_are_matched_by_their_path_below_the_roots_and_sorted(write, tmp_p
     assert {(r["ignore_label"], r["num_classes"]) for r in records} == {(255, 3)}
 
 
+@pytest.mark.parametrize("name", ["._a", ".ipynb_checkpoints/a", "town/.trash/a"])
+@pytest.mark.parametrize("kind", [0, 1])
+def test_hidden_files_and_folders_do_not_count(write, tmp_path, name, kind):
+    write("a")
+    write(name)[kind].unlink()
+    _register(tmp_path)
+    assert [record["image_id"] for record in DatasetCatalog.get("mine")] == ["a"]
+
+
 def test_suffixes_tell_images_from_labels_as_in_cityscapes(tmp_path):
     pixels = Image.fromarray(np.zeros((2, 2), np.uint8))
     for name in ("bonn_1_left.png", "bonn_1_ids.png", "bonn_1_color.png"):
