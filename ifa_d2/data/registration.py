@@ -2,6 +2,7 @@
 
 import logging
 import os
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -132,17 +133,21 @@ class SemSegFolder:
             raise FileNotFoundError(
                 f"data set {self.name!r}: its {kind} folder {root!r} does not exist{self._hint()}"
             )
+        endings = [_composed(suffix).lower() for suffix in suffixes]
         found: dict[str, str] = {}
         for path in files_below(root, follow_links=True):
-            name = os.path.relpath(path, root).replace(os.sep, "/")
-            suffix = next((s for s in suffixes if name.lower().endswith(s.lower())), None)
-            if suffix is None:
+            name = _composed(os.path.relpath(path, root).replace(os.sep, "/"))
+            ending = next((e for e in endings if name.lower().endswith(e)), None)
+            if ending is None:
                 continue
-            stem = name[: -len(suffix)]
+            stem = name[: -len(ending)]
             if stem in found:
+                alike = _composed(found[stem]) == _composed(path)
+                # As code points, where both would look the same.
+                both = [ascii(file) if alike else repr(file) for file in (found[stem], path)]
                 raise ValueError(
-                    f"data set {self.name!r}: two {kind} files of one name, "
-                    f"{found[stem]!r} and {path!r}"
+                    f"data set {self.name!r}: two {kind} files of one name, {' and '.join(both)}: "
+                    "rename or remove one"
                 )
             found[stem] = path
         if not found:
@@ -166,6 +171,11 @@ class SemSegFolder:
     def _hint(self) -> str:
         """How to get the data set, as the end of an error's sentence."""
         return f". {self.how_to_get}" if self.how_to_get else ""
+
+
+def _composed(name: str) -> str:
+    """A file's name with each letter and its accents as one: systems write them in two ways."""
+    return unicodedata.normalize("NFC", name)
 
 
 def default_colors(num_classes: int) -> tuple[tuple[int, int, int], ...]:
@@ -194,11 +204,11 @@ def register_sem_seg_folder(
 ) -> None:
     """Register a folder of images and a folder of label PNGs under a name.
 
-    An image and its label have the same path below their roots but for the suffix; sub-folders are
-    allowed, and hidden files and folders do not count. A label holds a class id a pixel, as grey
-    values (8 or 16 bits) or palette indices. Nothing is read before the data set is asked for. It
-    may be called at the top of a config file: the same call again, on another load or in another
-    process, changes nothing.
+    An image and its label have the same path below their roots but for the suffix, in whichever of
+    Unicode's forms; sub-folders are allowed, and hidden files and folders do not count. A label
+    holds a class id a pixel, as grey values (8 or 16 bits) or palette indices. Nothing is read
+    before the data set is asked for. It may be called at the top of a config file: the same call
+    again, on another load or in another process, changes nothing.
 
     Args:
         name: what DATASETS.TRAIN, or a recipe, calls the data set

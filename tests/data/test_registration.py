@@ -122,6 +122,33 @@ def test_two_images_of_one_name_are_named(write, tmp_path):
         DatasetCatalog.get("mine")
 
 
+NFC, NFD = "caf\u00e9/\u00fc", "cafe\u0301/u\u0308"  # the same letters
+
+
+@pytest.mark.parametrize("names", [(NFC, NFD), (NFD, NFC)])
+def test_names_pair_however_their_letters_are_written(write, tmp_path, names):
+    image, label = write(names[0])
+    other = tmp_path / "labels" / f"{names[1]}.png"
+    other.parent.mkdir()
+    label.rename(other)
+    _register(tmp_path)
+    (record,) = DatasetCatalog.get("mine")
+    assert record["image_id"] == NFC
+    assert (record["file_name"], record["sem_seg_file_name"]) == (str(image), str(other))
+    SemSegMapper(is_train=True)(record)
+
+
+def test_two_names_of_the_same_letters_are_named_apart(write, tmp_path):
+    write(NFC)
+    write(NFD)
+    if len(list((tmp_path / "images").rglob("*.png"))) == 1:
+        pytest.skip("this file system takes both names for one")
+    _register(tmp_path)
+    with pytest.raises(ValueError, match="two image files of one name") as caught:
+        DatasetCatalog.get("mine")
+    assert ascii(NFC)[1:-1] in str(caught.value) and ascii(NFD)[1:-1] in str(caught.value)
+
+
 def test_an_image_that_cannot_be_opened_is_named(write, tmp_path):
     image, _ = write("broken")
     image.write_bytes(b"no image")
