@@ -135,6 +135,7 @@ def check_dataset(name: str, *, workers: int = 1) -> DatasetReport:
 
     Raises:
         FileNotFoundError: the data set is not there at all.
+        OSError: one of its folders cannot be listed.
         ValueError: no such name, no classes to check, labels of some records only, or ``workers``
             below 1.
     """

@@ -18,7 +18,7 @@ def files_below(root: str | os.PathLike[str], *, follow_links: bool) -> Iterator
         Paths that begin with `root`, those of broken links and of pipes too.
 
     Raises:
-        OSError: a folder cannot be listed.
+        OSError: a folder cannot be listed; what lies in it would be missed.
     """
     for folder, folders, names in os.walk(root, onerror=_raise, followlinks=follow_links):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -28,4 +28,7 @@ def files_below(root: str | os.PathLike[str], *, follow_links: bool) -> Iterator
 
 
 def _raise(error: OSError) -> None:
-    raise error
+    raise type(error)(
+        f"cannot list the folder {error.filename!r}: {error.strerror}; make it readable, or take "
+        "it away"
+    ) from error

@@ -62,6 +62,7 @@ class SemSegFolder:
 
         Raises:
             FileNotFoundError: a root is missing or holds nothing.
+            OSError: a folder cannot be listed.
             ValueError: an image without a label, a label without an image, two images of one name,
                 or an image that cannot be opened; the message names files.
         """
