@@ -47,6 +47,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     """Check what the command line names; returns the exit status."""
+    # A file's name need not be UTF-8, nor a class's name be in the terminal's encoding.
+    sys.stdout.reconfigure(errors="backslashreplace")
     args = parse_arguments()
     names = args.dataset
     if args.config_file:
