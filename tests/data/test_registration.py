@@ -12,6 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from ifa_d2.data import SemSegMapper, expand_path, register_sem_seg_folder
+from ifa_d2.data.check import check_dataset
 from ifa_d2.data.registration import default_colors
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -269,3 +270,16 @@ def test_spawned_workers_read_what_their_parent_listed(write, tmp_path):
     )
     (sample,) = loader
     assert sample["sem_seg"].tolist() == [[0, 255], [2, 1]]
+
+
+def test_listing_does_not_decode_what_it_lists(write, tmp_path):
+    """Which takes 0.1 s for a large PNG; damage is found by the check and when it is read."""
+    image, _ = write("a", (40, 50))
+    image.write_bytes(image.read_bytes()[:300])
+    _register(tmp_path)
+    (record,) = DatasetCatalog.get("mine")
+    assert (record["height"], record["width"]) == (40, 50)
+    (fault,) = check_dataset("mine").faults
+    assert fault.file == str(image) and "cannot be read" in fault.problem
+    with pytest.raises(ValueError, match=f"cannot read the image '{image}'"):
+        SemSegMapper(is_train=True)(record)
