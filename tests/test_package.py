@@ -18,6 +18,7 @@ PARTS = (
     *(
         "compat",
         "files",
+        "text",
         "config",
         "data",
         "layers",

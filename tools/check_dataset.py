@@ -5,6 +5,8 @@
     python tools/check_dataset.py --config-file configs/camvid/ifa_r18.py
 
 Images and labels must open and have one size, and ids must be classes or the label to ignore.
+Labels that all hold one class alone, as masks of 0 and 255 do, are bad too. What may be meant, such
+as a class that is in no label, is a warning, which leaves the status as it is.
 """
 
 import argparse
@@ -45,6 +47,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     """Check what the command line names; returns the exit status."""
+    # A file's name need not be UTF-8, nor a class's name be in the terminal's encoding.
+    sys.stdout.reconfigure(errors="backslashreplace")
     args = parse_arguments()
     names = args.dataset
     if args.config_file:

@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 
 from ifa_d2.engine.arguments import command_parser, errors_in_one_line
 from ifa_d2.files import atomic_path, check_outputs
+from ifa_d2.text import draw_as_is
 
 METRICS = "metrics.json"
 CURVES = {"loss_sem_seg": "loss (smoothed over 20 iterations)", "sem_seg/mIoU": "mIoU, percent"}
@@ -59,7 +60,8 @@ def main() -> None:
             axis.plot(x, y, marker="o" if key != "loss_sem_seg" else "", label=name or folder)
             axis.set(title=title, xlabel="iteration")
             axis.grid(alpha=0.3)
-    axes[0].legend()
+    for text in axes[0].legend().get_texts():
+        draw_as_is(text)
     with atomic_path(args.output) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
 

@@ -1,7 +1,9 @@
 """Names of data sets for semantic segmentation, and what a wrong one may have meant."""
 
 import inspect
+from collections.abc import Sequence
 from difflib import SequenceMatcher
+from itertools import zip_longest
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -66,6 +68,39 @@ def check_name(name: str, parameter: str) -> None:
         f"{parameter} must be a registered data set with semantic labels, got {name!r}; "
         f"the nearest are {', '.join(nearest[:_NEAREST])}"
     )
+
+
+def check_same_classes(names: Sequence[str]) -> None:
+    """Raise unless data sets that are used together give each class the same id.
+
+    What they ignore may differ. Those without ``stuff_classes`` are passed over.
+
+    Args:
+        names: registered data sets; the others are compared with the first
+
+    Raises:
+        ValueError: no such name; or other classes, or another order of them. The message has both
+            data sets and the first id at which they differ.
+    """
+    known = []
+    for name in names:
+        check_name(name, "names")
+        if classes := MetadataCatalog.get(name).get("stuff_classes"):
+            known.append((name, list(classes)))
+    for name, classes in known[1:]:
+        first, expected = known[0]
+        for index, (one, other) in enumerate(zip_longest(expected, classes)):
+            if one != other:
+                raise ValueError(
+                    f"data sets {first!r} and {name!r} must have the same classes in the same "
+                    f"order, but class {index} is {_quoted(one)} in {first!r} and {_quoted(other)} "
+                    f"in {name!r}: register both with one list of classes, to which the ids in "
+                    "the label files of both keep"
+                )
+
+
+def _quoted(name: str | None) -> str:
+    return "absent" if name is None else repr(name)
 
 
 def _likeness(name: str, known: str) -> tuple[int, float]:

@@ -10,6 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from tabulate import tabulate
 
 from .catalog import check_name
+from .content import LabelContent
 from .labels import read_label
 from .parallel import check_workers, run_parallel
 from .pictures import plain_reason, read_picture
@@ -56,6 +57,8 @@ class DatasetReport:
         classes: in the order of their ids; of files without fault
         ignored_share: of all pixels, 0 to 1
         has_labels: False of a data set whose records have none; then only images were opened
+        content_fault: why nothing can be learned from the labels, "" where something can
+        warnings: what is odd in the labels, but may be meant
     """
 
     name: str
@@ -65,11 +68,13 @@ class DatasetReport:
     classes: tuple[ClassCount, ...]
     ignored_share: float
     has_labels: bool = True
+    content_fault: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether every file can be used."""
-        return self.images > 0 and not self.faults
+        """Whether every file can be used, and something can be learned from them."""
+        return self.images > 0 and not self.faults and not self.content_fault
 
     def to_dict(self) -> dict[str, Any]:
         """The report as it goes into JSON."""
@@ -84,11 +89,11 @@ class DatasetReport:
         rows = [[c.id, c.name, c.pixels, 100 * c.share, c.images] for c in self.classes]
         headers = ["id", "class", "pixels", "%", "images"]
         lines = [tabulate(rows, headers=headers, floatfmt=".3f"), ""]
-        absent = [c.name for c in self.classes if not c.pixels]
-        if absent:
-            lines.append(f"in no image: {', '.join(absent)}")
         lines += [f"nothing but ignore: {path}" for path in self.only_ignored]
+        lines += [f"warning: {warning}" for warning in self.warnings]
         lines += bad
+        if self.content_fault:
+            lines.append(f"bad: {self.name}: {self.content_fault}")
         lines.append(
             f"{self.name}: {self.images} images, {100 * self.ignored_share:.2f} % of the pixels "
             f"ignored, {len(self.only_ignored)} images with nothing but ignore, "
@@ -121,8 +126,8 @@ def check_dataset(name: str, *, workers: int = 1) -> DatasetReport:
 
     Images and labels must open, agree with the checksums that they hold, and have one size, which
     is also the record's; ids must be classes or the label to ignore. Files without partner are
-    faults too. Of a data set without any label, as a server's test set, the images alone are
-    opened.
+    faults too, and so are labels of one class alone where more are registered. Of a data set
+    without any label, as a server's test set, the images alone are opened.
 
     Args:
         name: a registered data set for semantic segmentation
@@ -130,6 +135,7 @@ def check_dataset(name: str, *, workers: int = 1) -> DatasetReport:
 
     Raises:
         FileNotFoundError: the data set is not there at all.
+        OSError: one of its folders cannot be listed.
         ValueError: no such name, no classes to check, labels of some records only, or ``workers``
             below 1.
     """
@@ -143,6 +149,8 @@ def check_dataset(name: str, *, workers: int = 1) -> DatasetReport:
                                 workers=workers, description=name))  # fmt: skip
     pixels = np.array([result.pixels for result in results], np.int64).reshape(-1, len(classes))
     ignored = sum(result.ignored for result in results)
+    ignore_label = MetadataCatalog.get(name).get("ignore_label", 255)
+    content = LabelContent(tuple(classes), pixels.sum(axis=0), ignored, ignore_label)
     total = int(pixels.sum())
     counts = zip(classes, pixels.sum(axis=0), (pixels > 0).sum(axis=0), strict=True)
     return DatasetReport(
@@ -160,6 +168,8 @@ def check_dataset(name: str, *, workers: int = 1) -> DatasetReport:
         ),
         ignored_share=ignored / max(total + ignored, 1),
         has_labels=all(item.has_label for item in items),
+        content_fault=content.fault(),
+        warnings=tuple(content.warnings()),
     )
 
 

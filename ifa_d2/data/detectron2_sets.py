@@ -58,13 +58,15 @@ class Detectron2SemSeg:
         )
         if self.list_records is None:
             return self.folder()
-        self.folder.check_pairs()
+        images = {image for image, _ in self.folder.check_pairs().values()}
         try:
             records = self.list_records(*roots)
         except (AssertionError, ValueError, KeyError) as error:  # also of a damaged JSON file
             raise ValueError(
                 f"data set {self.folder.name!r} is not whole: {error}. {self.folder.how_to_get}"
             ) from error
+        # Detectron2 lists hidden files too.
+        records = [record for record in records if record["file_name"] in images]
         for record in records:
             record["ignore_label"] = self.folder.ignore_label
             record["num_classes"] = len(self.folder.classes)

@@ -61,7 +61,9 @@ def run_parallel(
         try:
             yield from tqdm(results, **bar)
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            # Waits for what has begun. Otherwise the pool's thread would go on into the end of the
+            # program, which writes into a pipe that the thread may just have closed.
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _leave_with_parent() -> None:

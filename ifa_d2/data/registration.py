@@ -3,12 +3,14 @@
 import logging
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from matplotlib.colors import hsv_to_rgb
 
+from .folders import files_below
 from .pictures import picture_size
 
 logger = logging.getLogger(__name__)
@@ -62,13 +64,12 @@ class SemSegFolder:
 
         Raises:
             FileNotFoundError: a root is missing or holds nothing.
+            OSError: a folder cannot be listed.
             ValueError: an image without a label, a label without an image, two images of one name,
                 or an image that cannot be opened; the message names files.
         """
-        pairs = self.pairs()
-        self._check(pairs)
         records = []
-        for stem, (image, label) in pairs.items():
+        for stem, (image, label) in self.check_pairs().items():
             height, width = picture_size(image)
             records.append(
                 {
@@ -107,14 +108,16 @@ class SemSegFolder:
         stems = labels.keys() if self.extra_images else images.keys() | labels.keys()
         return {stem: (images.get(stem), labels.get(stem)) for stem in sorted(stems)}
 
-    def check_pairs(self) -> None:
-        """Raise, as the listing does, unless every image has its label and every label its image.
+    def check_pairs(self) -> dict[str, tuple[str, str | None]]:
+        """`pairs`, of which every image has its label and every label its image.
 
         Raises:
             FileNotFoundError: a root is missing or holds nothing.
-            ValueError: files without partner; the message names some.
+            ValueError: two images of one name, or files without partner; the message names some.
         """
-        self._check(self.pairs())
+        pairs = self.pairs()
+        self._check(pairs)
+        return pairs
 
     def write_roots(self) -> None:
         """Tell the metadata where the files are now.
@@ -133,20 +136,23 @@ class SemSegFolder:
             raise FileNotFoundError(
                 f"data set {self.name!r}: its {kind} folder {root!r} does not exist{self._hint()}"
             )
+        endings = [_composed(suffix).lower() for suffix in suffixes]
         found: dict[str, str] = {}
-        for folder, _, names in os.walk(root, followlinks=True):
-            for name in names:
-                suffix = next((s for s in suffixes if name.lower().endswith(s.lower())), None)
-                if suffix is None or name.startswith("."):
-                    continue
-                path = os.path.join(folder, name)
-                stem = os.path.relpath(path, root)[: -len(suffix)].replace(os.sep, "/")
-                if stem in found:
-                    raise ValueError(
-                        f"data set {self.name!r}: two {kind} files of one name, "
-                        f"{found[stem]!r} and {path!r}"
-                    )
-                found[stem] = path
+        for path in files_below(root, follow_links=True):
+            name = _composed(os.path.relpath(path, root).replace(os.sep, "/"))
+            ending = next((e for e in endings if name.lower().endswith(e)), None)
+            if ending is None:
+                continue
+            stem = name[: -len(ending)]
+            if stem in found:
+                alike = _composed(found[stem]) == _composed(path)
+                # As code points, where both would look the same.
+                both = [ascii(file) if alike else repr(file) for file in (found[stem], path)]
+                raise ValueError(
+                    f"data set {self.name!r}: two {kind} files of one name, {' and '.join(both)}: "
+                    "rename or remove one"
+                )
+            found[stem] = path
         if not found:
             raise FileNotFoundError(
                 f"data set {self.name!r}: no {kind} file that ends in {' or '.join(suffixes)} "
@@ -168,6 +174,11 @@ class SemSegFolder:
     def _hint(self) -> str:
         """How to get the data set, as the end of an error's sentence."""
         return f". {self.how_to_get}" if self.how_to_get else ""
+
+
+def _composed(name: str) -> str:
+    """A file's name with each letter and its accents as one: systems write them in two ways."""
+    return unicodedata.normalize("NFC", name)
 
 
 def default_colors(num_classes: int) -> tuple[tuple[int, int, int], ...]:
@@ -196,10 +207,11 @@ def register_sem_seg_folder(
 ) -> None:
     """Register a folder of images and a folder of label PNGs under a name.
 
-    An image and its label have the same path below their roots but for the suffix; sub-folders are
-    allowed. A label holds a class id a pixel, as grey values (8 or 16 bits) or palette indices.
-    Nothing is read before the data set is asked for. It may be called at the top of a config file:
-    the same call again, on another load or in another process, changes nothing.
+    An image and its label have the same path below their roots but for the suffix, in whichever of
+    Unicode's forms; sub-folders are allowed, and hidden files and folders do not count. A label
+    holds a class id a pixel, as grey values (8 or 16 bits) or palette indices. Nothing is read
+    before the data set is asked for. It may be called at the top of a config file: the same call
+    again, on another load or in another process, changes nothing.
 
     Args:
         name: what DATASETS.TRAIN, or a recipe, calls the data set

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from ..data.folders import files_below
 from ..engine.inputs import choose_records
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -104,24 +105,17 @@ def dataset_pictures(name: str, num: int) -> list[Picture]:
 
 
 def _pictures_below(folder: Path) -> list[Picture]:
-    found = []
-    for parent, folders, names in os.walk(folder, onerror=_raise):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths = [Path(parent, name) for name in names if not name.startswith(".")]
-        found += [path for path in paths if is_image(path.name) and _is_named_picture(path)]
+    paths = filter(is_image, files_below(folder, follow_links=False))
+    found = map(Path, filter(_is_named_picture, paths))
     return [
         Picture(str(path), path.relative_to(folder).with_suffix("").as_posix())
         for path in sorted(found)
     ]
 
 
-def _is_named_picture(path: str | Path) -> bool:
+def _is_named_picture(path: str) -> bool:
     """Whether a name is a file's; that of a broken link is, so that reading says what it is."""
     return os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path))
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def _name_apart(pictures: Sequence[Picture], taken: Iterable[str] = ()) -> list[Picture]:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from ..files import atomic_path
+from ..text import class_captions, draw_as_is, text_style
 
 _WRITTEN_CLASSES = 30  # up to how many the shares are written into the picture
 _NAME_LENGTH = 24  # letters of a class's name in the picture; some of ADE20K's have 60
@@ -85,7 +86,7 @@ def write_confusion(
     )
     with (
         atomic_path(base.with_suffix(".csv")) as temporary,
-        open(temporary, "w", newline="") as file,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file)
         writer.writerow(["label \\ prediction", *class_names])
@@ -107,12 +108,13 @@ def _draw(counts: np.ndarray, class_names: Sequence[str], dataset: str) -> Figur
     axes = figure.add_subplot()
     drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     size = 8 if written else 6
-    names = [name[:_NAME_LENGTH] for name in class_names]
-    axes.set_xticks(range(count), names, rotation=90, fontsize=size)
-    axes.set_yticks(range(count), names, fontsize=size)
+    names = [name[:_NAME_LENGTH] for name in class_captions(class_names)]
+    style = text_style(*names)
+    axes.set_xticks(range(count), names, rotation=90, fontsize=size, **style)
+    axes.set_yticks(range(count), names, fontsize=size, **style)
     axes.set_xlabel("prediction")
     axes.set_ylabel("label")
-    axes.set_title(f"{dataset}: percent of each label's pixels")
+    draw_as_is(axes.set_title(f"{dataset}: percent of each label's pixels"))
     figure.colorbar(drawn, ax=axes, shrink=0.6, format="%d %%")
     for (row, column), share in np.ndenumerate(shares if written else np.empty((0, 0))):
         if share >= 0.5:

@@ -4,6 +4,7 @@ Shape legend: H x W an image's size in pixels. Images are (H, W, 3) uint8 RGB ar
 """
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import cv2
@@ -12,10 +13,21 @@ import torch
 from detectron2.data import Metadata
 from detectron2.utils.visualizer import VisImage, Visualizer
 
+from ..text import class_captions, draw_as_is
+
 _NAMED_SHARE = 0.01  # of the picture, that a region must cover to have its name written on it
 _STRIPE = 4  # pixels of the drawing, black on what is ignored
 _POINT_RADIUS, _RING_RADIUS = 2.75, 4.0  # pixels of the drawing
 _SUBPIXELS = 4  # binary digits of a pixel's fraction, for OpenCV
+
+
+class _Visualizer(Visualizer):
+    """Detectron2's, which writes names as they are: no formulas, no squares."""
+
+    def draw_text(self, text: str, position: tuple[float, float], **options: Any) -> VisImage:
+        output = super().draw_text(text, position, **options)
+        draw_as_is(output.ax.texts[-1])
+        return output
 
 
 def draw_segmentation(
@@ -51,12 +63,13 @@ def draw_segmentation(
     blended = np.where(is_class[..., None], (1 - alpha) * image + alpha * colors, image)
     if not names and scale == 1.0:
         return blended.round().astype(np.uint8)
-    visualizer = Visualizer(blended.round(), metadata, scale=scale)
+    visualizer = _Visualizer(blended.round(), metadata, scale=scale)
     if names:
+        captions = class_captions(metadata.stuff_classes)
         for label in np.unique(sem_seg[is_class]):
             place = _largest_region(sem_seg == label)
             if place is not None:
-                visualizer.draw_text(metadata.stuff_classes[label], place, color="white")
+                visualizer.draw_text(captions[label], place, color="white")
                 _keep_inside(visualizer.output)
     return visualizer.output.get_image()
 
@@ -87,7 +100,10 @@ def draw_panoptic(
         ValueError: the segmentation has another size than the image.
     """
     _check_size("segment_ids", segment_ids, image)
-    visualizer = Visualizer(image, metadata, scale=scale)
+    captioned = copy(metadata)
+    for kind in ("thing_classes", "stuff_classes"):
+        vars(captioned)[kind] = class_captions(metadata.get(kind) or ())
+    visualizer = _Visualizer(image, captioned, scale=scale)
     ids = torch.from_numpy(segment_ids)
     return visualizer.draw_panoptic_seg(ids, list(segments), alpha=alpha).get_image()
 

@@ -1,5 +1,6 @@
 """Small data sets on disk."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
+_LONG = 250 * "d"  # letters of a folder's name; a path may have 4096
 Write = Callable[..., tuple[Path, Path]]
 
 
@@ -34,6 +36,22 @@ def write(tmp_path: Path) -> Write:
         return paths
 
     return write_pair
+
+
+@pytest.fixture
+def closed_folder() -> Callable[[Path], None]:
+    """Put a folder below another that no system lists by its path, whoever asks: it is too long."""
+
+    def make(root: Path) -> None:
+        here = os.open(root, os.O_RDONLY)
+        for _ in range(20):
+            os.mkdir(_LONG, dir_fd=here)
+            below = os.open(_LONG, os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = below
+        os.close(here)
+
+    return make
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """What a check says of a data set."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,20 @@ def test_every_bad_file_is_named(write, tmp_path: Path) -> None:
         (line,) = (x for x in report.to_text().splitlines() if x.startswith(f"bad: {path}: "))
         assert line.count(str(path)) == 1
     assert sum(c.pixels for c in report.classes) == 2 * 20 * 30  # of the two good ones
+
+
+def test_pipes_are_not_waited_for(write, tmp_path: Path) -> None:
+    files = [write(name)[kind] for kind, name in enumerate(("image", "label"))]
+    write("whole")
+    register(tmp_path)
+    for path in files:
+        path.unlink()
+        os.mkfifo(path)
+    report = check_dataset("mine")
+    assert {fault.file for fault in report.faults} == {str(path) for path in files}
+    assert all("no regular file" in fault.problem for fault in report.faults)
+    with pytest.raises(ValueError, match=rf"image '{files[0]}': it is no regular file"):
+        DatasetCatalog.get("mine")
 
 
 def test_data_sets_of_others(write, tmp_path: Path) -> None:

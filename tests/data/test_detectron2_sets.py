@@ -1,5 +1,6 @@
 """Cityscapes and ADE20K under Detectron2's names."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,17 @@ def test_records_are_detectron2s_and_say_their_classes(root: Path) -> None:
         for record in sorted(expected, key=lambda r: r["file_name"]):
             record.update(ignore_label=255, num_classes=num_classes)
             assert record in records
+
+
+def test_hidden_files_do_not_count(root: Path) -> None:
+    base = root / "ADEChallengeData2016"
+    images, labels = base / "images" / "training", base / "annotations_detectron2" / "training"
+    image, label = sorted(images.iterdir())[0], sorted(labels.iterdir())[0]
+    before = DatasetCatalog.get(ADE20K)
+    shutil.copy(image, images / f"._{image.name}")
+    assert DatasetCatalog.get(ADE20K) == before
+    shutil.copy(label, labels / f"._{label.name}")
+    assert DatasetCatalog.get(ADE20K) == before
 
 
 def test_metadata(root: Path) -> None:

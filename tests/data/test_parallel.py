@@ -1,6 +1,8 @@
 """A function over many items in several processes."""
 
+import multiprocessing
 import os
+import threading
 import time
 
 import pytest
@@ -31,6 +33,31 @@ def test_results_come_in_order(workers: int) -> None:
 def test_errors_come_through(workers: int) -> None:
     with pytest.raises(ValueError, match="must not be 5"):
         list(run_parallel(refuse, range(20), workers=workers, description="some"))
+
+
+def linger(number: int) -> int:
+    if number:
+        time.sleep(0.5)
+        return number
+    raise ValueError("the first is wrong")
+
+
+@pytest.mark.parametrize("ends", ["whole", "by an error", "early"])
+def test_nothing_runs_on_when_it_ends(ends: str) -> None:
+    """What ran on met the end of the program, and a pipe that was closed in that moment."""
+    items = {"whole": range(1, 5), "by an error": range(4), "early": range(1, 9)}[ends]
+    results = run_parallel(linger, items, workers=2, description="some")
+    if ends == "whole":
+        assert list(results) == list(items)
+    elif ends == "by an error":
+        with pytest.raises(ValueError, match="the first is wrong"):
+            list(results)
+    else:
+        assert next(results) == 1
+        results.close()
+    assert not multiprocessing.active_children()
+    threads = [type(thread).__name__ for thread in threading.enumerate()]
+    assert "_ExecutorManagerThread" not in threads
 
 
 def test_workers_are_checked() -> None:

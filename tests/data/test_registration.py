@@ -12,6 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from ifa_d2.data import SemSegMapper, expand_path, register_sem_seg_folder
+from ifa_d2.data.check import check_dataset
 from ifa_d2.data.registration import default_colors
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -39,6 +40,15 @@ def test_pairs_are_matched_by_their_path_below_the_roots_and_sorted(write, tmp_p
     assert records[2]["file_name"] == str(tmp_path / "images" / "town" / "b.png")
     assert records[2]["sem_seg_file_name"] == str(tmp_path / "labels" / "town" / "b.png")
     assert {(r["ignore_label"], r["num_classes"]) for r in records} == {(255, 3)}
+
+
+@pytest.mark.parametrize("name", ["._a", ".ipynb_checkpoints/a", "town/.trash/a"])
+@pytest.mark.parametrize("kind", [0, 1])
+def test_hidden_files_and_folders_do_not_count(write, tmp_path, name, kind):
+    write("a")
+    write(name)[kind].unlink()
+    _register(tmp_path)
+    assert [record["image_id"] for record in DatasetCatalog.get("mine")] == ["a"]
 
 
 def test_suffixes_tell_images_from_labels_as_in_cityscapes(tmp_path):
@@ -111,6 +121,33 @@ def test_two_images_of_one_name_are_named(write, tmp_path):
     _register(tmp_path)
     with pytest.raises(ValueError, match=r"two image files of one name.*twice"):
         DatasetCatalog.get("mine")
+
+
+NFC, NFD = "caf\u00e9/\u00fc", "cafe\u0301/u\u0308"  # the same letters
+
+
+@pytest.mark.parametrize("names", [(NFC, NFD), (NFD, NFC)])
+def test_names_pair_however_their_letters_are_written(write, tmp_path, names):
+    image, label = write(names[0])
+    other = tmp_path / "labels" / f"{names[1]}.png"
+    other.parent.mkdir()
+    label.rename(other)
+    _register(tmp_path)
+    (record,) = DatasetCatalog.get("mine")
+    assert record["image_id"] == NFC
+    assert (record["file_name"], record["sem_seg_file_name"]) == (str(image), str(other))
+    SemSegMapper(is_train=True)(record)
+
+
+def test_two_names_of_the_same_letters_are_named_apart(write, tmp_path):
+    write(NFC)
+    write(NFD)
+    if len(list((tmp_path / "images").rglob("*.png"))) == 1:
+        pytest.skip("this file system takes both names for one")
+    _register(tmp_path)
+    with pytest.raises(ValueError, match="two image files of one name") as caught:
+        DatasetCatalog.get("mine")
+    assert ascii(NFC)[1:-1] in str(caught.value) and ascii(NFD)[1:-1] in str(caught.value)
 
 
 def test_an_image_that_cannot_be_opened_is_named(write, tmp_path):
@@ -233,3 +270,16 @@ def test_spawned_workers_read_what_their_parent_listed(write, tmp_path):
     )
     (sample,) = loader
     assert sample["sem_seg"].tolist() == [[0, 255], [2, 1]]
+
+
+def test_listing_does_not_decode_what_it_lists(write, tmp_path):
+    """Which takes 0.1 s for a large PNG; damage is found by the check and when it is read."""
+    image, _ = write("a", (40, 50))
+    image.write_bytes(image.read_bytes()[:300])
+    _register(tmp_path)
+    (record,) = DatasetCatalog.get("mine")
+    assert (record["height"], record["width"]) == (40, 50)
+    (fault,) = check_dataset("mine").faults
+    assert fault.file == str(image) and "cannot be read" in fault.problem
+    with pytest.raises(ValueError, match=f"cannot read the image '{image}'"):
+        SemSegMapper(is_train=True)(record)

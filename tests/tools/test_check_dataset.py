@@ -24,7 +24,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(root: Path, *arguments: object) -> subprocess.CompletedProcess:
+def run(root: Path, *arguments: object, **env: str) -> subprocess.CompletedProcess:
     command = [sys.executable, ROOT / "tools" / "check_dataset.py", *arguments, "--workers", 1]
     return subprocess.run(
         [str(part) for part in command],
@@ -33,6 +33,7 @@ def run(root: Path, *arguments: object) -> subprocess.CompletedProcess:
             "PYTHONPATH": str(ROOT),
             "OMP_NUM_THREADS": "1",
             "DETECTRON2_DATASETS": str(root),
+            **env,
         },
         capture_output=True,
         text=True,
@@ -92,3 +93,30 @@ def test_the_data_sets_of_a_config(root: Path, tmp_path: Path) -> None:
     for name in ("train: 4 images", "val: 2 images"):
         assert f"pascal_context_59_{name}" in done.stdout
     assert "0 bad files" in done.stdout
+
+
+def test_any_file_name_is_reported(tmp_path: Path) -> None:
+    names = [b"caf\xe9.png", "道路.png".encode()]
+    folder = tmp_path / "images"
+    folder.mkdir()
+    try:
+        for name in names:
+            (folder / os.fsdecode(name)).write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
+    config = tmp_path / "config.py"
+    config.write_text(
+        "from ifa_d2.data import register_sem_seg_folder\n"
+        f"register_sem_seg_folder('mine', {str(folder)!r}, None, ['a', 'b'])\n"
+        "dataloader = dict(test=dict(dataset=dict(names='mine')))\n"
+        "train = dict(output_dir='')\n"
+    )
+    for encoding in ("utf-8", "ascii"):
+        report = tmp_path / f"{encoding}.json"
+        done = run(tmp_path, "--config-file", config, "--json", report, PYTHONIOENCODING=encoding)
+        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+        assert "caf\\udce9.png: cannot be read" in done.stdout
+        assert done.stdout.strip().endswith("mine: 2 images without labels, 2 bad files")
+        faults = json.loads(report.read_text())[0]["faults"]
+        found = {os.fsencode(os.path.basename(fault["file"])) for fault in faults}
+        assert found == set(names)

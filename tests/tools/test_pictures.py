@@ -77,7 +77,7 @@ def test_curves(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     rows = [{"iteration": i, "loss_sem_seg": 2 - i / 10, "sem_seg/mIoU": 30.0} for i in range(5)]
     (tmp_path / "run" / "metrics.json").write_text("\n".join(map(json.dumps, rows)))
-    done = run("tools/plot_metrics.py", "IFA=run", "--output", "c.png", cwd=tmp_path)
+    done = run("tools/plot_metrics.py", r"$\frac$=run", "--output", "c.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert Image.open(tmp_path / "c.png").size[0] > 800
     done = run("tools/plot_metrics.py", "IFA=away", "--output", "d.png", cwd=tmp_path)

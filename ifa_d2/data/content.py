@@ -1,0 +1,160 @@
+"""What the labels of a data set hold as a whole, and what a training could not learn from it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from .catalog import check_name
+from .labels import read_label, translate_label
+
+_MOSTLY = 0.5  # a share of ignored pixels above which it is said
+_NAMED = 8  # how many classes a warning lists
+
+
+@dataclass(frozen=True)
+class LabelContent:
+    """The pixels of a data set's labels, counted.
+
+    Fields:
+        classes: names of the K registered classes
+        pixels: (K,) of each class
+        ignored: pixels that are ignored
+        ignore_label: the value of these in the files
+    """
+
+    classes: tuple[str, ...]
+    pixels: np.ndarray
+    ignored: int
+    ignore_label: int
+
+    @property
+    def ids(self) -> list[int]:
+        """The ids that occur in the files, sorted."""
+        ids = set(np.flatnonzero(self.pixels).tolist())
+        return sorted(ids | ({self.ignore_label} if self.ignored else set()))
+
+    def fault(self) -> str:
+        """Why nothing can be learned from these labels, and what to do; "" where something can."""
+        count, present = len(self.classes), np.flatnonzero(self.pixels)
+        if count < 2 or len(present) > 1 or not self.ids:
+            return ""
+        if self.ids == [0, 255] and self.ignore_label == 255:
+            return (
+                "its labels hold 0 and 255 alone, and 255 is ignored: they look like masks of 0 "
+                "and 255; convert them to masks of 0 and 1 (`label[label == 255] = 1`)"
+            )
+        if not len(present):
+            return (
+                f"its labels hold {self.ignore_label} alone, which is ignored: write the ids of "
+                f"the classes, 0..{count - 1}, into the files, or register another ignore_label"
+            )
+        return (
+            f"its labels hold {', '.join(map(str, self.ids))}, and so one class alone, "
+            f"{self.classes[present[0]]!r}, of the {count} registered: write the ids of the "
+            f"others into the files, or register the classes that the files hold"
+        )
+
+    def warnings(self, *, whole: bool = True) -> list[str]:
+        """What is odd, but may be meant, a sentence each.
+
+        Args:
+            whole: all labels were counted, so that a class that was not found is in none.
+        """
+        found = []
+        if len(self.classes) == 1:
+            found.append(_one_class(self.classes[0]))
+        absent = [name for name, area in zip(self.classes, self.pixels, strict=True) if not area]
+        if whole and absent and self.ids:
+            more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
+            found.append(
+                f"in no image: {', '.join(absent[:_NAMED])}{more}: a model cannot learn them here"
+            )
+        share = self.ignored / max(self.ignored + int(self.pixels.sum()), 1)
+        if share > _MOSTLY:
+            found.append(
+                f"{100 * share:.0f} % of the pixels are {self.ignore_label}, which is ignored: "
+                f"if {self.ignore_label} is a class in the files, register another ignore_label"
+            )
+        return found
+
+
+def check_label_content(name: str, sample: int = 32) -> list[str]:
+    """Look, before a training, whether the labels of a data set can teach anything.
+
+    A sample of the labels is opened. Where it holds one class alone, the others are opened too, up
+    to the first that holds a second class: a class may be rare.
+
+    Args:
+        name: a registered data set; one without classes or without labels is passed over.
+        sample: how many labels, evenly spread.
+
+    Returns:
+        What is odd, but may be meant, a sentence each.
+
+    Raises:
+        FileNotFoundError: the data set, or one of the labels, is not there.
+        ValueError: no such name; ``sample`` is below 1; one class is registered; a label is damaged
+            or holds an id that is no class; or all labels hold the same class, or none.
+    """
+    check_name(name, "name")
+    if sample < 1:
+        raise ValueError(f"sample must be at least 1, got {sample}")
+    metadata = MetadataCatalog.get(name)
+    classes = tuple(metadata.get("stuff_classes") or ())
+    labels = _label_files(name) if classes else []
+    if not labels:
+        return []
+    if len(classes) == 1:
+        raise ValueError(f"data set {name!r}: {_one_class(classes[0])}")
+    ignore_label = metadata.get("ignore_label", 255)
+    counts = np.zeros(1 + len(classes), np.int64)  # of what is ignored, then of each class
+    opened = 0
+    for path in _spread_first(labels, sample):
+        if opened >= sample and np.count_nonzero(counts[1:]) > 1:
+            break
+        counts += _count(path, len(classes), ignore_label)
+        opened += 1
+    content = LabelContent(classes, counts[1:], int(counts[0]), ignore_label)
+    if fault := content.fault():
+        raise ValueError(f"data set {name!r}: {fault} ({opened} labels were opened)")
+    whole = opened == len(labels)
+    return [f"data set {name!r}: {warning}" for warning in content.warnings(whole=whole)]
+
+
+def _one_class(name: str) -> str:
+    return (
+        f"it has one class, {name!r}: one class teaches nothing, as every answer is right; "
+        "register what is not of it as a class too, such as ['background', ...]"
+    )
+
+
+def _label_files(name: str) -> list[str]:
+    """The label files of a data set, those of ours without a look at the images."""
+    dataset = dict(DatasetCatalog)[name]
+    if hasattr(dataset, "pairs"):
+        labels = [label for _, label in dataset.pairs().values()]
+    else:
+        labels = [record.get("sem_seg_file_name") for record in DatasetCatalog.get(name)]
+    return [label for label in labels if label]
+
+
+def _spread_first(labels: list[str], sample: int) -> list[str]:
+    """All labels, but evenly spread ones before the rest."""
+    count = min(sample, len(labels))
+    spread = [index * len(labels) // count for index in range(count)]
+    chosen = set(spread)
+    rest = [index for index in range(len(labels)) if index not in chosen]
+    return [labels[index] for index in (*spread, *rest)]
+
+
+def _count(path: str, num_classes: int, ignore_label: int) -> np.ndarray:
+    """(1 + num_classes,) pixels of a label: those that are ignored, then those of each class."""
+    label = translate_label(
+        read_label(path),
+        path,
+        num_classes=num_classes,
+        ignore_label=ignore_label,
+        ignore_value=-1,
+    )
+    return np.bincount(label.ravel() + 1, minlength=1 + num_classes)

@@ -1,0 +1,34 @@
+"""The files of a folder of pictures or labels."""
+
+import os
+from collections.abc import Iterator
+
+
+def files_below(root: str | os.PathLike[str], *, follow_links: bool) -> Iterator[str]:
+    """Walk through a folder and those below it, in an order that is the same on every machine.
+
+    Hidden files, and what is in hidden folders, are left out: a name that begins with a dot is that
+    of a program's copy (`.ipynb_checkpoints/a.png`) or of a file's attributes (`._a.png`).
+
+    Args:
+        root: the folder; it may be hidden itself
+        follow_links: whether to go into folders that are linked
+
+    Yields:
+        Paths that begin with `root`, those of broken links and of pipes too.
+
+    Raises:
+        OSError: a folder cannot be listed; what lies in it would be missed.
+    """
+    for folder, folders, names in os.walk(root, onerror=_raise, followlinks=follow_links):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield os.path.join(folder, name)
+
+
+def _raise(error: OSError) -> None:
+    raise type(error)(
+        f"cannot list the folder {error.filename!r}: {error.strerror}; make it readable, or take "
+        "it away"
+    ) from error
