@@ -23,7 +23,15 @@ from ifa_d2.engine.arguments import (
     errors_in_one_line,
 )
 from ifa_d2.engine.run import load_config
-from ifa_d2.serving import Limits, ShrinkLongSide, allowed_hosts, build_app, open_socket, serve
+from ifa_d2.serving import (
+    Limits,
+    ShrinkLongSide,
+    allowed_hosts,
+    build_app,
+    open_socket,
+    page_url,
+    serve,
+)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -86,10 +94,9 @@ def main() -> None:
             metadata,
             limits=limits,
             title=args.config_file,
-            hosts=allowed_hosts(args.host),
+            hosts=allowed_hosts(args.host, listening),
         )
-        port = listening.getsockname()[1]
-        print(f"http://{args.host}:{port} (Ctrl-C ends)", flush=True)
+        print(f"{page_url(args.host, listening)} (Ctrl-C ends)", flush=True)
         serve(app, listening)
 
 

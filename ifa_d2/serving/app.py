@@ -16,6 +16,7 @@ import io
 import time
 from collections.abc import Callable
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any, TypeVar
 
 import numpy as np
@@ -35,13 +36,15 @@ from starlette.staticfiles import StaticFiles
 
 from ..engine import Predictor
 from ..modeling import SegmentationField
-from .pictures import FORMATS, Limits, PictureStore, UploadError, decode_upload
+from .pictures import FORMATS, MAX_SIDE, Limits, PictureStore, UploadError, decode_upload
 
 STATIC = Path(__file__).with_name("static")
 _TOP = 3  # classes that a point is answered with
-# Pages of other sites get nothing from this one, and it loads nothing from elsewhere.
+# Pages of other sites get nothing from this one and do not frame it, and it loads nothing from
+# elsewhere.
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; "
+    "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
@@ -131,6 +134,8 @@ class _Pages:
         field = self._field(request)
         query = field.query(_integers(request, "size", 2), _integers(request, "window", 4))
         rows, cols = query.size
+        if max(rows, cols) > MAX_SIDE:
+            raise ValueError(f"size must be at most {MAX_SIDE} a side, got {rows} x {cols}")
         if rows * cols > self.limits.max_samples:
             raise ValueError(
                 f"size must be at most {self.limits.max_samples} samples, got {rows} x {cols}"
@@ -255,7 +260,9 @@ def _integers(request: Request, name: str, count: int) -> tuple[int, ...] | None
     except ValueError:
         values = ()
     if len(values) != count:
-        raise ValueError(f"{name} must be {count} whole numbers with commas between, got {text!r}")
+        raise ValueError(
+            f"{name} must be {count} whole numbers with commas between, got {short(text)}"
+        )
     return values
 
 
@@ -264,4 +271,4 @@ def _number(request: Request, name: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"{name} must be a number in [0, 1], got {text!r}") from None
+        raise ValueError(f"{name} must be a number in [0, 1], got {short(text)}") from None

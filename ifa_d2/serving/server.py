@@ -1,5 +1,6 @@
 """Runs the page: its socket, and what is done with large pictures."""
 
+import ipaddress
 import socket
 
 import numpy as np
@@ -7,8 +8,6 @@ import uvicorn
 from detectron2.data import transforms as T
 from fvcore.transforms.transform import NoOpTransform, Transform
 from starlette.types import ASGIApp
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class ShrinkLongSide(T.Augmentation):
@@ -55,9 +54,30 @@ def open_socket(host: str, port: int) -> socket.socket:
         raise ValueError(f"cannot listen on host {host} port {port}: {error}") from error
 
 
-def allowed_hosts(host: str) -> list[str] | None:
-    """Names that requests to a server on ``host`` may come under; None is any."""
-    return ["127.0.0.1", "localhost", "[::1]"] if host in LOOPBACK else None
+def allowed_hosts(host: str, listening: socket.socket) -> list[str] | None:
+    """Names that requests to a server may come under; None is any.
+
+    Args:
+        host: what the server was asked to listen on; it may be a name.
+        listening: the server's socket. One of this machine alone is asked for by its own address,
+            and one at 127.0.0.1 or ::1 also by the other and as localhost.
+    """
+    address = listening.getsockname()[0]
+    parsed = ipaddress.ip_address(address)
+    if not (getattr(parsed, "ipv4_mapped", None) or parsed).is_loopback:
+        return None
+    usual = ["127.0.0.1", "localhost", "::1"]
+    names = [host, address, *(usual if address in usual else [])]
+    return sorted({_bracketed(name) for name in names})
+
+
+def page_url(host: str, listening: socket.socket) -> str:
+    """The address to type into a browser; arguments as of :func:`allowed_hosts`."""
+    return f"http://{_bracketed(host)}:{listening.getsockname()[1]}"
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def serve(app: ASGIApp, listening: socket.socket) -> None:

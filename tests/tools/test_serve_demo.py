@@ -20,6 +20,7 @@ from tests.served import ROOT, Page, served
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 TIMES = "\N{MULTIPLICATION SIGN}"
+HUGE = "9" * 400
 BODIES = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP", "image/bmp": "BMP"}
 
 
@@ -38,6 +39,7 @@ def test_page_and_model(page: Page) -> None:
     status, headers, body = page.request("/")
     assert status == 200 and b"Drop a picture here" in body
     assert headers["Content-Security-Policy"].startswith("default-src 'self'")
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
     # Every file that the page and its scripts name is there.
     for name in sorted(path.name for path in (ROOT / "ifa_d2/serving/static").iterdir()):
         assert page.request(f"/static/{name}")[0] == 200
@@ -108,9 +110,10 @@ def encoded(size: tuple[int, int], mode: str = "RGB", part: float = 1.0) -> byte
         ("image/png", encoded((90, 90), part=0.6), 415, "damaged or cut off"),
         ("image/png", encoded((20, 20), "I;16"), 415, "must have 8 bits a channel"),
         ("image/png", encoded((200, 100)), 413, "at most 0.01 megapixels"),
+        ("image/png", encoded((20000, 20000), "1"), 413, "it has more than 170 megapixels"),
         ("image/png", bytes(120_000), 413, "the file must have at most 0.1 MiB"),
     ],
-    ids=["type", "no-picture", "empty", "cut", "16-bit", "pixels", "bytes"],
+    ids=["type", "no-picture", "empty", "cut", "16-bit", "pixels", "bomb", "bytes"],
 )
 def test_uploads_that_are_not_taken(
     page: Page, kind: str, data: bytes, status: int, message: str
@@ -128,6 +131,11 @@ def test_uploads_that_are_not_taken(
         ("labels?size=0,4", 422, "size must be (height, width), each at least 1"),
         ("labels?size=-900,-900", 422, "size must be (height, width), each at least 1"),
         ("labels.png?size=900,900", 422, "size must be at most 524288 samples, got 900 x 900"),
+        ("labels?size=1,65536", 422, "size must be at most 65535 a side, got 1 x 65536"),
+        (f"labels?size={HUGE},1", 422, "size must be (height, width), each at least 1"),
+        (f"labels?size={HUGE * 20},1", 422, "size must be 2 whole numbers with commas between"),
+        (f"labels.png?window=0,0,{HUGE},5", 422, "window must lie inside the picture"),
+        (f"at?y={HUGE}&x=0", 422, "points"),
         ("at?y=0.5", 422, "x must be a number in [0, 1], got ''"),
         ("at?y=nan&x=0", 422, "points"),
         ("at?y=1.5&x=0", 422, "points must be in [0, 1]"),
