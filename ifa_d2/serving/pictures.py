@@ -31,6 +31,11 @@ class Limits:
         megapixels: of a picture, 2**20 pixels each.
         samples: of one answer, in 2**20.
         pictures: whose fields are held; the one that was used longest ago makes room.
+        uploads: files that are received and looked at, at a time; so ``uploads * megabytes`` are
+            held at most.
+        requests: answered at a time, uploads among them.
+        seconds: that a client may take to send a request's head, to send a file, and to read an
+            answer.
 
     Raises:
         ValueError: a limit that is not above 0 or above 2**20, fewer samples than pixels, or more
@@ -41,6 +46,9 @@ class Limits:
     megapixels: float = 16.0
     samples: float = 16.0
     pictures: int = 8
+    uploads: int = 8
+    requests: int = 32
+    seconds: float = 30.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

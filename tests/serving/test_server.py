@@ -59,6 +59,7 @@ def test_addresses_and_the_names_they_are_asked_by(
         ({"pictures": -1}, "pictures must be above 0 and at most 1048576, got -1"),
         ({"megabytes": math.inf}, "megabytes must be above 0 and at most 1048576, got inf"),
         ({"samples": 1e308}, "samples must be above 0 and at most 1048576, got 1e\\+308"),
+        ({"seconds": math.nan}, "seconds must be above 0 and at most 1048576, got nan"),
         ({"megapixels": 171.0, "samples": 171.0}, "megapixels must be at most 170, as Pillow"),
         ({"samples": 2.0}, "samples must be at least the 16 of megapixels, got 2"),
     ],
