@@ -3,7 +3,8 @@
 
     python tools/serve_demo.py --config-file shapes/ifa_r18.py --weights model_final.pth
 
-Uploads stay in memory; nothing is written to disk. It needs Starlette and uvicorn.
+Ctrl-C or SIGTERM end it within a few seconds, with status 0. Uploads stay in memory; nothing is
+written to disk. It needs Starlette and uvicorn.
 """
 
 # The page is its own few files over an HTTP interface by Starlette, which uvicorn serves: two
@@ -12,6 +13,8 @@ Uploads stay in memory; nothing is written to disk. It needs Starlette and uvico
 # thirty packages.
 
 import argparse
+import os
+import signal
 
 from ifa_d2 import Predictor
 from ifa_d2.demo import find_metadata
@@ -23,7 +26,25 @@ from ifa_d2.engine.arguments import (
     errors_in_one_line,
 )
 from ifa_d2.engine.run import load_config
-from ifa_d2.serving import Limits, ShrinkLongSide, allowed_hosts, build_app, open_socket, serve
+from ifa_d2.serving import (
+    Limits,
+    ShrinkLongSide,
+    allowed_hosts,
+    build_app,
+    open_socket,
+    page_url,
+    serve,
+)
+
+LIMITS = {
+    "megabytes": "largest file, in MiB",
+    "megapixels": "largest picture, in 2^20 pixels",
+    "samples": "largest answer, in 2^20 samples",
+    "pictures": "most pictures that are held at once",
+    "uploads": "most files that are received and looked at, at a time",
+    "requests": "most requests that are answered at a time",
+    "seconds": "longest time for a client to send a file, or to read an answer",
+}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -44,12 +65,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--port", type=int, default=8000, help="0 is any that is free (default: 8000)"
     )
-    for name, what in (
-        ("megabytes", "largest file, in MiB"),
-        ("megapixels", "largest picture, in 2^20 pixels"),
-        ("samples", "largest answer, in 2^20 samples"),
-        ("pictures", "most pictures that are held at once"),
-    ):
+    for name, what in LIMITS.items():
         default = getattr(limits, name)
         parser.add_argument(
             f"--max-{name}",
@@ -73,7 +89,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Serve until interrupted."""
     args = parse_arguments()
-    limits = Limits(args.max_megabytes, args.max_megapixels, args.max_samples, args.max_pictures)
+    limits = Limits(**{name: getattr(args, f"max_{name}") for name in LIMITS})
     shrink = ShrinkLongSide(args.max_side)
     # The config first: it may register the data set.
     cfg = load_config(args.config_file, args.opts)
@@ -86,13 +102,20 @@ def main() -> None:
             metadata,
             limits=limits,
             title=args.config_file,
-            hosts=allowed_hosts(args.host),
+            hosts=allowed_hosts(args.host, listening),
         )
-        port = listening.getsockname()[1]
-        print(f"http://{args.host}:{port} (Ctrl-C ends)", flush=True)
-        serve(app, listening)
+        print(f"{page_url(args.host, listening)} (Ctrl-C ends)", flush=True)
+        serve(app, listening, seconds=limits.seconds)
 
 
 if __name__ == "__main__":
+    # Ctrl-C and SIGTERM end the page alike, also while the model is loaded.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with errors_in_one_line():
-        main()
+        try:
+            main()
+        except KeyboardInterrupt:
+            pass
+        print("ended", flush=True)
+    # Not by sys.exit, which waits for a thread that computes a picture's features.
+    os._exit(0)

@@ -12,8 +12,9 @@ from detectron2.modeling import META_ARCH_REGISTRY, SemanticSegmentor
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
 
-from ..data.catalog import check_name
-from .build import build_test_mapper, build_yacs_mapper, is_panoptic
+from ..data.catalog import check_name, check_same_classes
+from ..data.content import check_label_content
+from .build import build_test_mapper, build_yacs_mapper, is_panoptic, test_dataset_names
 from .settings import is_yacs
 
 
@@ -43,6 +44,35 @@ def check_datasets(cfg: CfgNode | DictConfig, *, is_train: bool) -> None:
             raise ValueError(
                 f"{key} must be {len(classes)}, as many as {name} has classes, got {num_classes}"
             )
+
+
+def check_training_data(cfg: CfgNode | DictConfig) -> list[str]:
+    """Check that a semantic segmentor can learn from the config's data sets, and be tested on them.
+
+    Returns:
+        What is odd about the labels, but may be meant, a sentence each.
+
+    Raises:
+        ValueError: the data sets have other classes, or another order of them, than one another; a
+            LazyConfig whose evaluator is of another data set than its test loader; or labels that
+            teach nothing, see :func:`ifa_d2.data.content.check_label_content`.
+        FileNotFoundError: a data set is not there.
+    """
+    names = {part: dataset_names(cfg, is_train=part) for part in (True, False)}
+    evaluated = test_dataset_names(cfg)
+    tested = names[False]
+    if evaluated and tested and (tested != evaluated or (len(tested) > 1 and not is_yacs(cfg))):
+        raise ValueError(
+            "dataloader.test.dataset.names must be one data set, that of dataloader.evaluator, "
+            f"got {tested}: test on others by --eval-only, one after the other"
+        )
+    if _head_classes(cfg)[1] is None:
+        return []
+    semantic = [name for name in (*names[True], *names[False]) if not is_panoptic(name)]
+    check_same_classes(semantic)
+    return [
+        warning for name in names[True] if name in semantic for warning in check_label_content(name)
+    ]
 
 
 def _head_classes(cfg: CfgNode | DictConfig) -> tuple[str, int | None]:

@@ -28,7 +28,7 @@ from . import build
 from .checkpoint import Checkpointer, check_initial_weights
 from .hooks import BestCheckpointer, EvalHook, PeriodicCheckpointer, PeriodicWriter, PreciseBN
 from .inference import build_inference_model, check_inference
-from .inputs import dataset_names
+from .inputs import check_training_data, dataset_names
 from .loader import TrainingStream
 from .output_lock import locked_output
 from .random_state import gather_random_states, preserved_random_state, set_random_state
@@ -63,8 +63,9 @@ class Trainer(DefaultTrainer):
             cfg: the config; it is not changed.
 
         Raises:
-            ValueError: a setting that is out of its range, or a batch that does not divide evenly
-                among the processes.
+            ValueError: a setting that is out of its range, a batch that does not divide evenly
+                among the processes, or data that cannot be learned from, see
+                :func:`ifa_d2.engine.inputs.check_training_data`.
         """
         TrainerBase.__init__(self)
         self._given_cfg = cfg
@@ -72,6 +73,9 @@ class Trainer(DefaultTrainer):
         self.settings = settings = TrainSettings.from_config(cfg)
         settings.check_world_size(comm.get_world_size())
         check_inference(cfg)  # now, not at the first evaluation
+        if comm.is_main_process():
+            for warning in check_training_data(cfg):
+                _logger.warning(warning)
         os.makedirs(settings.output_dir, exist_ok=True)
 
         model = self.build_model(cfg)

@@ -2,7 +2,7 @@
 
 from .app import build_app
 from .pictures import Limits, PictureStore, UploadError, decode_upload
-from .server import ShrinkLongSide, allowed_hosts, open_socket, serve
+from .server import ShrinkLongSide, allowed_hosts, open_socket, page_url, serve
 
 __all__ = [
     "Limits",
@@ -13,5 +13,6 @@ __all__ = [
     "build_app",
     "decode_upload",
     "open_socket",
+    "page_url",
     "serve",
 ]

@@ -9,18 +9,21 @@ Everything is held in memory; nothing that is uploaded is written to a file.
     GET    /api/pictures/ID/at           ?y=..&x=.. in [0, 1] -> the most probable classes
     GET    /api/model                    names and colours of the classes, limits
 
-A request that is not served gets {"error": one sentence}.
+A request that is not served gets {"error": one sentence}: 404 what is not held, 408 a
+file that does not arrive in time, 413 what is too large, 415 what is no picture, 422 what cannot be
+asked, 503 what is too much at a time.
 """
 
 import io
 import time
 from collections.abc import Callable
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, fail_after, to_thread
 from detectron2.data import Metadata
 from PIL import Image
 from starlette.applications import Starlette
@@ -28,23 +31,18 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ..engine import Predictor
 from ..modeling import SegmentationField
-from .pictures import FORMATS, Limits, PictureStore, UploadError, decode_upload
+from .middleware import CommonHeaders, InFlight
+from .pictures import FORMATS, MAX_SIDE, Limits, PictureStore, UploadError, decode_upload
 
 STATIC = Path(__file__).with_name("static")
 _TOP = 3  # classes that a point is answered with
-# Pages of other sites get nothing from this one, and it loads nothing from elsewhere.
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
 
 Result = TypeVar("Result")
 
@@ -62,6 +60,7 @@ class _Pages:
         self.store = PictureStore(limits.pictures)
         # One piece of work at a time: torch uses all cores for it.
         self._alone = CapacityLimiter(1)
+        self._uploads = CapacityLimiter(limits.uploads)
 
     async def page(self, request: Request) -> Response:
         return FileResponse(STATIC / "index.html")
@@ -85,6 +84,17 @@ class _Pages:
         if kind not in FORMATS.values():
             allowed = ", ".join(FORMATS.values())
             raise UploadError(415, f"the content type must be one of {allowed}, got {kind!r}")
+        if self._uploads.available_tokens < 1:
+            most = self.limits.uploads
+            raise UploadError(503, f"at most {most} files are taken at a time: try again")
+        async with self._uploads:
+            field, seconds = await self._see(request)
+        height, width = field.image_size
+        answer = {"id": self.store.add(field), "height": height, "width": width}
+        return JSONResponse({**answer, "seconds": seconds}, status_code=201)
+
+    async def _see(self, request: Request) -> tuple[SegmentationField, float]:
+        """The field of the picture in a request's body, and the seconds that it took."""
         data = await _read_body(request, self.limits)
 
         def compute() -> tuple[SegmentationField, float]:
@@ -93,10 +103,7 @@ class _Pages:
             field = self.predictor(np.ascontiguousarray(image[:, :, ::-1]))
             return field, time.perf_counter() - start
 
-        field, seconds = await self._run(compute)
-        height, width = field.image_size
-        answer = {"id": self.store.add(field), "height": height, "width": width}
-        return JSONResponse({**answer, "seconds": seconds}, status_code=201)
+        return await self._run(compute)
 
     async def forget(self, request: Request) -> Response:
         self.store.remove(request.path_params["key"])
@@ -131,6 +138,8 @@ class _Pages:
         field = self._field(request)
         query = field.query(_integers(request, "size", 2), _integers(request, "window", 4))
         rows, cols = query.size
+        if max(rows, cols) > MAX_SIDE:
+            raise ValueError(f"size must be at most {MAX_SIDE} a side, got {rows} x {cols}")
         if rows * cols > self.limits.max_samples:
             raise ValueError(
                 f"size must be at most {self.limits.max_samples} samples, got {rows} x {cols}"
@@ -153,7 +162,8 @@ class _Pages:
         return field
 
     async def _run(self, work: Callable[..., Result], *args: Any) -> Result:
-        return await to_thread.run_sync(work, *args, limiter=self._alone)
+        # Only the end of the server cancels, and waits for no picture's features.
+        return await to_thread.run_sync(work, *args, limiter=self._alone, abandon_on_cancel=True)
 
 
 def build_app(
@@ -181,7 +191,8 @@ def build_app(
     known = len(metadata.stuff_classes)
     if num_classes != known:
         raise ValueError(f"the model predicts {num_classes} classes, but the data set has {known}")
-    pages = _Pages(predictor, metadata, limits or Limits(), title)
+    limits = limits or Limits()
+    pages = _Pages(predictor, metadata, limits, title)
     one = "/api/pictures/{key}"
     return Starlette(
         routes=[
@@ -196,31 +207,17 @@ def build_app(
         ],
         middleware=[
             Middleware(TrustedHostMiddleware, allowed_hosts=hosts or ["*"]),
-            Middleware(_HeadersMiddleware),
+            Middleware(CommonHeaders),
+            Middleware(InFlight, most=limits.requests),
             Middleware(GZipMiddleware, compresslevel=1),
         ],
         exception_handlers={
             UploadError: _say_upload,
             ValueError: _say_value,
             HTTPException: _say_http,
+            ClientDisconnect: _say_nobody,
         },
     )
-
-
-class _HeadersMiddleware:
-    """Adds the headers that every answer has."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def send_with_headers(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                extra = [(k.lower().encode(), v.encode()) for k, v in _HEADERS.items()]
-                message = {**message, "headers": [*message.get("headers", []), *extra]}
-            await send(message)
-
-        await self.app(scope, receive, send_with_headers)
 
 
 async def _say_upload(request: Request, error: UploadError) -> Response:
@@ -235,14 +232,24 @@ async def _say_http(request: Request, error: HTTPException) -> Response:
     return JSONResponse({"error": error.detail}, status_code=error.status_code)
 
 
+async def _say_nobody(request: Request, error: ClientDisconnect) -> Response:
+    return Response(status_code=499)
+
+
 async def _read_body(request: Request, limits: Limits) -> bytes:
-    """The request's body, read no further than the limit."""
+    """The request's body, read no further and no longer than the limits."""
     data = bytearray()
-    said = request.headers.get("content-length", "")
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > limits.max_bytes or (said.isdigit() and int(said) > limits.max_bytes):
-            raise UploadError(413, f"the file must have at most {limits.megabytes:g} MiB")
+    said = int(request.headers.get("content-length", 0))
+    try:
+        with fail_after(limits.seconds):
+            async for chunk in request.stream():
+                data += chunk
+                if max(len(data), said) > limits.max_bytes:
+                    raise UploadError(413, f"the file must have at most {limits.megabytes:g} MiB")
+    except TimeoutError:
+        raise UploadError(
+            408, f"the file must arrive within {limits.seconds:g} seconds, {len(data)} bytes did"
+        ) from None
     return bytes(data)
 
 
@@ -255,7 +262,9 @@ def _integers(request: Request, name: str, count: int) -> tuple[int, ...] | None
     except ValueError:
         values = ()
     if len(values) != count:
-        raise ValueError(f"{name} must be {count} whole numbers with commas between, got {text!r}")
+        raise ValueError(
+            f"{name} must be {count} whole numbers with commas between, got {short(text)}"
+        )
     return values
 
 
@@ -264,4 +273,4 @@ def _number(request: Request, name: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"{name} must be a number in [0, 1], got {text!r}") from None
+        raise ValueError(f"{name} must be a number in [0, 1], got {short(text)}") from None

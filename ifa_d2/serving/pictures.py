@@ -15,6 +15,12 @@ from ..modeling import SegmentationField
 # What browsers show, by Pillow's names and the media types of uploads.
 FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "BMP": "image/bmp"}
 
+# Of pictures and answers, in pixels and samples. What is many times longer than wide takes many
+# times longer to answer, as each row and each column costs as much as many samples.
+MAX_SIDE = 65535
+_MOST = 2**20  # that any limit may be
+_MOST_MEGAPIXELS = 170  # above which Pillow opens no picture
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -25,20 +31,34 @@ class Limits:
         megapixels: of a picture, 2**20 pixels each.
         samples: of one answer, in 2**20.
         pictures: whose fields are held; the one that was used longest ago makes room.
+        uploads: files that are received and looked at, at a time; so ``uploads * megabytes`` are
+            held at most.
+        requests: answered at a time, uploads among them.
+        seconds: that a client may take to send a request's head, to send a file, and to read an
+            answer.
 
     Raises:
-        ValueError: a limit that is not above 0, or fewer samples than pixels.
+        ValueError: a limit that is not above 0 or above 2**20, fewer samples than pixels, or more
+            pixels than Pillow opens.
     """
 
     megabytes: float = 20.0
     megapixels: float = 16.0
     samples: float = 16.0
     pictures: int = 8
+    uploads: int = 8
+    requests: int = 32
+    seconds: float = 30.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not value > 0:
-                raise ValueError(f"{name} must be above 0, got {value}")
+            if not 0 < value <= _MOST:
+                raise ValueError(f"{name} must be above 0 and at most {_MOST}, got {value}")
+        if self.megapixels > _MOST_MEGAPIXELS:
+            raise ValueError(
+                f"megapixels must be at most {_MOST_MEGAPIXELS}, as Pillow opens no larger "
+                f"pictures, got {self.megapixels:g}"
+            )
         if self.samples < self.megapixels:
             raise ValueError(
                 f"samples must be at least the {self.megapixels:g} of megapixels, got "
@@ -76,22 +96,25 @@ def decode_upload(data: bytes, limits: Limits) -> np.ndarray:
 
     Raises:
         UploadError: the file is too large, of another type than browsers show, damaged, of too
-            many pixels, or of more than 8 bits a channel.
+            many pixels in all or a side, or of more than 8 bits a channel.
     """
     if len(data) > limits.max_bytes:
         raise UploadError(413, f"the file must have at most {limits.megabytes:g} MiB")
     try:
         image = Image.open(io.BytesIO(data), formats=list(FORMATS))
+    except Image.DecompressionBombError as error:
+        raise _too_large(limits, f"more than {_MOST_MEGAPIXELS} megapixels") from error
     except Exception as error:  # Pillow raises anything from SyntaxError to struct.error
         allowed = ", ".join(FORMATS)
         raise UploadError(415, f"the file must be a picture ({allowed}), this is none") from error
     with image:
         width, height = image.size
         if width * height > limits.max_pixels:
+            raise _too_large(limits, f"{width} x {height} pixels")
+        if max(width, height) > MAX_SIDE:
             raise UploadError(
                 413,
-                f"the picture must have at most {limits.megapixels:g} megapixels (of 2^20), "
-                f"it is {width} x {height}",
+                f"the picture must have at most {MAX_SIDE} pixels a side, it is {width} x {height}",
             )
         if reason := refusal(image):
             raise UploadError(
@@ -101,6 +124,11 @@ def decode_upload(data: bytes, limits: Limits) -> np.ndarray:
             return np.array(ImageOps.exif_transpose(image).convert("RGB"))
         except Exception as error:
             raise UploadError(415, "the picture's file is damaged or cut off") from error
+
+
+def _too_large(limits: Limits, size: str) -> UploadError:
+    most = f"{limits.megapixels:g} megapixels (of 2^20)"
+    return UploadError(413, f"the picture must have at most {most}, it has {size}")
 
 
 class PictureStore:

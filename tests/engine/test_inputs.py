@@ -4,11 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.data import transforms as T
+from omegaconf import DictConfig
+from PIL import Image
 
+from ifa_d2.data import register_sem_seg_folder
 from ifa_d2.engine.inputs import (
     check_datasets,
+    check_training_data,
     choose_records,
     dataset_names,
     picture_input,
@@ -91,3 +96,60 @@ def test_records_are_spread_evenly() -> None:
         DatasetCatalog.remove(name)
     with pytest.raises(ValueError, match=f"dataset must be .*, got '{name}'"):
         choose_records(name, 1)
+
+
+def _register(root: Path, name: str, classes: tuple[str, ...], ids: tuple[int, ...]) -> None:
+    """Two pictures, whose labels hold the ids in equal stripes."""
+    for kind in ("images", "labels"):
+        (root / name / kind).mkdir(parents=True)
+    for index in range(2):
+        label = np.repeat(np.array(ids, np.uint8), 8)[None].repeat(16, 0)
+        Image.fromarray(label).save(root / name / "labels" / f"{index}.png")
+        picture = np.zeros((*label.shape, 3), np.uint8)
+        Image.fromarray(picture).save(root / name / "images" / f"{index}.png")
+    register_sem_seg_folder(name, root / name / "images", root / name / "labels", classes)
+
+
+def _recipe(train: str, test: str) -> list[DictConfig | CfgNode]:
+    lazy = [f"dataloader.train.dataset.names={train}", f"dataloader.test.dataset.names={test}"]
+    yacs = [f"DATASETS.TRAIN=('{train}',)", f"DATASETS.TEST=('{test}',)"]
+    return [
+        load_config("shapes/ifa_r18.py", [*lazy, "model.sem_seg_head.num_classes=2"]),
+        load_config("shapes/ifa_r18.yaml", [*yacs, "MODEL.SEM_SEG_HEAD.NUM_CLASSES=2"]),
+    ]
+
+
+def test_what_teaches_nothing_is_found_before_training(tmp_path: Path) -> None:
+    two = ("road", "crack")
+    _register(tmp_path, "sound", two, (0, 1))
+    _register(tmp_path, "turned", two[::-1], (0, 1))
+    _register(tmp_path, "masks", two, (0, 255))
+    _register(tmp_path, "alone", two, (1, 1))
+    _register(tmp_path, "hidden", two, (0, 1, 255, 255, 255))
+    for train, test, words in (
+        ("sound", "turned", "'sound' and 'turned' must have the same classes .* class 0"),
+        ("masks", "sound", "'masks': .* look like masks of 0 and 255; convert"),
+        ("alone", "sound", "'alone': .* one class alone, 'crack'"),
+    ):
+        for cfg in _recipe(train, test):
+            check_datasets(cfg, is_train=True)  # which sees nothing of that
+            with pytest.raises(ValueError, match=words):
+                check_training_data(cfg)
+    for cfg in _recipe("sound", "masks"):
+        assert check_training_data(cfg) == []
+    for cfg in _recipe("hidden", "sound"):
+        (warning,) = check_training_data(cfg)
+        assert "'hidden': 60 % of the pixels are 255, which is ignored" in warning
+
+
+def test_a_lazy_config_tests_on_one_data_set(tmp_path: Path) -> None:
+    cfg = load_config(
+        "shapes/ifa_r18.py", ["dataloader.test.dataset.names=[shapes_val,shapes_train]"]
+    )
+    with pytest.raises(
+        ValueError, match=r"dataset\.names must be one data set, .*'shapes_train'\]"
+    ):
+        check_training_data(cfg)
+    cfg = load_config("shapes/ifa_r18.py", ["dataloader.evaluator.dataset_name=shapes_train"])
+    with pytest.raises(ValueError, match=r"that of dataloader\.evaluator, got \['shapes_val'\]"):
+        check_training_data(cfg)

@@ -1,8 +1,11 @@
+import math
+import socket
+
 import numpy as np
 import pytest
 from detectron2.data import transforms as T
 
-from ifa_d2.serving import Limits, ShrinkLongSide, allowed_hosts, open_socket
+from ifa_d2.serving import Limits, ShrinkLongSide, allowed_hosts, open_socket, page_url
 
 
 @pytest.mark.parametrize(
@@ -29,16 +32,35 @@ def test_a_port_is_taken_once() -> None:
         open_socket("127.0.0.1", 70000)
 
 
-def test_names_of_this_machine_alone() -> None:
-    assert "127.0.0.1" in allowed_hosts("localhost") and "localhost" in allowed_hosts("127.0.0.1")
-    assert allowed_hosts("0.0.0.0") is None
+@pytest.mark.parametrize(
+    ("host", "url", "names"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:", ["127.0.0.1", "[::1]", "localhost"]),
+        ("localhost", "http://localhost:", ["127.0.0.1", "[::1]", "localhost"]),
+        ("::1", "http://[::1]:", ["127.0.0.1", "[::1]", "localhost"]),
+        ("127.0.0.2", "http://127.0.0.2:", ["127.0.0.2"]),
+        ("0.0.0.0", "http://0.0.0.0:", None),
+    ],
+)
+def test_addresses_and_the_names_they_are_asked_by(
+    host: str, url: str, names: list[str] | None
+) -> None:
+    if ":" in host and not socket.has_dualstack_ipv6():
+        pytest.skip("there is no IPv6 on this machine")
+    with open_socket(host, 0) as listening:
+        assert page_url(host, listening) == f"{url}{listening.getsockname()[1]}"
+        assert allowed_hosts(host, listening) == names
 
 
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({"megabytes": 0}, "megabytes must be above 0, got 0"),
-        ({"pictures": -1}, "pictures must be above 0, got -1"),
+        ({"megabytes": 0}, "megabytes must be above 0 and at most 1048576, got 0"),
+        ({"pictures": -1}, "pictures must be above 0 and at most 1048576, got -1"),
+        ({"megabytes": math.inf}, "megabytes must be above 0 and at most 1048576, got inf"),
+        ({"samples": 1e308}, "samples must be above 0 and at most 1048576, got 1e\\+308"),
+        ({"seconds": math.nan}, "seconds must be above 0 and at most 1048576, got nan"),
+        ({"megapixels": 171.0, "samples": 171.0}, "megapixels must be at most 170, as Pillow"),
         ({"samples": 2.0}, "samples must be at least the 16 of megapixels, got 2"),
     ],
 )

@@ -2,114 +2,44 @@
 
 import io
 import json
-import os
 import shutil
-import subprocess
-import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from detectron2.data import MetadataCatalog
 from PIL import Image
 
 from ifa_d2.data import read_label
 from ifa_d2.demo.answers import resample_labels
-from ifa_d2.engine import Predictor
-from ifa_d2.engine.predictor import load_model
-from ifa_d2.modeling import SegmentationField
-from tests.tiny import RECIPE, tiny_config
+from tests.served import ROOT, Page, served
 
-ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 TIMES = "\N{MULTIPLICATION SIGN}"
+HUGE = "9" * 400
 BODIES = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP", "image/bmp": "BMP"}
-
-
-@dataclass
-class Page:
-    """The running command: its address, a picture to show it, and the model that it has."""
-
-    url: str
-    picture: Path
-    predictor: Predictor
-    folders: tuple[Path, ...]  # which it works in, and which is its temporary one
-
-    def field(self, path: Path | None = None) -> SegmentationField:
-        rgb = np.asarray(Image.open(path or self.picture))
-        return self.predictor(np.ascontiguousarray(rgb[:, :, ::-1]))
-
-    def request(
-        self, path: str, data: bytes | None = None, kind: str = "", **options: Any
-    ) -> tuple[int, Any, bytes]:
-        """Status, headers and body of an answer."""
-        headers = {"Content-Type": kind, **options.pop("headers", {})}
-        asked = urllib.request.Request(self.url + path, data=data, headers=headers, **options)
-        try:
-            with urllib.request.urlopen(asked, timeout=60) as answer:
-                return answer.status, answer.headers, answer.read()
-        except urllib.error.HTTPError as error:
-            return error.code, error.headers, error.read()
-
-    def upload(self, path: Path | None = None) -> dict[str, Any]:
-        """The server's answer to a PNG."""
-        status, _, body = self.request(
-            "/api/pictures", (path or self.picture).read_bytes(), "image/png"
-        )
-        assert status == 201, body
-        return json.loads(body)
 
 
 @pytest.fixture(scope="module")
 def page(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    model = load_model(tiny_config(trained / "out"), str(trained / "out" / "model_final.pth"))
-    # Two iterations teach little: other weights of the classes let the answers vary.
-    predictor = model.sem_seg_head.alignment.predictor
-    predictor.weight.data = torch.randn(predictor.weight.shape, generator=torch.manual_seed(3))
-    torch.save({"model": model.state_dict()}, trained / "weights.pth")
-    # Larger than the others, for windows that are worth dragging.
-    picture = Image.open(trained / "images" / "1.png").resize((96, 80), Image.Resampling.BICUBIC)
-    picture.save(trained / "large.png")
-    folders = (tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("temporary"))
-    command = [
-        *(sys.executable, ROOT / "tools" / "serve_demo.py", "--config-file", RECIPE),
-        *("--weights", trained / "weights.pth", "--dataset", "tiny", "--port", 0),
+    limits = [
         *("--max-megabytes", 0.1, "--max-megapixels", 0.01, "--max-samples", 0.5),
         *("--max-pictures", 3),
     ]
-    process = subprocess.Popen(
-        [str(part) for part in command],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "OMP_NUM_THREADS": "1",
-            "TMPDIR": str(folders[1]),
-        },
-        cwd=folders[0],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        address = process.stdout.readline().split(" ")[0].strip()
-        assert address.startswith("http://127.0.0.1:")
-        yield Page(address, trained / "large.png", Predictor(model), folders)
-    finally:
-        process.terminate()
-        process.wait(30)
-        process.stdout.close()
+    with served(trained, tmp_path_factory.mktemp("served"), *limits) as page:
+        assert page.url.startswith("http://127.0.0.1:")
+        yield page
 
 
 def test_page_and_model(page: Page) -> None:
     status, headers, body = page.request("/")
     assert status == 200 and b"Drop a picture here" in body
     assert headers["Content-Security-Policy"].startswith("default-src 'self'")
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
     # Every file that the page and its scripts name is there.
     for name in sorted(path.name for path in (ROOT / "ifa_d2/serving/static").iterdir()):
         assert page.request(f"/static/{name}")[0] == 200
@@ -180,9 +110,10 @@ def encoded(size: tuple[int, int], mode: str = "RGB", part: float = 1.0) -> byte
         ("image/png", encoded((90, 90), part=0.6), 415, "damaged or cut off"),
         ("image/png", encoded((20, 20), "I;16"), 415, "must have 8 bits a channel"),
         ("image/png", encoded((200, 100)), 413, "at most 0.01 megapixels"),
+        ("image/png", encoded((20000, 20000), "1"), 413, "it has more than 170 megapixels"),
         ("image/png", bytes(120_000), 413, "the file must have at most 0.1 MiB"),
     ],
-    ids=["type", "no-picture", "empty", "cut", "16-bit", "pixels", "bytes"],
+    ids=["type", "no-picture", "empty", "cut", "16-bit", "pixels", "bomb", "bytes"],
 )
 def test_uploads_that_are_not_taken(
     page: Page, kind: str, data: bytes, status: int, message: str
@@ -200,6 +131,11 @@ def test_uploads_that_are_not_taken(
         ("labels?size=0,4", 422, "size must be (height, width), each at least 1"),
         ("labels?size=-900,-900", 422, "size must be (height, width), each at least 1"),
         ("labels.png?size=900,900", 422, "size must be at most 524288 samples, got 900 x 900"),
+        ("labels?size=1,65536", 422, "size must be at most 65535 a side, got 1 x 65536"),
+        (f"labels?size={HUGE},1", 422, "size must be (height, width), each at least 1"),
+        (f"labels?size={HUGE * 20},1", 422, "size must be 2 whole numbers with commas between"),
+        (f"labels.png?window=0,0,{HUGE},5", 422, "window must lie inside the picture"),
+        (f"at?y={HUGE}&x=0", 422, "points"),
         ("at?y=0.5", 422, "x must be a number in [0, 1], got ''"),
         ("at?y=nan&x=0", 422, "points"),
         ("at?y=1.5&x=0", 422, "points must be in [0, 1]"),
