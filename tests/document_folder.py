@@ -23,7 +23,7 @@ from tests.small_python import COUNTS, CRACKFOREST_COUNTS, ROOT
 DATASETS = ("cityscapes", "pascal_context", "ade20k", "camvid", "crackforest")
 PICTURES = ("street.jpg", "street.png", "photo.jpg", "photos/a.jpg", "more/b.png")
 # The folders of runs that a page draws are those of trainings that it has commands for.
-RUNS = {"a": "grid", "b": "grid_ensemble"}
+RUNS = {"a": "grid/seed1", "b": "grid/seed2"}
 
 
 def make_folder(folder: Path, prepared: Sequence[str]) -> None:
@@ -48,7 +48,7 @@ def make_folder(folder: Path, prepared: Sequence[str]) -> None:
             writer.write(_picture(rng))
     (folder / "output").mkdir()
     for name, run in RUNS.items():
-        (folder / "output" / name).symlink_to(f"targets/shapes/{run}/seed1")
+        (folder / "output" / name).symlink_to(f"targets/shapes/{run}")
 
 
 def _picture(rng: np.random.Generator) -> np.ndarray:
