@@ -22,8 +22,8 @@ CITYSCAPES_THINGS = MappingProxyType({one["id"]: i for i, one in enumerate(_THIN
 CITYSCAPES_STUFF = MappingProxyType({one["id"]: i for i, one in enumerate(_STUFF, start=1)})
 _HOW_TO_GET = (
     "Run `CITYSCAPES_DATASET=ROOT/cityscapes python -m "
-    "cityscapesscripts.preparation.createPanopticImgs` and `python tools/prepare_datasets.py "
-    "cityscapes_panoptic ROOT`, and set DETECTRON2_DATASETS to ROOT."
+    "cityscapesscripts.preparation.createPanopticImgs --set-names train val` and "
+    "`python tools/prepare_datasets.py cityscapes_panoptic ROOT`, and set DETECTRON2_DATASETS to ROOT."
 )
 
 

@@ -24,7 +24,7 @@ _IGNORE = 255
 _CITYSCAPES_PAGE = "https://www.cityscapes-dataset.com/downloads/ (free account)"
 _CITYSCAPES_COMMAND = (
     "`CITYSCAPES_DATASET=ROOT/cityscapes python -m "
-    "cityscapesscripts.preparation.createPanopticImgs`"
+    "cityscapesscripts.preparation.createPanopticImgs --set-names train val`"
 )
 _COCO = "http://images.cocodataset.org"
 _COCO_STUFF: Mapping[int, int] = MappingProxyType(
