@@ -1,4 +1,4 @@
-"""A reader's folder: the checkout, and small files under the names that the pages' commands have."""
+"""A reader's folder: the checkout, and small files by the names that the pages' commands have."""
 
 import pickle
 import shutil

@@ -27,6 +27,7 @@ from .settings import TrainSettings, is_yacs
 
 _logger = logging.getLogger(__name__)
 _NO_WEIGHTS = {"pretrained": False, "weights_file": ""}  # of a TimmBackbone
+_CHANNELS = 3  # of pictures as they are read
 _SAMPLER = "TrainingSampler"  # as Detectron2 calls that of a TrainingStream
 
 
@@ -39,8 +40,10 @@ def build_model(cfg: CfgNode | DictConfig, *, pretrained: bool = True) -> nn.Mod
             loaded afterwards needs none, and they may be out of reach.
 
     Raises:
-        ValueError: a head that a LazyConfig makes for other features than its backbone has.
+        ValueError: a backbone of other pictures than are read, or a head that a LazyConfig makes
+            for other features than its backbone has.
     """
+    _check_channels(cfg)
     if not pretrained:
         cfg = without_pretrained(cfg)
     if is_yacs(cfg):
@@ -73,6 +76,19 @@ def _leave_out_weights(node: Any) -> None:
         for key in node:
             if not OmegaConf.is_missing(node, key):
                 _leave_out_weights(node[key])
+
+
+def _check_channels(cfg: CfgNode | DictConfig) -> None:
+    """Raise a ValueError where a backbone expects pictures of other than three channels."""
+    if is_yacs(cfg):
+        key, channels = "the length of MODEL.PIXEL_MEAN", len(cfg.MODEL.PIXEL_MEAN)
+    else:
+        key = "model.backbone.in_channels"
+        channels = OmegaConf.select(cfg, key, default=_CHANNELS)
+    if channels != _CHANNELS:
+        raise ValueError(
+            f"{key} must be {_CHANNELS}, as pictures are read in colours, got {channels}"
+        )
 
 
 def _check_features(cfg: DictConfig, model: nn.Module) -> None:

@@ -39,6 +39,7 @@ def apply_overrides(cfg: CfgNode | DictConfig, overrides: Sequence[str]) -> None
     others = [override for override in overrides if override not in targets]
     for override in targets:
         _check_override(cfg, override)
+        _check_target(override)
     new = [override for override in others if _refusal(cfg, override)]
     _apply(cfg, targets)
     for override in new:
@@ -74,6 +75,14 @@ def _merge(cfg: CfgNode, key: str, value: str) -> None:
         cfg.merge_from_list([key, value])
     except AssertionError as error:
         raise ValueError(f"the config has no key {key!r}{_hint(key, leaf_keys(cfg))}") from error
+
+
+def _check_target(override: str) -> None:
+    name = override.split("=", 1)[1]
+    try:
+        locate(name)
+    except Exception as error:  # whatever an import raises
+        raise ValueError(f"{override!r}: {name} cannot be imported") from error
 
 
 def _check_override(cfg: DictConfig, override: str) -> None:

@@ -87,7 +87,7 @@ def _read_yaml(path: Path) -> CfgNode | DictConfig:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is no config file: {reason}") from error
-    if not isinstance(content, dict | None):
+    if not isinstance(content, dict):
         raise ValueError(f"{path} is no config file: it holds no keys")
     note_registering_files(text)
     if content and "model" in content:
@@ -98,6 +98,8 @@ def _read_yaml(path: Path) -> CfgNode | DictConfig:
         merge_yaml(cfg, path)
     except KeyError as error:
         raise ValueError(f"{path}: {error.args[0]}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: its _BASE_ leads back to itself") from error
     return cfg
 
 
@@ -198,6 +200,7 @@ def launch_run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespa
     finally:
         for process in multiprocessing.active_children():  # of a launch that was interrupted
             process.terminate()
+            process.join()
 
 
 def count_processes(args: argparse.Namespace) -> int:

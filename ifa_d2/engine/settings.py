@@ -80,6 +80,9 @@ class TrainSettings:
             if not (isinstance(values[key], int) and values[key] >= 0):
                 name = names[key]
                 raise ValueError(f"{name} must be 0 or a whole number above, got {values[key]!r}")
+        if values["seed"] is not None and not isinstance(values["seed"], int):
+            name = names["seed"]
+            raise ValueError(f"{name} must be a whole number, or below 0, got {values['seed']!r}")
         values["checkpoints_to_keep"] = values["checkpoints_to_keep"] or None
         values["seed"] = None if values["seed"] is None or values["seed"] < 0 else values["seed"]
         values["device"] = _device(values["device"], names["device"])

@@ -91,8 +91,10 @@ def poly_schedule(
         A function of the fraction of training that is done, [0, 1].
 
     Raises:
-        ValueError: ``warmup_iters`` is negative.
+        ValueError: ``warmup_iters`` is negative, or ``max_iter`` below 1.
     """
+    if max_iter < 1:
+        raise ValueError(f"max_iter must be at least 1, got {max_iter}")
     if warmup_iters < 0:
         raise ValueError(f"warmup_iters must be 0 or more, got {warmup_iters}")
     poly = PolynomialDecayParamScheduler(base_value=1.0, power=power)

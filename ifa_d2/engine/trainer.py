@@ -207,6 +207,24 @@ class Trainer(DefaultTrainer):
             finally:
                 self.after_train()
 
+    def run_step(self) -> None:
+        """One step of training.
+
+        Raises:
+            ValueError: a batch norm saw one value a channel, of which there are no statistics.
+        """
+        try:
+            super().run_step()
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            share = self.settings.batch_size // comm.get_world_size()
+            raise ValueError(
+                f"a batch norm has one value a channel to learn from, with {share} picture(s) in "
+                "each process and features of one cell: raise train.batch_size "
+                "(SOLVER.IMS_PER_BATCH) or the crop, or choose another norm, such as FrozenBN or GN"
+            ) from error
+
     @property
     def _stream(self) -> TrainingStream | None:
         """The training data, if they can be entered at any place."""

@@ -23,13 +23,17 @@ class PointwiseLayer(nn.Conv2d):
     Args:
         in_channels, out_channels: sizes.
         norm: called with ``out_channels`` to make the norm; None (or a result of None) for none.
+
+    Raises:
+        ValueError: a GroupNorm whose groups would be of one channel, whatever its value then a
+            constant, or do not divide the channels.
     """
 
     def __init__(self, in_channels: int, out_channels: int, norm: NormFactory | None) -> None:
         super().__init__(in_channels, out_channels, kernel_size=1)
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
         nn.init.zeros_(self.bias)
-        self.norm = norm(out_channels) if norm is not None else None
+        self.norm = _make_norm(norm, out_channels) if norm is not None else None
 
     def forward(self, x: Tensor) -> Tensor:
         return self.activate(super().forward(x))
@@ -52,6 +56,20 @@ class PointwiseLayer(nn.Conv2d):
         if is_foldable(self.norm):
             return *fold_norm(self.weight, self.bias, self.norm), None
         return self.weight, self.bias, self.norm
+
+
+def _make_norm(norm: NormFactory, channels: int) -> nn.Module | None:
+    try:
+        made = norm(channels)
+    except ValueError as error:  # torch's, of channels that groups do not divide
+        raise ValueError(f"a layer of {channels} channels cannot have the norm: {error}") from error
+    if isinstance(made, nn.GroupNorm) and made.num_channels == made.num_groups:
+        raise ValueError(
+            f"a layer of {channels} channels is too narrow for a GroupNorm of {made.num_groups} "
+            "groups, which would make each channel a constant: it needs a multiple of "
+            f"{made.num_groups} from {2 * made.num_groups} on, or another norm"
+        )
+    return made
 
 
 def activate(x: Tensor, norm: nn.Module | None) -> Tensor:

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import torch
 
 from ifa_d2.engine.arguments import (
     add_config_argument,
@@ -72,3 +73,32 @@ def test_errors_of_users_end_the_command(monkeypatch: pytest.MonkeyPatch) -> Non
         raise KeyError("key")
     with errors_in_one_line():
         pass
+
+
+def test_an_error_of_a_loaders_worker_is_its_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch makes the traceback of the worker a part of the message."""
+    monkeypatch.setattr("sys.argv", ["tools/one.py"])
+    loader = torch.utils.data.DataLoader(_Damaged(), num_workers=1)
+    with pytest.raises(ValueError, match="Traceback"):
+        next(iter(loader))
+    with pytest.raises(SystemExit) as stop, errors_in_one_line():
+        next(iter(loader))
+    assert stop.value.code == "one.py: error: label 'a.png': holds 7"
+
+
+class _Damaged(torch.utils.data.Dataset):
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> None:
+        raise ValueError("label 'a.png': holds 7")
+
+
+def test_an_interrupt_is_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("sys.argv", ["tools/one.py"])
+    with pytest.raises(SystemExit) as stop, errors_in_one_line():
+        raise KeyboardInterrupt
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "one.py: interrupted\n"

@@ -2,17 +2,18 @@
 
 import json
 import logging
-import multiprocessing
 import os
 import shutil
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from ifa_d2.engine import Trainer, hooks, trainer
+from ifa_d2.engine import Trainer, trainer
 from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.engine.inputs import check_datasets
 from ifa_d2.engine.output_lock import locked_output
@@ -42,17 +43,11 @@ def _continued(finished: Path, output: Path, *overrides: str) -> Trainer:
     return run
 
 
-def _killed(run: Callable[[], Any], patch: Callable[[], None]) -> None:
-    """Call a function in a process that a patch of the code ends."""
-
-    def work() -> None:
-        patch()
-        run()
-
-    process = multiprocessing.get_context("fork").Process(target=work)
-    process.start()
-    process.join()
-    assert process.exitcode == 9
+def _killed(code: str, *arguments: object) -> None:
+    """Run Python in a process that the code ends as a kill would."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, cwd=RECIPE.parents[1], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def _rows(output: Path) -> list[dict[str, Any]]:
@@ -63,34 +58,42 @@ def _figures(output: Path) -> dict[int, float]:
     return {row["iteration"]: row["sem_seg/mIoU"] for row in _rows(output) if "sem_seg/mIoU" in row}
 
 
-def _end(*args: Any, **kwargs: Any) -> None:
-    os._exit(9)
+# Trains into a folder, and dies before the evaluation of that number, or before the best of it.
+_DIE = """
+import os, signal, sys
+from pathlib import Path
+from ifa_d2.engine import hooks, trainer
+from tests.tiny import train_tiny
+
+folder, period, number, where = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
+calls = []
+
+def dying(work):
+    def work_or_die(*args):
+        calls.append(1)
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return work(*args)
+    return work_or_die
+
+if where == "evaluation":
+    trainer.inference_on_dataset = dying(trainer.inference_on_dataset)
+else:
+    hooks.BestCheckpointer._compare = dying(hooks.BestCheckpointer._compare)
+train_tiny(folder, period)
+"""
 
 
-@pytest.mark.parametrize("log_period", [1, 4])
-@pytest.mark.parametrize("moment", ["evaluation", "best", "last evaluation"])
-def test_a_kill_loses_no_figure(tmp_path: Path, log_period: int, moment: str) -> None:
+@pytest.mark.parametrize(
+    ("log_period", "number", "where"),
+    [(1, 1, "evaluation"), (4, 1, "best"), (4, 2, "evaluation")],
+)
+def test_a_kill_loses_no_figure(tmp_path: Path, log_period: int, number: int, where: str) -> None:
     """Wherever between a checkpoint and what is written of its iteration."""
     whole, part = tmp_path / "whole", tmp_path / "part"
     period = f"train.log_period={log_period}"
     final = train_tiny(whole, period)
-    calls = []
-
-    def patch() -> None:
-        if moment == "best":
-            hooks.BestCheckpointer._compare = _end
-            return
-        evaluate = trainer.inference_on_dataset
-
-        def ending(*args: Any) -> Any:
-            calls.append(1)
-            if len(calls) == (1 if moment == "evaluation" else 2):
-                _end()
-            return evaluate(*args)
-
-        trainer.inference_on_dataset = ending
-
-    _killed(lambda: train_tiny(part, period), patch)
+    _killed(_DIE, part, period, number, where)
     assert_same(final, train_tiny(part, period, resume=True))
     assert [row["iteration"] for row in _rows(part)] == [row["iteration"] for row in _rows(whole)]
     times = {"time", "data_time", "rank_data_time", "eta_seconds"}
@@ -267,19 +270,21 @@ def test_one_training_in_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
-    def hold() -> None:
-        with locked_output(tmp_path):
-            os._exit(9)
+    code = """
+import os, signal, sys
+from ifa_d2.engine.output_lock import locked_output
 
-    _killed(hold, lambda: None)
+with locked_output(sys.argv[1]):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    _killed(code, tmp_path)
     with locked_output(tmp_path):
         assert f"process {os.getpid()} " in (tmp_path / ".lock").read_text()
 
 
 def test_left_overs_of_killed_runs_are_removed(tmp_path: Path) -> None:
-    process = multiprocessing.get_context("fork").Process(target=int)
-    process.start()
-    process.join()
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
     gone = tmp_path / f".model_final.pth.{process.pid}.tmp"
     alive = tmp_path / f".model_final.pth.{os.getpid()}.tmp"
     foreign = tmp_path / ".notes.tmp"

@@ -3,14 +3,20 @@
 import json
 import os
 import runpy
+import shlex
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import LazyConfig
+from PIL import Image
 
 from ifa_d2.engine import Trainer
 from ifa_d2.engine.arguments import training_parser
@@ -201,3 +207,82 @@ def test_a_training_does_not_end_in_the_weights_it_starts_from(
     assert [path.name for path in tmp_path.iterdir()] == [name]
     for more in ("--resume", "--eval-only"):
         read_config(training_parser("").parse_args([more, *arguments]))
+
+
+def test_an_error_in_one_of_several_processes_is_one_sentence(data: Path, tmp_path: Path) -> None:
+    """A label that only one of them meets, in a worker of its loader."""
+    root = tmp_path / "data"
+    shutil.copytree(data, root)
+    label = np.full((40, 48), 9, np.uint8)  # no class
+    Image.fromarray(label).save(root / "labels" / "3.png")
+    keys = (f"train.output_dir={tmp_path / 'out'}", "dataloader.train.num_workers=1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TINY_DATA", str(root))
+        done = run(root, "--num-processes", 2, *keys, check=False)
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if line]
+    message = f"train_net.py: error: label '{root}/labels/3.png' holds 9: allowed"
+    assert lines[-1].startswith(message)
+    assert "Traceback" not in done.stderr and "Traceback" not in done.stdout
+
+
+def test_interrupting_the_launcher_ends_its_processes(data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, ROOT / "tools" / "train_net.py", "--config-file", RECIPE]
+    command += ["--num-processes", 2, f"train.output_dir={tmp_path}", "train.max_iter=100000"]
+    process = subprocess.Popen(
+        [str(part) for part in (*command, "train.eval_period=0")],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    for line in process.stdout:
+        if " iter: 3 " in line:
+            break
+    children = [int(pid) for pid in _children(process.pid)]
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, rest
+    assert "train_net.py: interrupted" in rest and "Traceback" not in rest
+    assert len(children) >= 2
+    for _ in range(600):
+        if not any(map(_runs, children)):
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("processes of the interrupted training are still there after a minute")
+
+
+def _children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def _runs(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_user_sees_the_plan_the_losses_and_the_figures(data: Path, tmp_path: Path) -> None:
+    keys = (f"train.output_dir={tmp_path}", "train.max_iter=2", "train.eval_period=0")
+    done = run(data, *keys)
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    first_loss = next(index for index, line in enumerate(lines) if "total_loss" in line)
+    assert first_loss <= 4
+    plan = next(line for line in lines if "Training on tiny (7 pictures)" in line)
+    assert "iterations 0 to 2 of 4 pictures on cpu, evaluated at the end on tiny" in plan
+    assert not [line for line in lines if "copypaste" in line or "Serializ" in line]
+    log = (tmp_path / "log.txt").read_text()
+    assert "copypaste" in log and "Serializing" in log
+    # What to type next is a command that runs.
+    command = shlex.split(lines[-1])
+    assert command[:2] == ["python", "tools/demo.py"]
+    subprocess.run(
+        [sys.executable, *command[1:]],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        check=True,
+    )
+    assert (tmp_path / "pictures" / "sheet.png").is_file()
+    everything = run(data, "--verbose", *keys[1:], f"train.output_dir={tmp_path / 'loud'}")
+    assert "copypaste" in everything.stdout

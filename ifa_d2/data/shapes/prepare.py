@@ -60,6 +60,8 @@ def prepare_shapes(
                 f"root {os.fspath(root)!r} exists but holds no {_MARKER}: move it away, or choose "
                 "another DETECTRON2_DATASETS"
             )
+        for leftover in root.parent.glob(f".{root.name}-*"):  # of a process that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
         try:
             new = aside / "new"
