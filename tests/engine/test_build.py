@@ -64,6 +64,16 @@ def test_panoptic_quality_needs_panopticapi(recipe: str, monkeypatch: pytest.Mon
         build.build_evaluator(cfg, name)
 
 
+def test_pictures_have_three_channels() -> None:
+    """An option that nothing else follows: a wrong one would fail at the first picture."""
+    cfg = load_config("shapes/ifa_r18.py", ["model.backbone.in_channels=4"])
+    with pytest.raises(ValueError, match=r"model\.backbone\.in_channels must be 3, .* got 4"):
+        build.build_model(cfg)
+    keys = ["MODEL.PIXEL_MEAN=[1.0,2.0]", "MODEL.PIXEL_STD=[1.0,2.0]"]
+    with pytest.raises(ValueError, match=r"length of MODEL\.PIXEL_MEAN must be 3, .* got 2"):
+        build.build_model(load_config("shapes/ifa_r18.yaml", keys))
+
+
 @pytest.mark.parametrize(
     ("key", "message"),
     [

@@ -58,6 +58,7 @@ def test_overrides_of_a_recipe() -> None:
         ("train.amp.type=bfloat16", "no key 'train.amp.type': .* did you mean dtype"),
         ("model.returns=True", "no key 'model.returns'"),
         ("model.pixel_mean.3=1", "no key 'model.pixel_mean.3'"),
+        ("model._target_=no.such.thing", "no.such.thing cannot be imported"),
         ("train.max_iter", "overrides must be key=value each"),
         ("train.max_iter=[1,", r"\['train.max_iter=\[1,'\] cannot be read: .* input '\[1,'$"),
     ],
@@ -114,6 +115,8 @@ def test_files_that_are_no_config(tmp_path: Path) -> None:
         ("half.py", "model = (", r"half\.py is no config file: '\(' was never closed"),
         ("half.yaml", "model: [1,", r"half\.yaml is no config file: while parsing .* line 1"),
         ("list.yaml", "- 1", r"list\.yaml is no config file: it holds no keys"),
+        ("empty.yaml", "", r"empty\.yaml is no config file: it holds no keys"),
+        ("loop.yaml", "_BASE_: loop.yaml", r"loop\.yaml: its _BASE_ leads back to itself"),
         ("unknown.yaml", "NO_SUCH: 1", r"unknown\.yaml: .*NO_SUCH"),
         ("part.py", "model = dict()", r"part\.py is no recipe, .* but a part of one: model$"),
     ):

@@ -37,6 +37,7 @@ def test_values_are_taken_over() -> None:
         ({"max_iter": 0}, "train.max_iter must be a positive whole number, got 0"),
         ({"batch_size": 2.5}, "train.batch_size must be a positive whole number, got 2.5"),
         ({"eval_period": -1}, "train.eval_period must be 0 or a whole number above, got -1"),
+        ({"seed": "abc"}, "train.seed must be a whole number, or below 0, got 'abc'"),
         ({"device": "tpu"}, "train.device must be auto, cpu or cuda, got 'tpu'"),
         ({"amp": {"enabled": True}}, "train.amp.dtype float16 needs a GPU"),
         ({"amp": {"enabled": True, "dtype": "int8"}}, "train.amp.dtype must be one of"),

@@ -230,6 +230,14 @@ def test_mixed_precision_on_the_cpu(tmp_path: Path) -> None:
     torch.testing.assert_close(mixed[key], full[key], rtol=0, atol=1e-3)
 
 
+def test_one_value_a_channel_is_said(tmp_path: Path) -> None:
+    crop = "dataloader.train.mapper.augmentations.crop_size=[8,8]"
+    trainer = Trainer(tiny_config(tmp_path, "train.batch_size=1", crop))
+    message = r"a batch norm has one value a channel .* with 1 picture.* raise train\.batch_size"
+    with pytest.raises(ValueError, match=message):
+        trainer.train()
+
+
 def test_it_learns(tmp_path: Path) -> None:
     cfg = tiny_config(
         tmp_path,

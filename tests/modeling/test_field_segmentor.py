@@ -46,7 +46,7 @@ def test_refined_labels_on_request():
 @pytest.mark.parametrize("norm", ["GN", "LN", "BN", "SyncBN", "naiveSyncBN", "FrozenBN", ""])
 def test_labels_are_the_best_logits_with_any_norm(norm):
     options = ("MODEL.SEM_SEG_HEAD.NORM", norm, "MODEL.SEM_SEG_HEAD.CONVS_DIM", 32)
-    model = make_model(*options, "MODEL.IFA.HIDDEN_DIMS", [32, 64])
+    model = make_model(*options, "MODEL.IFA.HIDDEN_DIMS", [96, 64])
     image = {"image": torch.randint(256, (3, 45, 70), dtype=torch.uint8)}
     (field,) = model.fields([image])
     labels = model([image])[0]["sem_seg"]

@@ -51,7 +51,7 @@ def blobs(batch=2, height=64, width=96) -> torch.Tensor:
 @pytest.mark.parametrize("kwargs", OFF_GRID)
 @pytest.mark.parametrize("norm", ["BN", "GN", "", "FrozenBN", "SyncBN"])
 def test_all_targets_train(kwargs, norm):
-    wide = {"channels": 32, "hidden_dims": (32,), "aux_channels": 32} if norm == "GN" else {}
+    wide = {"channels": 32, "hidden_dims": (64,), "aux_channels": 32} if norm == "GN" else {}
     head = make(norm=norm, local_ensemble=True, **wide, **kwargs)
     logits, losses = head(make_features(), blobs())
     assert logits is None
@@ -221,7 +221,7 @@ def make_cfg(meta: str, **ifa):
     )
     cfg.MODEL.FPN.update(IN_FEATURES=["res2", "res3", "res4", "res5"], OUT_CHANNELS=16)
     cfg.MODEL.SEM_SEG_HEAD.update(NAME="IFASemSegHead", NUM_CLASSES=7, CONVS_DIM=32)
-    cfg.MODEL.IFA.update(HIDDEN_DIMS=[32], **ifa)
+    cfg.MODEL.IFA.update(HIDDEN_DIMS=[64], **ifa)
     return cfg
 
 

@@ -36,7 +36,7 @@ def test_shapes_and_gradients(alignment, aspp, norm):
         aspp_dilations=aspp,
         norm=norm,
         channels=channels,
-        hidden_dims=(2 * channels, channels),
+        hidden_dims=(2 * channels, 2 * channels),
         aux_channels=channels,
     )
     features = make_features()
@@ -52,6 +52,20 @@ def test_shapes_and_gradients(alignment, aspp, norm):
         logits, losses = head(features, targets)
     assert logits.shape == (2, 5, 64, 96)
     assert losses == {}
+
+
+@pytest.mark.parametrize("width", [16, 32, 48])
+def test_group_norm_of_one_channel_a_group_is_refused(width):
+    """It makes each channel its bias, whatever the pixel: logits would be constant."""
+    constant = nn.GroupNorm(32, 32)(torch.randn(7, 32, 1, 1))
+    assert constant.abs().max() < 1e-3
+    with pytest.raises(ValueError, match=f"a layer of {width} channels"):
+        make(norm="GN", channels=32, hidden_dims=(64, width), aux_channels=32)
+    head = make(norm="GN", channels=32, hidden_dims=(64, 64), aux_channels=32).eval()
+    with torch.no_grad():
+        nn.init.normal_(head.alignment.predictor.weight)
+        logits = head.layers(make_features())
+    assert (logits.std(dim=(2, 3)) > 0).all()
 
 
 def test_layers_is_the_textbook_on_the_finest_grid():
@@ -154,7 +168,7 @@ def make_cfg(backbone: str):
     cfg.MODEL.SEM_SEG_HEAD.NAME = "IFASemSegHead"
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 7
     cfg.MODEL.SEM_SEG_HEAD.CONVS_DIM = 32
-    cfg.MODEL.IFA.HIDDEN_DIMS = [32]
+    cfg.MODEL.IFA.HIDDEN_DIMS = [64]
     return cfg
 
 

@@ -45,7 +45,7 @@ def make(meta: type = SemanticSegmentor, norm: str = "BN", **kwargs) -> nn.Modul
         num_classes=K,
         in_features=("res2", "res3"),
         channels=channels,
-        hidden_dims=(channels,),
+        hidden_dims=(64 if norm == "GN" else channels,),
         aux_feature=None,
         norm=norm,
     )

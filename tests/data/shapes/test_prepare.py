@@ -96,6 +96,15 @@ def test_nobody_sees_half_of_it(tmp_path):
     assert root.is_dir()
 
 
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    left = tmp_path / ".shapes-abc"
+    (left / "new" / "images").mkdir(parents=True)
+    other = tmp_path / ".mine"
+    other.mkdir()
+    _prepare(tmp_path / "shapes", counts={"train": 1})
+    assert not left.exists() and other.exists()
+
+
 def _prepare_and_identify(root: Path, _: int) -> tuple[int, int]:
     _prepare(root, counts={"train": 12})
     return os.getpid(), os.stat(root / "images").st_ino
