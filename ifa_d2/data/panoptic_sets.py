@@ -23,7 +23,8 @@ CITYSCAPES_STUFF = MappingProxyType({one["id"]: i for i, one in enumerate(_STUFF
 _HOW_TO_GET = (
     "Run `CITYSCAPES_DATASET=ROOT/cityscapes python -m "
     "cityscapesscripts.preparation.createPanopticImgs --set-names train val` and "
-    "`python tools/prepare_datasets.py cityscapes_panoptic ROOT`, and set DETECTRON2_DATASETS to ROOT."
+    "`python tools/prepare_datasets.py cityscapes_panoptic ROOT`, and set DETECTRON2_DATASETS to "
+    "ROOT."
 )
 
 
