@@ -1,4 +1,4 @@
-"""A reader's folder: the checkout, and small files by the names that the pages' commands have."""
+"""A reader's folder: the checkout, and small files under the names that the pages have."""
 
 import pickle
 import shutil
@@ -92,6 +92,8 @@ def write_downloads(cache: Path) -> None:
     backbone = Trainer.build_model(get_config("panoptic/cityscapes/panoptic_ifa_r50.py")).backbone
     assert isinstance(backbone.bottom_up, ResNet)
     state = {k: v.numpy() for k, v in backbone.bottom_up.state_dict().items()}
+    for name, value in state.items():  # of the size that trained ones give to features
+        value *= {"stem.conv1.norm.weight": 0.01}.get(name, 0.1 if "conv3.norm.w" in name else 1)
     path = cache / "detectron2" / "ImageNetPretrained" / "MSRA" / "R-50.pkl"
     path.parent.mkdir(parents=True)
     content = {"model": state, "__author__": "random", "matching_heuristics": True}

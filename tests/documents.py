@@ -58,6 +58,24 @@ def read_pieces(page: str) -> list[Piece]:
     return sorted(pieces, key=lambda piece: piece.line)
 
 
+def read_trees(page: str) -> list[Piece]:
+    """A command for each line of the trees of ROOT, which fails unless such a path is there."""
+    pieces, parents = [], {}
+    for number, line in enumerate((ROOT / page).read_text(encoding="utf-8").splitlines(), start=1):
+        name = re.sub(r"aachen(_\d+_\d+)?|NNN", "*", line.split("  <-")[0].strip().split("  ")[0])
+        depth = len(line) - len(line.lstrip())
+        if depth == 0 and re.fullmatch(r"ROOT/\S+/", name):
+            parents = {0: name}
+        elif depth and parents:
+            parents = {key: value for key, value in parents.items() if key < depth}
+            parents[depth] = parents[max(parents)].rstrip("/") + "/" + name
+        else:
+            parents = {}
+            continue
+        pieces.append(Piece(page, number, f"ls -d {parents[depth]}"))
+    return pieces
+
+
 def _fenced(page: str, text: str) -> Iterator[Piece]:
     for match in _FENCE.finditer(text):
         indent, language, content = match.groups()

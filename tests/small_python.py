@@ -46,7 +46,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         **{"megapixels": [0.01, 0.02], "class_megapixels": 0.01, "parts": ["branch"]},
     },
     "measure_refinement.py": {"input_size": CROP, "repeats": 1},
-    "run_table.py": {"tables": ["6"]},  # of costs, which builds every row's model
+    "run_table.py": {"tables": ["6"], "rows": ["ifa"], "seeds": 1, "repeats": 1},
     "compare_targets.py": {"targets": ["grid"], "local_ensemble": "no", "repeats": 1},
 }
 
@@ -70,15 +70,16 @@ def make_small(cfg: Any) -> None:
         cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.CROP.SIZE = (CROP[0],), CROP
         return
     cfg.train.update(max_iter=2, batch_size=2)
-    for part in ("train", "test"):
-        mapper = cfg.dataloader[part].mapper
-        if mapper.get("num_points"):
-            mapper.num_points = min(mapper.num_points, MAX_POINTS)
-        augmentations = mapper.get("augmentations")
-        if isinstance(augmentations, Mapping):
-            augmentations.update(crop_size=CROP, short_edge=CROP[0])
-        elif augmentations:
-            augmentations[0].update(short_edge_length=CROP[:1], max_size=2 * CROP[1])
+    mapper = cfg.dataloader.train.mapper
+    if mapper.get("num_points"):
+        mapper.num_points = min(mapper.num_points, MAX_POINTS)
+    if isinstance(mapper.augmentations, Mapping):
+        mapper.augmentations.update(crop_size=CROP, short_edge=CROP[0])
+    else:  # of a panoptic recipe, whose test pictures are resized too
+        sizes = {"short_edge_length": CROP[:1], "max_size": 2 * CROP[1]}
+        mapper.augmentations[0].update(sizes)
+        sizes["short_edge_length"] = CROP[0]
+        cfg.dataloader.test.mapper.augmentations[0].update(sizes)
 
 
 def _make_package_small() -> None:

@@ -196,7 +196,7 @@ def test_yacs_keys_reach_the_constructor():
     assert head.aux_head.conv.weight.shape == (9, 8, 3, 3)
     assert (head.criterion.min_kept, head.criterion.threshold) == (17, 0.5)
     assert (head.aux_loss_weight, head.targets) == (0.3, "jittered_grid")
-    assert head.alignment.mlp.layers[0].weight.shape[0] == 32
+    assert head.alignment.mlp.layers[0].weight.shape[0] == 64
     assert isinstance(head.alignment.mlp.layers[0].norm, nn.BatchNorm2d)
 
 
