@@ -33,13 +33,14 @@ NOT_RUN = {
     "pip install -e .": "changes the environment that this runs in",
     "python tools/train_net.py --config-file configs/camvid/ifa_r50.py --num-gpus 4 "
     "model.backbone.norm=SyncBN": "needs four GPUs",
-    "python tools/serve_demo.py --config-file shapes/ifa_r18.py": "serves until interrupted",
+    "python tools/serve_demo.py --config-file camvid/ifa_lite0_frozen.py "
+    "--weights ifa_d2://camvid/ifa_lite0_frozen": "serves until interrupted",
 }
 # Words that stand for one of several.
 PLACEHOLDERS = {"run_table.py TABLE": "run_table.py 1"}
 # Data sets that lie prepared, because the page does not say how.
 PREPARED = {
-    "README.md": [name for name in DATASETS if name != "cityscapes"],
+    "docs/DATA.md": [name for name in DATASETS if name != "cityscapes"],
     "projects/IFA/DATASETS.md": [],
 }
 _WRITTEN = ("--output", "--json", "--plot", "--save-predictions")

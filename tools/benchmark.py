@@ -60,7 +60,7 @@ from ifa_d2.files import atomic_path
 
 
 def benchmark_head(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """What the ``head`` command measures, as it goes into JSON and as tables."""
+    """Measure the ``head`` command: its JSON and its tables."""
     sizes = [tuple(args.input_size)] if args.input_size else [(512, 512), (1024, 1024)]
     result = run_head(
         input_sizes=sizes, repeats=args.repeats, device=args.device, compiled=args.compile
@@ -69,7 +69,7 @@ def benchmark_head(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def benchmark_growth(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """What the ``growth`` command measures; draws it where asked."""
+    """Measure the ``growth`` command; draw it where asked."""
     grids = [(megapixels, args.classes[0]) for megapixels in args.megapixels]
     grids += [(args.class_megapixels, classes) for classes in args.classes]
     if args.full:
@@ -88,7 +88,7 @@ def benchmark_growth(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def benchmark_peers(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """What the ``peers`` command measures."""
+    """Measure the ``peers`` command."""
     sizes = [tuple(args.input_size)] if args.input_size else [(512, 512), LARGE]
     cases = [(size, "forward") for size in sizes]
     cases += [(size, "train") for size in sizes if args.full or args.input_size or size != LARGE]
@@ -102,7 +102,7 @@ def benchmark_peers(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def benchmark_evaluator(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """What the ``evaluator`` command measures."""
+    """Measure the ``evaluator`` command."""
     result = run_evaluator(
         input_size=tuple(args.input_size),
         num_classes=args.classes,
@@ -113,7 +113,7 @@ def benchmark_evaluator(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def benchmark_panoptic(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """What the ``panoptic`` command measures."""
+    """Measure the ``panoptic`` command."""
     result = run_panoptic(
         input_size=tuple(args.input_size),
         repeats=args.repeats,
@@ -124,7 +124,7 @@ def benchmark_panoptic(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What the figures depend on."""
+    """Circumstances of the figures."""
     name = device_name(device)
     return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
 

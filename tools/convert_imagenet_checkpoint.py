@@ -64,7 +64,7 @@ def _read_timm(name: str) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
 
 
 def needed_overrides(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What a recipe has to build for these weights, by its keys.
+    """Keys of a recipe that builds the backbone of these weights.
 
     The paper's networks, which the recipes have, need none.
     """

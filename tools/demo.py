@@ -155,7 +155,7 @@ def _add_view_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def list_pictures(args: argparse.Namespace) -> list[Picture]:
-    """What to draw, by --dataset or --input."""
+    """Pictures to draw, by --dataset or --input."""
     if args.dataset:
         pictures = dataset_pictures(args.dataset, args.num)
     else:

@@ -1,1 +1,1 @@
-"""What models cost and how well they do: multiply-adds, times and memory, compared trainings."""
+"""Costs and comparisons of models: multiply-adds, times, memory, trainings."""

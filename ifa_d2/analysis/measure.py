@@ -123,7 +123,7 @@ def multiply_adds(function: Callable[[], Any]) -> int:
 
 @dataclass
 class MemoryWatch:
-    """What :func:`watch_memory` has seen.
+    """Memory seen by :func:`watch_memory`.
 
     Attributes:
         peak: bytes held at the worst moment beyond those held at the start; None where the system
@@ -181,7 +181,7 @@ def _resident(key: str) -> int:
 
 
 def device_name(device: str | torch.device) -> str:
-    """What figures were measured on: the model of the CPU, or of a GPU."""
+    """Name of the machine that figures are measured on: its CPU, or a GPU."""
     if _is_gpu(device):
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
@@ -237,7 +237,7 @@ def bare_products(function: Callable[[], Any]) -> Callable[[], None]:
 
 
 class _Like:
-    """What is needed to make a tensor that takes the place of another."""
+    """Description of a tensor, to make one that takes its place."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.key = (tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device)

@@ -118,7 +118,7 @@ def _add_time(path: Path, seconds: float) -> None:
 
 
 def training_summary(output: Path) -> dict[str, Any]:
-    """What a run's folder says of its training.
+    """Read the record of a training from its folder.
 
     Returns:
         ``total_loss``, the last that was logged; ``seconds`` of wall time from the start of the

@@ -20,7 +20,7 @@ _NAMED = 8  # how many ids a fault lists
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a file."""
+    """A fault of a file."""
 
     file: str
     problem: str
@@ -47,7 +47,7 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """What a data set holds.
+    """Contents of a data set, counted.
 
     Fields:
         name: as registered
@@ -197,7 +197,7 @@ def _list_items(name: str, num_classes: int) -> Iterator[_Item]:
 
 
 def _check(item: _Item, num_classes: int) -> _Result:
-    """What is wrong with one picture, and its pixels of each class if nothing is."""
+    """Check one picture; count its pixels of each class if nothing is wrong."""
     nothing = np.zeros(num_classes, np.int64)
     if item.image is None or (item.label is None and item.has_label):
         kind, path = ("image", item.label) if item.image is None else ("label", item.image)

@@ -1,4 +1,4 @@
-"""What the labels of a data set hold as a whole, and what a training could not learn from it."""
+"""Contents of a data set's labels as a whole, and checks that something can be learned of them."""
 
 from dataclasses import dataclass
 
@@ -56,7 +56,7 @@ class LabelContent:
         )
 
     def warnings(self, *, whole: bool = True) -> list[str]:
-        """What is odd, but may be meant, a sentence each.
+        """Find what is odd but may be meant, a sentence each.
 
         Args:
             whole: all labels were counted, so that a class that was not found is in none.

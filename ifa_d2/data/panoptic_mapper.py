@@ -32,7 +32,7 @@ class PanopticInstanceMapper(DatasetMapper):
             )
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        """What ``DatasetMapper`` makes of a record."""
+        """Map a record as ``DatasetMapper`` does."""
         if self.is_train and "annotations" not in dataset_dict:
             dataset_dict = {**dataset_dict, "annotations": read_instances(dataset_dict)}
         return super().__call__(dataset_dict)

@@ -113,7 +113,7 @@ def _unreadable(kind: str, path: str, error: Exception) -> ValueError:
 
 
 def plain_reason(error: Exception, path: str) -> str:
-    """What an error says of a file, without the file: who reports it names that."""
+    """Reason of an error about a file, without the file's name."""
     text = str(error).replace(f" <_io.BufferedReader name={path!r}>", "")
     return text.replace(f" {path!r}", "").rstrip(":")
 

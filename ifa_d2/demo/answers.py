@@ -35,7 +35,7 @@ Window = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class View:
-    """What is asked about every picture.
+    """The question that is asked about every picture.
 
     Args:
         window: the part of the picture, in whole pixels; None is all of it.
@@ -97,7 +97,7 @@ class View:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says about a window of a picture.
+    """A model's answer about a window of a picture.
 
     Attributes:
         image: (h, w, 3) uint8 RGB, the window at the answer's size.

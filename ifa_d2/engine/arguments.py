@@ -1,4 +1,4 @@
-"""What the commands share: arguments, and errors in one line."""
+"""Arguments that commands share, and errors in one line."""
 
 import argparse
 import os

@@ -155,7 +155,7 @@ def build_test_loader(cfg: CfgNode | DictConfig, dataset_name: str) -> DataLoade
 
 
 def build_test_mapper(cfg: CfgNode | DictConfig) -> Any:
-    """What makes the model's input of a dataset dict when testing."""
+    """Build the mapper from a dataset dict to a model's input of testing."""
     if is_yacs(cfg):
         return build_yacs_mapper(cfg, is_train=False)
     return instantiate(cfg.dataloader.test.mapper)

@@ -243,7 +243,7 @@ def _checks(
 def eager_logits(
     predictor: Predictor, picture: np.ndarray, size: tuple[int, int], decode: str = "pixels"
 ) -> Tensor:
-    """What an exported program must give: (K, H, W) logits by the predictor's own ways.
+    """Compute the logits (K, H, W) that an exported program must give, as the predictor does.
 
     Args:
         predictor: see :func:`export_model`.

@@ -40,7 +40,7 @@ class ShortestEdge:
 
     @classmethod
     def of(cls, augmentations: Sequence[T.Augmentation | T.Transform]) -> "ShortestEdge | None":
-        """What the augmentations of a test do to a picture; None if nothing.
+        """Resize that the augmentations of a test make; None if they make none.
 
         Raises:
             ValueError: augmentations that a program cannot hold.

@@ -1,4 +1,4 @@
-"""What a config feeds its model with: the names of its data sets, their records and mappers."""
+"""Data sets, records and mappers of a config."""
 
 from collections.abc import Callable
 from typing import Any
@@ -125,7 +125,7 @@ def picture_input(
 
 
 def build_mapper(cfg: CfgNode | DictConfig, *, is_train: bool) -> Callable[[dict], dict]:
-    """What makes a model's input of a record, when training or when testing."""
+    """Build the mapper from a record to a model's input, of training or of testing."""
     if not is_train:
         return build_test_mapper(cfg)
     if is_yacs(cfg):

@@ -1,4 +1,4 @@
-"""What a run says: all of it in its log file, and on the terminal what a user looks for."""
+"""Logs of a run: everything in its file, and on the terminal the part that users look for."""
 
 import logging
 import os

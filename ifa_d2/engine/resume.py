@@ -1,4 +1,4 @@
-"""What a resumed run takes from its checkpoint, and what from its config."""
+"""Settings that a resumed run takes from its config, past its checkpoint."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

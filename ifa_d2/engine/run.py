@@ -216,7 +216,7 @@ def local_processes(args: argparse.Namespace) -> int:
 
 
 class ProcessError(ValueError):
-    """What a user can mend, found by one of several processes."""
+    """An error that a user can mend, found by one of several processes."""
 
 
 def _run_together(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
@@ -234,7 +234,7 @@ def _run_together(main: Callable[[argparse.Namespace], Any], args: argparse.Name
 
 
 def error_sentence(error: BaseException) -> str:
-    """What an error says; of one in another process, whose traceback is its text, the last line."""
+    """Text of an error; of one in another process, whose text is a traceback, its last line."""
     text = str(error)
     if "Traceback (most recent call last)" not in text:
         return text

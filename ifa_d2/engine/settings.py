@@ -1,4 +1,4 @@
-"""What a run needs to know besides its model, data and optimiser, for both kinds of config."""
+"""Settings of a run besides its model, data and optimiser, for both kinds of config."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -65,7 +65,7 @@ def build_step_trainer(
     device: str,
     amp_dtype: torch.dtype | None,
 ) -> SimpleTrainer:
-    """What runs one step: Detectron2's ``SimpleTrainer``, or the one above for mixed precision."""
+    """Build the runner of one step: ``SimpleTrainer``, or the one above for mixed precision."""
     if amp_dtype is None:
         return SimpleTrainer(model, data_loader, optimizer)
     return AutocastTrainer(

@@ -1,4 +1,4 @@
-"""What a run writes about itself while it runs."""
+"""Writers of a run's figures: terminal, metrics.json and TensorBoard."""
 
 import json
 import os
@@ -66,6 +66,6 @@ def read_metrics(output_dir: str) -> list[dict[str, Any]]:
 
 
 def figures_at(output_dir: str, iteration: int, metric: str) -> dict[str, Any] | None:
-    """What metrics.json has of an iteration at which ``metric`` was measured; or None."""
+    """Find the row of metrics.json in which ``metric`` was measured at an iteration; or None."""
     rows = [row for row in read_metrics(output_dir) if row["iteration"] == iteration]
     return next((row for row in rows if metric in row), None)

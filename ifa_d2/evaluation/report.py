@@ -1,4 +1,4 @@
-"""What an evaluation leaves for people and programs: a table, JSON, CSV and a picture."""
+"""Reports of an evaluation, for people and programs: a table, JSON, CSV and a picture."""
 
 import csv
 import json

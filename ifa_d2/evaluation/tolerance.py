@@ -11,7 +11,7 @@ import numpy as np
 def near_counts(
     label: np.ndarray, prediction: np.ndarray, num_classes: int, chosen: int, tolerance: int
 ) -> np.ndarray:
-    """What precision, recall and F1 of a class are made of, in one picture.
+    """Counts of which precision, recall and F1 of a class are made, in one picture.
 
     Args:
         label: (H, W) of uint8 or uint16, classes and ``num_classes`` for what is to be ignored.

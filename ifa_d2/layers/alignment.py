@@ -178,7 +178,7 @@ class ImplicitAlignment(CachingModule):
     # -- inference: norms folded, and the same steps tile by tile, so that memory is bounded
 
     def project(self, levels: Sequence[Level], grid: GridQuery) -> list[Projected]:
-        """What :meth:`iter_tiles` needs of the levels for a grid, and for any part or coarser grid
+        """Project the levels as :meth:`iter_tiles` needs them for a grid, any part or coarser grid
         of it: to be held where many of them are asked.
 
         Args:

@@ -1,4 +1,4 @@
-"""What a tile passes through, as one program for ``torch.compile``."""
+"""The decoding of a tile as one program for ``torch.compile``."""
 
 from collections.abc import Callable
 from typing import Any

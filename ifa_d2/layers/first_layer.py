@@ -147,7 +147,7 @@ class FirstLayer:
         positions: GridPositions,
         kept: Sequence[Projected | None] = (),
     ) -> GridTerms:
-        """What the samples of a grid are sums of; arguments as of :meth:`__call__`."""
+        """Terms of the samples of a grid; arguments as of :meth:`__call__`."""
         bases: list[tuple[Tensor, bool]] = []
         tables: list[tuple[Tensor, Taps, Taps]] = []
         kept = kept or [None] * len(levels)
@@ -176,7 +176,7 @@ class FirstLayer:
         index: Tensor,
         kept: Sequence[Projected | None] = (),
     ) -> Terms:
-        """What the pre-activations (B, D, 1, P) of samples (P, 2) of a grid are sums of."""
+        """Terms of the pre-activations (B, D, 1, P) of samples (P, 2) of a grid."""
         y, x = index[None].unbind(-1)  # (1, P): the same of all images
         taps = [(ty.select(y), tx.select(x)) for ty, tx in positions.taps]
         lookups, direct = self._cells(levels, taps, len(index), kept, compact=True)
@@ -194,7 +194,7 @@ class FirstLayer:
         query: PointQuery,
         kept: Sequence[Projected | None] = (),
     ) -> Terms:
-        """What the pre-activations (B, D, 1, P) of points (B, P, 2) are sums of."""
+        """Terms of the pre-activations (B, D, 1, P) of points (B, P, 2)."""
         taps = self._of_corner(
             query.taps(*level.shape[2:], self.ensemble) for level in levels
         )  # (T, B, P)
@@ -253,15 +253,15 @@ class FirstLayer:
         return torch.promote_types(self.weight.dtype, torch.float32)
 
     def axis_term(self, taps: Sequence[Taps], axis: int) -> Tensor:
-        """What the offsets along one axis add, over all levels: (*S, D)."""
+        """Position term of the offsets along one axis, over all levels: (*S, D)."""
         return self._separable_term({axis: taps})
 
     def axes_term(self, taps: Sequence[tuple[Taps, Taps]]) -> Tensor:
-        """What the offsets along both axes add, over all levels, in one product: (*S, D)."""
+        """Position term of the offsets along both axes, over all levels, in one: (*S, D)."""
         return self._separable_term({axis: [pair[axis] for pair in taps] for axis in (0, 1)})
 
     def _separable_term(self, taps: Mapping[int, Sequence[Taps]]) -> Tensor:
-        """What the offsets add along the axes that have taps."""
+        """Position terms along the axes that have taps."""
         with torch.autocast(self.weight.device.type, enabled=False):
             features, weights = [], []
             for axis, along in taps.items():
@@ -274,7 +274,7 @@ class FirstLayer:
             return F.linear(torch.cat(features, -1), torch.cat(weights, 1).to(self._dtype))
 
     def joint_term(self, taps: Sequence[tuple[Taps, Taps]]) -> Tensor:
-        """What the offsets add where frequencies are coupled: (*S, D)."""
+        """Position term of coupled frequencies: (*S, D)."""
         with torch.autocast(self.weight.device.type, enabled=False):
             features, weights = [], []
             for i, (encoding, pair) in enumerate(zip(self.encodings, taps, strict=True)):

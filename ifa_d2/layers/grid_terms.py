@@ -1,4 +1,4 @@
-"""What the first layer's pre-activations on a grid are sums of, for any rows of it.
+"""Terms of the first layer's pre-activations on a grid, for any rows of it.
 
 :class:`FirstLayer` makes them once for a grid; tiles of rows then take their part.
 
@@ -44,7 +44,7 @@ class GridPositions:
 
 @dataclass(frozen=True)
 class GridTerms:
-    """What a grid's pre-activations are sums of.
+    """Terms whose sum is the pre-activations of a grid.
 
     Attributes:
         positions: of the grid's samples.

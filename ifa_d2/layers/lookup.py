@@ -77,7 +77,7 @@ def merge_lookups(lookups: Sequence[Lookup]) -> tuple[Tensor, Tensor, Tensor | N
 
 @dataclass(frozen=True)
 class Terms:
-    """What the pre-activations of some queries are sums of.
+    """Terms whose sum is the pre-activations of some queries.
 
     Attributes:
         lookups: of all queries, image by image and row by row.

@@ -193,7 +193,7 @@ def _sinc(x: Tensor) -> Tensor:
 
 
 def _each_frequency(x: Tensor, frequencies: Tensor, coupled: bool) -> Tensor:
-    """What (*S, 2) lengths along the axes are in radians of each frequency: (*S, 2F, A) for the A
+    """Lengths (*S, 2) along the axes in radians of each frequency: (*S, 2F, A) for the A
     axes that it acts on, 2 where frequencies are coupled, else 1."""
     if coupled:
         return x[..., None, :] * frequencies  # (*S, 2F, 2)

@@ -105,7 +105,7 @@ class FeatureLevels(nn.Module):
         return (levels, None) if self.grid_decoder is None else self.grid_decoder(levels)
 
     def project(self, features: Mapping[str, Tensor], *, at_request: bool = False) -> list[Level]:
-        """What features are projected to: (B, C, h, w), finest first, channels last in memory.
+        """Project features to levels (B, C, h, w), finest first, channels last in memory.
 
         Args:
             features: (B, C, h, w) each.

@@ -34,7 +34,7 @@ from .refinement import Refinement, refined_labels
 
 
 class SegmentationField:
-    """What a model sees in one picture; features are computed, answers are not.
+    """The field of one picture: its features, computed, to be asked anywhere.
 
     Every answer raises a ``ValueError`` while the model is in training mode: it would be another
     one, and change the statistics of BatchNorms.

@@ -136,7 +136,7 @@ def build_grid_decoder(
     norm: str,
     options: Mapping[str, Any],
 ) -> tuple[GridDecoder | None, dict[str, Any]]:
-    """What a decoder does on the grid, and the arguments of the ``ImplicitAlignment`` after it.
+    """Build a decoder on the grid, and the arguments of the ``ImplicitAlignment`` after it.
 
     The last 3x3 convolution is that alignment's first layer, which sees neighbourhoods.
 

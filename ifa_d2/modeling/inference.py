@@ -105,7 +105,7 @@ class MultiViewSegmentor(nn.Module):
         }
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
-        """What the model gives; ``{"sem_seg": labels or logits}`` a picture unless in training."""
+        """Answer as the model: ``{"sem_seg": labels or logits}`` a picture, unless in training."""
         if self.training:
             return self.model(batched_inputs)
         with torch.no_grad():
@@ -157,7 +157,7 @@ class MultiViewSegmentor(nn.Module):
             _add(scores, strip, *part, answer)
 
     def _answers(self, crops: Sequence[Tensor]) -> list[SegmentationField | Raster]:
-        """What can be asked about each of some windows (C, h, w) of one size."""
+        """Compute the field of each of some windows (C, h, w) of one size."""
         inputs = [
             {"image": crop, "height": crop.shape[1], "width": crop.shape[2]} for crop in crops
         ]

@@ -135,7 +135,7 @@ PathManager.register_handler(PackagedWeightsHandler())
 
 
 def without_frozen_backbone(model: nn.Module) -> dict[str, Any]:
-    """What a checkpoint holds of a model: ``"model"``, its state dict.
+    """Entries of a model in a checkpoint: ``"model"``, its state dict.
 
     A frozen backbone that still is what an address gives is left out, and
     :data:`BACKBONE_WEIGHTS` holds the address.
@@ -177,7 +177,7 @@ _NET = "backbone.net."
 
 
 def _backbone_state(address: str, needed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What an address has of the tensors ``needed``, by their names in the model."""
+    """Tensors of ``needed`` that an address has, by their names in the model."""
     state = torch.load(PathManager.get_local_path(address), map_location="cpu", weights_only=True)
     named = {f"{_NET}{name}": value for name, value in state.get("model", state).items()}
     return {name: value for name, value in named.items() if name in needed}

@@ -1,4 +1,4 @@
-"""What a field may be asked: sizes, windows and points, checked; and by which models.
+"""Checks of questions to a field: sizes, windows and points; and of the models asked.
 
 Units and axes are those of :mod:`ifa_d2.modeling.field`.
 """

@@ -1,4 +1,4 @@
-"""What a field is trained on: where it is asked in an iteration, and the labels there.
+"""Training targets: where a field is asked in an iteration, and the labels there.
 
 Coordinates are (y, x) in [0, 1] of the padded input.
 

@@ -238,7 +238,7 @@ def _plain(value: Any) -> Any:
 
 
 def _any_size_options(model_name: str) -> dict[str, bool]:
-    """What lets a model of timm take pictures of another size than it was trained on."""
+    """Options that let a model of timm take pictures of other sizes than its own."""
     with torch.device("meta"):
         model = timm.create_model(model_name)
     # A subclass may hand its keyword arguments on.

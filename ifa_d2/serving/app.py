@@ -48,7 +48,7 @@ Result = TypeVar("Result")
 
 
 class _Pages:
-    """What answers the requests."""
+    """Handlers of the requests."""
 
     def __init__(
         self, predictor: Predictor, metadata: Metadata, limits: Limits, title: str

@@ -1,4 +1,4 @@
-"""What surrounds the page's answers: headers, and a bound on what is in flight at once."""
+"""Middleware of the page: headers, and a bound on requests in flight."""
 
 import asyncio
 

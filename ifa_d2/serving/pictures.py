@@ -24,7 +24,7 @@ _MOST_MEGAPIXELS = 170  # above which Pillow opens no picture
 
 @dataclass(frozen=True)
 class Limits:
-    """What the page takes.
+    """Limits of the page.
 
     Args:
         megabytes: of a file, 2**20 bytes each.

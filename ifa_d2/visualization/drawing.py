@@ -1,4 +1,4 @@
-"""What is drawn over an image: segmentations, panoptic segmentations, and points.
+"""Drawings over an image: segmentations, panoptic segmentations, and points.
 
 Shape legend: H x W an image's size in pixels. Images are (H, W, 3) uint8 RGB arrays.
 """

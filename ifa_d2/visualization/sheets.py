@@ -63,7 +63,7 @@ def sample_row(
     min_width: int = 480,
     names: bool = True,
 ) -> np.ndarray:
-    """What a model is trained with: image, labels and, where there are, sampled points in a row.
+    """Draw a training sample: image, labels and, where there are, sampled points in a row.
 
     What is ignored is striped.
 

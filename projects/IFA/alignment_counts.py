@@ -117,7 +117,7 @@ def write_counts(path: Path, counts: Mapping[str, Mapping[str, np.ndarray]]) -> 
 
 
 def read_counts(path: Path) -> dict[str, dict[str, np.ndarray]]:
-    """What :func:`write_counts` wrote."""
+    """Read the file of :func:`write_counts`."""
     counts: dict[str, dict[str, np.ndarray]] = {}
     with np.load(path) as file:
         for name in file.files:

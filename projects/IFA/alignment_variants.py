@@ -1,4 +1,4 @@
-"""What compare_alignments.py trains: one method, and changes of it, as names joined by "+".
+"""Variants that compare_alignments.py trains: a method and changes of it, joined by "+".
 
 ``ifa+integrated+stride2`` is IFA whose encoding is averaged over samples, with a level of the
 backbone's features at stride 2. Every name is a function that changes a recipe in place.

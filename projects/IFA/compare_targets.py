@@ -60,7 +60,7 @@ TARGETS = {
 
 
 def overrides_of(config_file: str, targets: str, ensemble: bool, opts: Sequence[str]) -> list[str]:
-    """What makes a recipe one of the compared trainings."""
+    """Changes that make a recipe one of the compared trainings."""
     cfg = load_config(config_file, opts)
     head = cfg.model.sem_seg_head
     points = queries_of_grid(cfg)

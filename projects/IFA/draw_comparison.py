@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What models answer and what they see, side by side (the paper's Fig. 4 and 5).
+"""Draw answers and features of models side by side (the paper's Fig. 4 and 5).
 
     python projects/IFA/draw_comparison.py predictions --output fig4.png \\
         bilinear=output/shapes/bilinear IFA=output/shapes/ifa

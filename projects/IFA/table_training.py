@@ -128,14 +128,14 @@ def _norm(options: argparse.Namespace) -> str:
 
 
 def _launch(options: argparse.Namespace) -> list[str]:
-    """What tools/train_net.py is told of its processes."""
+    """Arguments of tools/train_net.py for its processes."""
     if options.num_processes is not None:
         return ["--num-processes", str(options.num_processes)]
     return ["--num-gpus", str(options.num_gpus)]
 
 
 def _changes(options: argparse.Namespace, seed: int) -> list[str]:
-    """What the command changes of a recipe."""
+    """Changes of a recipe that the command makes."""
     budget = [] if options.budget is None else [f"train.max_iter={options.budget}"]
     return [*budget, *options.opts, f"train.seed={seed}"]
 

@@ -53,7 +53,7 @@ def write(
 def _about(
     paper: Mapping[str, Any], cfg: DictConfig, options: argparse.Namespace
 ) -> dict[str, str]:
-    """What a table's figures are of."""
+    """Title of a table's figures."""
     command = ["python", "projects/IFA/run_table.py", options.table, "--dataset", options.dataset]
     command += ["--backbone", options.backbone, "--seeds", str(options.seeds)]
     if options.budget is not None:

@@ -1,4 +1,4 @@
-"""What ``tools/benchmark.py`` measures: one module a command, each with a ``run_*`` function that
+"""Measurements of ``tools/benchmark.py``: one module a command, each with a ``run_*`` function that
 returns what goes into its JSON file, and a ``*_tables`` function that writes it as tables.
 """
 

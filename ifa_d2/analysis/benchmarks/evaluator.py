@@ -89,7 +89,7 @@ def _without_boundaries() -> SemSegEvaluator:
 def _processing(
     evaluator: DatasetEvaluator, sem_seg: Tensor, one: Mapping[str, str]
 ) -> Callable[[], None]:
-    """What evaluates the picture from the start."""
+    """Build an evaluator that starts from the picture."""
 
     def process() -> None:
         evaluator.reset()

@@ -12,7 +12,7 @@ from .tables import number
 
 
 def inference(model: nn.Module, picture: dict[str, Any]) -> Callable[[], None]:
-    """What answers one picture in Detectron2's format."""
+    """Build a function that answers one picture in Detectron2's format."""
 
     def infer() -> None:
         model.eval()
@@ -70,7 +70,7 @@ def compare_models(
 def model_columns(
     row: Mapping[str, Any], *, seconds_digits: int, params_digits: int
 ) -> dict[str, str]:
-    """What a row of :func:`compare_models` shows in a table, with so many decimals."""
+    """Cells of a row of :func:`compare_models` in a table, with so many decimals."""
     return {
         "seconds": number(row["seconds"], seconds_digits),
         "peak MiB": number(row["mib"], 0),

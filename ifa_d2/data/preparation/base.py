@@ -1,4 +1,4 @@
-"""What a published data set consists of, and how its label files are made."""
+"""Parts of a published data set, and how its label files are made."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -126,7 +126,7 @@ def check_files(name: str, files: list[Path]) -> None:
 
 
 def error_text(error: BaseException) -> str:
-    """What an error says, in words: of a key only that it is missing, else also of what kind."""
+    """Words of an error: of a key only that it is missing, else also its kind."""
     if isinstance(error, KeyError):
         return f"it has no {error}"
     if isinstance(error, ValueError | OSError) and str(error):

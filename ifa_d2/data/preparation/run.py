@@ -129,7 +129,7 @@ def _finish(preparation: Preparation, job: Job) -> str | None:
 
 
 def _fault(preparation: Preparation, job: Job) -> str | None:
-    """What is wrong with an image and its label file, or None.
+    """Find what is wrong with an image and its label file; None if nothing.
 
     It names what was published: what is made of that is made anew where it is not right.
     """

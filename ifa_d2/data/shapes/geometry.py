@@ -19,7 +19,7 @@ Point = tuple[float, float]
 
 
 class Region(Protocol):
-    """What can be drawn: a set of points and a box around it."""
+    """A shape that can be drawn: a set of points and a box around it."""
 
     @property
     def bounds(self) -> Box:

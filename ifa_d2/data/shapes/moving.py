@@ -1,4 +1,4 @@
-"""What moves in a street: cars, people, bicycles.
+"""Things that move in a street: cars, people, bicycles.
 
 Each function gives the layers of one thing, from back to front, in scene units (geometry.py).
 """

@@ -16,7 +16,7 @@ Color = tuple[float, float, float]
 
 
 class Paint(Protocol):
-    """What a region is filled with."""
+    """Filling of a region."""
 
     def colors(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """RGB (n, 3) at the points (y, x)."""

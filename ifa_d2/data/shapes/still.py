@@ -1,4 +1,4 @@
-"""What stands in a street: houses, trees, poles, wires, fences, signs.
+"""Things that stand in a street: houses, trees, poles, wires, fences, signs.
 
 Each function gives the layers of one thing, from back to front, in scene units (geometry.py).
 """

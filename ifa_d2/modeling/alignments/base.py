@@ -1,4 +1,4 @@
-"""What the learned ways to bring levels to one grid have in common.
+"""Base of the learned methods that bring levels to one grid.
 
 They stand between the projected levels and the function that answers at coordinates: from levels
 of several grids to one level on the finest grid.

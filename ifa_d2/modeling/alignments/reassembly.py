@@ -90,7 +90,7 @@ def take_nearest(x: Tensor, size: Sequence[int]) -> Tensor:
 def _in_bands(
     step: Callable[..., Tensor], maps: Sequence[Tensor], halos: Sequence[int], row_bytes: int
 ) -> Tensor:
-    """What ``step`` makes of runs of rows, one below the other.
+    """Apply ``step`` to runs of rows, and put the results one below the other.
 
     Args:
         step: of rows of the maps, to (B, rows * s, columns, C).
