@@ -60,8 +60,10 @@ def run_parallel(
         results = pool.map(function, items, chunksize=chunk)  # before tqdm starts its thread
         try:
             yield from tqdm(results, **bar)
-        finally:
+        except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        # Else the pool is waited for: one that is still closing when Python ends is written to.
 
 
 def _leave_with_parent() -> None:
