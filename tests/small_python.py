@@ -203,6 +203,7 @@ def small_python(folder: Path) -> Iterator[dict[str, str]]:
         "PATH": f"{client.parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "DETECTRON2_DATASETS": "ROOT",
+        "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": "1",
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
         "FVCORE_CACHE": str(folder / "cache"),

@@ -27,6 +27,7 @@ def test_results_come_in_order(workers: int) -> None:
     assert [result[0] for result in results] == [number * number for number in range(50)]
     processes = {result[1] for result in results}
     assert (processes == {os.getpid()}) == (workers == 1)
+    assert multiprocessing.active_children() == []  # nothing closes while Python ends
 
 
 @pytest.mark.parametrize("workers", [1, 2])
