@@ -38,6 +38,8 @@ from ifa_d2.evaluation.export import check_unused
 from ifa_d2.files import check_outputs
 
 _logger = logging.getLogger("ifa_d2.train_net")
+# Keys that a trained model does not need any more.
+_OF_TRAINING = ("train.", "optimizer.", "lr_multiplier.", "dataloader.train.")
 DEFAULT_FORMATS = ("ids",)
 WEIGHTS = ("model_final.pth", "model_best.pth")  # that a training ends with
 
@@ -66,7 +68,7 @@ def main(args: argparse.Namespace) -> dict:
     cfg = read_config(args)
     setup_run(cfg, eval_only=args.eval_only, verbose=args.verbose)
     if not args.eval_only:
-        trainer = Trainer(cfg)
+        trainer = Trainer(cfg, resume=args.resume)
         trainer.resume_or_load(resume=args.resume)
         results = trainer.train()
         say_end(args, trainer, results)
@@ -94,7 +96,8 @@ def say_end(args: argparse.Namespace, trainer: Trainer, results: dict) -> None:
     final, best = (os.path.join(folder, name) for name in WEIGHTS)
     demo = ["python", "tools/demo.py", "--config-file", args.config_file, "--weights", best]
     demo += ["--dataset", test_dataset_names(trainer.cfg)[0]]
-    demo += ["--output", os.path.join(folder, "pictures"), *args.opts]
+    changes = [key for key in args.opts if not key.startswith(_OF_TRAINING)]
+    demo += ["--output", os.path.join(folder, "pictures"), *changes]
     _logger.info(
         f"{trainer.best_metric()} {figure:.2f} at the end. Weights: {final}, and those of the best "
         f"evaluation: {best}. To see what they do:\n    {shlex.join(demo)}"

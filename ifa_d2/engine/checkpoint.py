@@ -92,6 +92,7 @@ class Checkpointer(DetectionCheckpointer):
 
     # The checkpoint that a run is being continued from; its weights must be the model's.
     _resumed = ""
+    _path = ""  # of the file that is being loaded
 
     def save(self, name: str, *, tag: bool = True, **kwargs: Any) -> None:
         """Write model, checkpointables and ``kwargs`` to ``<save_dir>/<name>.pth``.
@@ -137,6 +138,7 @@ class Checkpointer(DetectionCheckpointer):
                 if self.save_dir and os.path.dirname(file) == self.save_dir:
                     hint = f"; {os.path.join(self.save_dir, 'last_checkpoint')} may be out of date"
                 raise FileNotFoundError(f"checkpoint {file} does not exist{hint}")
+        self._path = path
         return super().load(path, checkpointables=checkpointables)
 
     def resume(self) -> dict[str, Any]:
@@ -239,12 +241,12 @@ class Checkpointer(DetectionCheckpointer):
             lacks = [f"{key} {what}".rstrip() for key, what in self._absent.items()]
             lacks += [f"{key} (which the model lacks)" for key in incompatible.unexpected_keys]
             raise refuse_to_resume(
-                self._resumed, f"{len(lacks)} tensors are not the model's, {_some(lacks)}"
+                self._resumed, f"{len(lacks)} of its tensors are not the model's: {_some(lacks)}"
             )
         names = [name for name, _ in self.model.named_parameters()]
         if names and all(name in self._absent for name in names):
             unexpected = ", ".join(sorted(incompatible.unexpected_keys)[:5]) or "of other shapes"
-            raise ValueError(f"no weight of the checkpoint fits the model; its keys: {unexpected}")
+            raise ValueError(f"no weight of {self._path} fits the model; its keys: {unexpected}")
         return incompatible
 
 

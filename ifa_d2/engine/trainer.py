@@ -57,10 +57,12 @@ class Trainer(DefaultTrainer):
         settings: its settings of the run.
     """
 
-    def __init__(self, cfg: CfgNode | DictConfig) -> None:
+    def __init__(self, cfg: CfgNode | DictConfig, *, resume: bool = False) -> None:
         """
         Args:
             cfg: the config; it is not changed.
+            resume: :meth:`resume_or_load` will continue a run. If that has a checkpoint, a backbone
+                does not fetch the weights that its training started from.
 
         Raises:
             ValueError: a setting that is out of its range, a batch that does not divide evenly
@@ -78,7 +80,9 @@ class Trainer(DefaultTrainer):
                 _logger.warning(warning)
         os.makedirs(settings.output_dir, exist_ok=True)
 
-        model = self.build_model(cfg)
+        started = Checkpointer(nn.Identity(), settings.output_dir).has_checkpoint()
+        fetched = build.without_pretrained(cfg) if resume and started else cfg
+        model = self.build_model(fetched)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
         with warnings.catch_warnings():  # Detectron2 passes what torch has deprecated

@@ -58,7 +58,7 @@ def test_file_without_weights(tmp_path: Path) -> None:
 def test_checkpoint_that_fits_nothing(tmp_path: Path, width: int) -> None:
     other = {"weight": torch.zeros(3)} if width == 3 else model(width).state_dict()
     torch.save({"model": other}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match="no weight of the checkpoint fits the model"):
+    with pytest.raises(ValueError, match=r"no weight of .*\.p[tk][hl] fits the model"):
         Checkpointer(model()).load(str(tmp_path / "other.pth"))
 
 
@@ -110,7 +110,7 @@ def test_zoo_weights_that_fit_nothing(tmp_path: Path) -> None:
     names = {"conv1.weight": torch.zeros(3).numpy()}
     data = {"model": names, "__author__": "third_party", "matching_heuristics": True}
     (tmp_path / "zoo.pkl").write_bytes(pickle.dumps(data))
-    with pytest.raises(ValueError, match="no weight of the checkpoint fits the model"):
+    with pytest.raises(ValueError, match=r"no weight of .*\.p[tk][hl] fits the model"):
         Checkpointer(_Segmentor()).load(str(tmp_path / "zoo.pkl"))
 
 

@@ -136,7 +136,7 @@ def test_counters_alone_are_no_weights(tmp_path: Path) -> None:
     """Of another network, whose batch norms happen to have the same names."""
     state = {"1.num_batches_tracked": torch.tensor(5), "features.0.weight": torch.zeros(9)}
     torch.save(state, tmp_path / "a.pth")
-    with pytest.raises(ValueError, match="no weight of the checkpoint fits the model"):
+    with pytest.raises(ValueError, match=r"no weight of .*\.p[tk][hl] fits the model"):
         _load(_small(), tmp_path / "a.pth")
 
 

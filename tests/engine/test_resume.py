@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
+from detectron2.config import LazyCall as L
 
 from ifa_d2.engine import Trainer, trainer
 from ifa_d2.engine.checkpoint import Checkpointer
@@ -19,6 +21,7 @@ from ifa_d2.engine.inputs import check_datasets
 from ifa_d2.engine.output_lock import locked_output
 from ifa_d2.engine.run import load_config, setup_run
 from ifa_d2.engine.saved_config import changed_settings, config_text
+from ifa_d2.modeling import TimmBackbone
 from tests.tiny import RECIPE, assert_same, tiny_config, train_tiny
 
 
@@ -340,3 +343,29 @@ def test_full_disk_is_said(tmp_path: Path) -> None:
             checkpointer.save("last")
     assert "last.pth" in str(caught.value)
     assert not (tmp_path / "last.pth").exists()
+
+
+def test_a_resumed_run_needs_no_pretrained_weights(tmp_path: Path) -> None:
+    """Its checkpoint holds them; where they came from may be out of reach by now."""
+    weights, output = tmp_path / "resnet10t.pth", tmp_path / "out"
+    torch.save(timm.create_model("resnet10t", pretrained=False).state_dict(), weights)
+    cfg = tiny_config(output, "train.max_iter=1")
+    cfg.model.backbone = L(TimmBackbone)(
+        model_name="resnet10t",
+        out_features=["res2", "res3"],
+        out_indices=[1, 2],
+        weights_file=str(weights),
+    )
+    cfg.model.sem_seg_head.norm = "BN"
+    for name, channels in (("res2", 64), ("res3", 128)):
+        cfg.model.sem_seg_head.input_shape[name].channels = channels
+    Trainer(cfg).train()
+    weights.unlink()
+    with pytest.raises(ValueError, match="weights_file must be a file"):
+        Trainer(cfg)
+    cfg.train.max_iter = 2
+    run = Trainer(cfg, resume=True)
+    run.resume_or_load(resume=True)
+    assert run.start_iter == 1
+    run.train()
+    assert f"weights_file: {weights}" in (output / "config.yaml").read_text()
