@@ -101,11 +101,11 @@ def _make_package_small() -> None:
         apply_overrides(cfg, overrides)
         make_small(cfg)
 
-    def build_small_trainer(self: Any, cfg: Any) -> None:
+    def build_small_trainer(self: Any, cfg: Any, **options: Any) -> None:
         cfg = cfg.clone() if hasattr(cfg, "clone") else cfg.copy()
         getattr(cfg, "defrost", dict)()
         make_small(cfg)
-        build_trainer(self, cfg)
+        build_trainer(self, cfg, **options)
 
     def parse_small(self: Any, *args: Any, **kwargs: Any) -> argparse.Namespace:
         options = parse(self, *args, **kwargs)
@@ -133,6 +133,8 @@ def _attend(connection: socket.socket) -> Callable[[], None]:
     for target, stream in enumerate(streams):
         os.dup2(stream, target)
         os.close(stream)
+    # Those of before know of their files what is not true of these.
+    sys.stdout, sys.stderr = (open(fd, "w", closefd=False) for fd in (1, 2))  # noqa: SIM115
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

@@ -32,7 +32,7 @@ def test_command_writes_what_the_model_predicts(trained: Path, tmp_path: Path) -
     """In two processes, which share the pictures."""
     formats = [part for name in ("ids", "probabilities") for part in ("--save-format", name)]
     command = [sys.executable, COMMAND, "--config-file", RECIPE, "--num-processes", 2]
-    command += ["--eval-only", "--save-predictions", tmp_path, *formats]
+    command += ["--eval-only", "--verbose", "--save-predictions", tmp_path, *formats]
     done = subprocess.run(
         [str(part) for part in (*command, f"train.output_dir={trained / 'out'}")],
         env={**os.environ, "PYTHONPATH": str(COMMAND.parents[1]), "OMP_NUM_THREADS": "1"},
