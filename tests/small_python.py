@@ -134,7 +134,7 @@ def _attend(connection: socket.socket) -> Callable[[], None]:
         os.dup2(stream, target)
         os.close(stream)
     # Those of before know of their files what is not true of these.
-    sys.stdout, sys.stderr = (open(fd, "w", closefd=False) for fd in (1, 2))  # noqa: SIM115
+    sys.stdout, sys.stderr = (open(fd, "w", closefd=False) for fd in (1, 2))
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
