@@ -86,7 +86,8 @@ def check_label_content(name: str, sample: int = 32) -> list[str]:
     to the first that holds a second class: a class may be rare.
 
     Args:
-        name: a registered data set; one without classes or without labels is passed over.
+        name: a registered data set; one without classes, without labels, or whose metadata does not
+            say which ``ignore_label`` its files have, is passed over.
         sample: how many labels, evenly spread.
 
     Returns:
@@ -102,12 +103,13 @@ def check_label_content(name: str, sample: int = 32) -> list[str]:
         raise ValueError(f"sample must be at least 1, got {sample}")
     metadata = MetadataCatalog.get(name)
     classes = tuple(metadata.get("stuff_classes") or ())
-    labels = _label_files(name) if classes else []
+    known = classes and metadata.get("ignore_label") is not None
+    labels = _label_files(name) if known else []
     if not labels:
         return []
     if len(classes) == 1:
         raise ValueError(f"data set {name!r}: {_one_class(classes[0])}")
-    ignore_label = metadata.get("ignore_label", 255)
+    ignore_label = metadata.ignore_label
     counts = np.zeros(1 + len(classes), np.int64)  # of what is ignored, then of each class
     opened = 0
     for path in _spread_first(labels, sample):

@@ -122,8 +122,8 @@ class Trainer(DefaultTrainer):
             ValueError: it is damaged, or fits nothing of the model.
         """
         if resume and self.checkpointer.has_checkpoint():
-            self._log_changes()
             self.checkpointer.resume()
+            self._log_changes()
             self.start_iter = self.iter + 1
             return
         path = self.settings.init_checkpoint
@@ -200,13 +200,14 @@ class Trainer(DefaultTrainer):
             try:
                 self.before_train()
                 self.iter = self.start_iter
-                while self.iter < self.max_iter:  # at its end, after_train knows that all went well
+                while self.iter < self.max_iter:
                     self.before_step()
                     self.run_step()
                     self.after_step()
                     self.iter += 1
-            except Exception:
+            except BaseException:
                 _logger.debug("Training failed:", exc_info=True)  # into the log file
+                self.iter = min(self.iter, self.max_iter - 1)  # so after_train knows of it
                 raise
             finally:
                 self.after_train()
