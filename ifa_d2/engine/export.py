@@ -6,6 +6,7 @@ is run and compared with what a :class:`Predictor` answers before it gets its na
 Shape legend: B pictures, K classes, h x w pixels of a picture, H x W samples of the answer.
 """
 
+import io
 import os
 import tempfile
 import warnings
@@ -152,12 +153,15 @@ def load_exported(path: str | Path, file_format: str) -> Program:
 def _record(core: ExportCore, example: tuple[Tensor, ...], file: Path, file_format: str) -> None:
     names = ["image", "size"][: len(example)]
     dynamic = ({0: "batch", 2: "height", 3: "width"}, None)[: len(example)]
+    # torch's writers end the process where a disk is full; Python's raise an error with its name.
+    content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what a recorder doubts is what is checked
         if file_format == "torchscript":
             core.check_image = torch.jit.script(checked_image)
             core.check_size = torch.jit.script(checked_size)
-            torch.jit.trace(core, example, check_trace=False).save(file)
+            torch.jit.save(torch.jit.trace(core, example, check_trace=False), content)
+            file.write_bytes(content.getbuffer())
             return
         core.check_size = _unchecked  # these formats hold conditions of shapes alone
         if file_format == "onnx":
@@ -175,8 +179,8 @@ def _record(core: ExportCore, example: tuple[Tensor, ...], file: Path, file_form
             free = torch.export.Dim.DYNAMIC
             dims = tuple(dim and dict.fromkeys(dim, free) for dim in dynamic)
             program = torch.export.export(core, example, dynamic_shapes=dims)
-            with open(file, "wb") as handle:
-                torch.export.save(program, handle)
+            torch.export.save(program, content)
+            file.write_bytes(content.getbuffer())
 
 
 def _unchecked(size: Tensor) -> Tensor:

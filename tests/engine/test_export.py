@@ -1,5 +1,6 @@
 """Exported files against the predictor, at sizes other than the command's own checks."""
 
+import resource
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -308,3 +309,17 @@ def test_bad_arguments(kwargs: dict, words: str, tmp_path: Path) -> None:
     arguments = {"path": tmp_path / "model.bin", "file_format": "torchscript", **kwargs}
     with pytest.raises(ValueError, match=words):
         export_model(Predictor(make()), **arguments)
+
+
+@pytest.mark.parametrize("file_format", ["torchscript", "torch.export"])
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path, file_format: str) -> None:
+    """A limit of a file's size stands for the disk's; torch's own writers end the process."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    predictor = Predictor(make())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            export_model(predictor, tmp_path / "a.pt", file_format, example_size=(64, 64))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
