@@ -25,16 +25,6 @@ from ifa_d2.modeling import TimmBackbone
 from tests.tiny import RECIPE, assert_same, tiny_config, train_tiny
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
-    """The folder of a run of 6 iterations with a checkpoint and an evaluation after 3."""
-    output = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TINY_DATA", str(tiny_folder))
-        train_tiny(output)
-    return output
-
-
 def _continued(finished: Path, output: Path, *overrides: str) -> Trainer:
     """A trainer that has resumed the run that was stopped after its first checkpoint."""
     output.mkdir(exist_ok=True)

@@ -11,16 +11,6 @@ from ifa_d2.engine.run import load_config, setup_run
 from tests.tiny import assert_same, tiny_config, train_tiny
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
-    """The folder of a run of 6 iterations with a checkpoint and an evaluation after 3."""
-    output = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TINY_DATA", str(tiny_folder))
-        train_tiny(output)
-    return output
-
-
 def _interrupted(finished: Path, output: Path) -> Path:
     """What is left of a run that was stopped after its first checkpoint."""
     shutil.copy(finished / "model_0000002.pth", output)
