@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import time
+from pathlib import Path
 from typing import Any
 
 from detectron2.utils.events import (
@@ -14,6 +17,7 @@ from detectron2.utils.events import (
 from ..files import atomic_path
 
 METRICS = "metrics.json"
+_EVENTS = re.compile(r"(events\.out\.tfevents\.)(\d+)(\..*)")
 
 
 class TensorboardWriter(TensorboardXWriter):
@@ -41,11 +45,27 @@ def build_writers(output_dir: str, start_iter: int, max_iter: int) -> list[Event
         rows = [row for row in read_metrics(output_dir) if row["iteration"] < first]
         with atomic_path(path) as temporary:
             temporary.write_text("".join(f"{json.dumps(row, sort_keys=True)}\n" for row in rows))
+    _date_back(Path(output_dir))
     return [
         CommonMetricPrinter(max_iter),
         JSONWriter(path),
         TensorboardWriter(output_dir, purge_step=first),
     ]
+
+
+def _date_back(folder: Path) -> None:
+    """Rename TensorBoard's files of earlier runs whose names are of a later time than now.
+
+    TensorBoard reads files in the order of their names. After a clock was set back, what a resumed
+    run writes would come before what it continues, and not be shown.
+    """
+    found = (_EVENTS.fullmatch(path.name) for path in sorted(folder.iterdir()))
+    files = [match for match in found if match]
+    latest = int(time.time()) - len(files)
+    for index, match in enumerate(files):
+        if int(match[2]) >= latest:
+            name = f"{match[1]}{latest + index:010d}{match[3]}"
+            os.replace(folder / match[0], folder / name)
 
 
 def read_metrics(output_dir: str) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import pytest
 import timm
 import torch
 from detectron2.config import LazyCall as L
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ifa_d2.engine import Trainer, trainer
 from ifa_d2.engine.checkpoint import Checkpointer
@@ -359,3 +360,19 @@ def test_a_resumed_run_needs_no_pretrained_weights(tmp_path: Path) -> None:
     assert run.start_iter == 1
     run.train()
     assert f"weights_file: {weights}" in (output / "config.yaml").read_text()
+
+
+def test_events_after_a_clock_was_set_back_come_last(finished: Path, tmp_path: Path) -> None:
+    run = _continued(finished, tmp_path)
+    shutil.copy(finished / "metrics.json", tmp_path)
+    (events,) = finished.glob("events.out.tfevents.*")
+    parts = events.name.split(".")
+    parts[3] = str(int(parts[3]) + 10**6)  # days ahead
+    shutil.copy(events, tmp_path / ".".join(parts))
+    run.train()
+    names = sorted(path.name for path in tmp_path.glob("events.out.tfevents.*"))
+    assert len(names) == 2
+    assert (tmp_path / names[0]).read_bytes() == events.read_bytes()
+    accumulator = EventAccumulator(str(tmp_path))
+    accumulator.Reload()
+    assert [event.step for event in accumulator.Scalars("total_loss")] == list(range(6))
