@@ -1,0 +1,58 @@
+"""What goes to the terminal and what to the file."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ifa_d2.engine import logs
+
+LINES = (
+    ("ifa_d2.engine.trainer", logging.INFO, "the plan", True),
+    ("ifa_d2.engine.trainer", logging.DEBUG, "a detail", False),
+    ("detectron2.utils.events", logging.INFO, " iter: 19  total_loss: 1", True),
+    ("detectron2.evaluation.evaluator", logging.INFO, "Start inference on 7 batches", False),
+    ("detectron2.evaluation.evaluator", logging.INFO, "Inference done 3/7", True),
+    ("detectron2.data.build", logging.INFO, "Serialized dataset", False),
+    ("detectron2.data.build", logging.WARNING, "a warning", True),
+    ("fvcore.common.checkpoint", logging.WARNING, "Some model parameters", False),
+)
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """No handler of this test's outlives it."""
+    yield
+    while logs._handlers:
+        logger, handler = logs._handlers.pop()
+        logger.removeHandler(handler)
+
+
+def _say() -> None:
+    for name, level, text, _ in LINES:
+        logging.getLogger(name).log(level, text)
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_each_line_once_where_it_belongs(
+    tmp_path: Path, capsys: pytest.CaptureFixture, verbose: bool
+) -> None:
+    """Also where a run follows another in one process."""
+    for name in ("first", "second"):
+        logs.setup_logs(str(tmp_path / name), 0, verbose=verbose)
+    capsys.readouterr()
+    _say()
+    out = capsys.readouterr().out
+    file = (tmp_path / "second" / "log.txt").read_text()
+    for _, _, text, shown in LINES:
+        assert out.count(text) == int(shown or verbose), text
+        assert file.count(text) == 1, text
+    assert (tmp_path / "first" / "log.txt").read_text() == ""
+
+
+def test_other_processes_have_a_file_alone(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    logs.setup_logs(str(tmp_path), 1)
+    _say()
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "log.txt.rank1").read_text().count("the plan") == 1
