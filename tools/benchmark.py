@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Speed and memory, ours against others in turn: medians and ratios, never a lone time.
 
-    python tools/benchmark.py head      [--input-size H W] [--compile] [--json FILE]
+    python tools/benchmark.py head      [--input-size H W] [--json FILE]
     python tools/benchmark.py growth    [--full] [--plot FILE] [--json FILE]
     python tools/benchmark.py peers     [--full] [--json FILE]
     python tools/benchmark.py evaluator [--input-size H W] [--classes K] [--json FILE]
@@ -62,9 +62,7 @@ from ifa_d2.files import atomic_path
 def benchmark_head(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Measure the ``head`` command: its JSON and its tables."""
     sizes = [tuple(args.input_size)] if args.input_size else [(512, 512), (1024, 1024)]
-    result = run_head(
-        input_sizes=sizes, repeats=args.repeats, device=args.device, compiled=args.compile
-    )
+    result = run_head(input_sizes=sizes, repeats=args.repeats, device=args.device)
     return result, head_tables(result)
 
 

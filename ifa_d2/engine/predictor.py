@@ -60,8 +60,6 @@ class Predictor:
         config_file: str,
         weights: str | None = None,
         overrides: Sequence[str] = (),
-        *,
-        compile: bool = False,
     ) -> "Predictor":
         """Build the model of a config and load weights.
 
@@ -70,7 +68,6 @@ class Predictor:
                 package, such as ``"camvid/ifa_r18.py"``.
             weights: a checkpoint; None is that of :func:`find_weights`.
             overrides: changes of the config, "key=value" each.
-            compile: compile the decode by ``torch.compile``; the first answers then take long.
 
         Raises:
             FileNotFoundError: a file does not exist.
@@ -78,21 +75,20 @@ class Predictor:
                 a backbone, or of another model.
         """
         cfg = load_config(config_file, overrides)
-        return cls.build(cfg, weights, overrides, compile=compile)
+        return cls.build(cfg, weights, overrides)
 
     @classmethod
-    def from_zoo(cls, name: str, *, compile: bool = False) -> "Predictor":
+    def from_zoo(cls, name: str) -> "Predictor":
         """A trained model that comes with the package, with its recipe.
 
         Args:
             name: such as ``"camvid/ifa_lite0"``.
-            compile: as of :meth:`from_config`.
 
         Raises:
             ValueError: no such model; the message has those that there are.
         """
         zoo_file(name)
-        return cls.from_config(f"{name}.py", f"{PREFIX}{name}", compile=compile)
+        return cls.from_config(f"{name}.py", f"{PREFIX}{name}")
 
     @classmethod
     def build(
@@ -100,14 +96,10 @@ class Predictor:
         cfg: Any,
         weights: str | None = None,
         overrides: Sequence[str] = (),
-        *,
-        compile: bool = False,
     ) -> "Predictor":
         """As :meth:`from_config`, of a config of either kind that was read with ``overrides``."""
         model = load_model(cfg, weights, overrides)
         mapper = build_test_mapper(cfg)
-        if compile:
-            model.sem_seg_head.alignment.compile()
         return cls(
             model,
             augmentations=mapper.augmentations.augs,

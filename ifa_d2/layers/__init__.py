@@ -1,12 +1,10 @@
 """Tensor code of implicit feature alignment; nothing here knows Detectron2."""
 
-from .alignment import ImplicitAlignment
-from .levels import Level, PointwiseLevel, Projected
-from .mlp import CachingModule, fold_norm, is_foldable
+from .alignment import BoundAlignment, ImplicitAlignment
+from .levels import Level, PointwiseLevel
+from .mlp import fold_norm, is_foldable
 from .position import ENCODINGS, FREQUENCY_LAWS, PositionEncoding
 from .queries import (
-    Axis,
-    FreeAxis,
     GridAxis,
     GridQuery,
     GridSubset,
@@ -22,9 +20,7 @@ from .traceable import TraceableDecoder
 __all__ = [
     "ENCODINGS",
     "FREQUENCY_LAWS",
-    "Axis",
-    "CachingModule",
-    "FreeAxis",
+    "BoundAlignment",
     "GridAxis",
     "GridQuery",
     "GridSubset",
@@ -33,7 +29,6 @@ __all__ = [
     "PointQuery",
     "PointwiseLevel",
     "PositionEncoding",
-    "Projected",
     "Query",
     "Taps",
     "TraceableDecoder",

@@ -1,45 +1,52 @@
-"""The levels of a field: feature maps, or maps that are still to be projected.
+"""The levels of a field: feature maps, and what the first layer of the MLP makes of them.
 
-Shape legend: B batch, C channels of a level, h x w its cells.
+Shape legend: B batch, C channels of a level, h x w its cells, D channels of the first layer, T taps
+an axis, S shape of a query.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .queries import Place, Taps
 
 
 @dataclass(frozen=True)
 class PointwiseLevel:
-    """A level that is a pointwise function of a map, taken of the cells that are asked alone.
+    """A level that is a 1x1 convolution and ReLU of a map, taken of the cells that are asked alone.
 
     Memory is then bounded by what is asked at once, not by the map.
 
     Attributes:
         source: (B, C', h, w).
-        function: of (B, C', h', w') for any h' and w', to (B, C, h', w').
-        channels: C.
+        weight: (C, C', 1, 1).
+        bias: (C,).
     """
 
     source: Tensor
-    function: Callable[[Tensor], Tensor]
-    channels: int
+    weight: Tensor
+    bias: Tensor
 
     @property
     def shape(self) -> torch.Size:
         """(B, C, h, w)."""
         batch, _, h, w = self.source.shape
-        return torch.Size((batch, self.channels, h, w))
+        return torch.Size((batch, len(self.weight), h, w))
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the source."""
+        """Type of the source."""
         return self.source.dtype
 
     @property
     def device(self) -> torch.device:
-        """Of the source."""
+        """Device of the source."""
         return self.source.device
 
     def __len__(self) -> int:
@@ -52,34 +59,271 @@ class PointwiseLevel:
         """A run of rows (``dim`` 2) or columns (3)."""
         return replace(self, source=self.source.narrow(dim, start, length))
 
-    def index_select(self, dim: int, index: Tensor) -> "PointwiseLevel":
-        """Some rows (``dim`` 2) or columns (3)."""
-        return replace(self, source=self.source.index_select(dim, index))
+    def values(self) -> Tensor:
+        """The level itself, (B, C, h, w)."""
+        source = self.source.contiguous(memory_format=torch.channels_last)
+        return F.relu_(F.conv2d(source, self.weight, self.bias))
+
+    def values_at(self, index: Tensor) -> Tensor:
+        """Its values (..., C) at cells (...), counted over images, rows and columns."""
+        h, w = self.source.shape[2:]
+        image, cell = index // (h * w), index % (h * w)
+        rows = self.source[image, :, cell // w, cell % w]
+        return F.relu_(F.linear(rows, self.weight[:, :, 0, 0], self.bias))
 
 
 Level = Tensor | PointwiseLevel
+# Numbers (R, ...) of rows that are summed for each place, and weights that broadcast to these, or
+# None for 1.
+Lookup = tuple[Tensor, Tensor | None]
+# Sums that a CPU makes at once.
+_CHUNK_BYTES = 4 << 20
 
 
 def materialize(level: Level) -> Tensor:
     """The level's values, (B, C, h, w), channels last in memory."""
     if isinstance(level, PointwiseLevel):
-        source = level.source.contiguous(memory_format=torch.channels_last)
-        return level.function(source)
+        return level.values()
     return level.contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
-class Projected:
-    """Part of a level, after its columns of the first layer.
+class BoundLevel:
+    """A level with its columns of the first layer.
+
+    Their product with a cell does not depend on the query. It is taken once a cell and then looked
+    up, or, where fewer samples are asked than there are cells, once a sample.
 
     Attributes:
-        values: (B, D, h', w'), channels last in memory.
-        top, left: its first row and column in the level.
+        source: (B, C, h', w'), a part of the level; where ``rows`` are there, it is not looked at.
+        weight: (D, C, k, k).
+        bias: (D,), or None: the first level of an alignment carries it for all.
+        shape: (h, w) of the whole level.
+        corner: the row and column of the whole level at which the part begins.
+        rows: (B * h' * w', D), the product; None where it is not taken yet.
     """
 
-    values: Tensor
-    top: int = 0
-    left: int = 0
+    source: Level
+    weight: Tensor
+    bias: Tensor | None
+    shape: tuple[int, int]
+    corner: tuple[int, int] = (0, 0)
+    rows: Tensor | None = None
 
-    def __getitem__(self, images: slice) -> "Projected":
-        return replace(self, values=self.values[images])
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h', w')."""
+        return tuple(self.source.shape[2:])
+
+    def product(self) -> Tensor:
+        """The product with every cell, (B, D, h', w')."""
+        padding = self.weight.shape[-1] // 2
+        return F.conv2d(materialize(self.source), self.weight, self.bias, padding=padding)
+
+    def bind(self) -> "BoundLevel":
+        """Hold the product with every cell."""
+        if self.rows is not None:
+            return self
+        return replace(self, rows=self.product().permute(0, 2, 3, 1).flatten(0, 2))
+
+    def narrow(self, rows: tuple[int, int], cols: tuple[int, int]) -> "BoundLevel":
+        """The part between two rows and two columns of the whole level, all included."""
+        source = self.source
+        cells = None if self.rows is None else self.rows.unflatten(0, (-1, *self.size))
+        for axis, (first, last) in enumerate((rows, cols)):
+            start, length = first - self.corner[axis], last - first + 1
+            if length == self.size[axis]:
+                continue
+            source = source.narrow(2 + axis, start, length)
+            cells = None if cells is None else cells.narrow(1 + axis, start, length)
+        part = None if cells is None else cells.flatten(0, 2)
+        return replace(self, source=source, rows=part, corner=(rows[0], cols[0]))
+
+    def index(self, ty: Taps, tx: Taps) -> Tensor:
+        """Numbers (T * T, B, *S) of the cells that answer, counted over images, rows and columns.
+
+        Args:
+            ty, tx: taps that broadcast to (T, 1 or B, *S).
+        """
+        h, w = self.size
+        rows, cols = ty.cells - self.corner[0], tx.cells - self.corner[1]
+        index = (rows[:, None] * w + cols[None]).flatten(0, 1)
+        images = torch.arange(len(self.source), device=index.device) * (h * w)
+        return index + images.view(-1, *[1] * (index.dim() - 2))
+
+    def sample(self, ty: Taps, tx: Taps) -> Tensor:
+        """The product with the features of samples, (B * samples, D); arguments as of
+        :meth:`index`."""
+        index, weights = self.index(ty, tx), pair_weights(ty, tx)
+        if isinstance(self.source, Tensor):
+            rows = self.source.permute(0, 2, 3, 1).reshape(-1, self.source.shape[1])
+            features = sum_rows([rows], [(index, weights)])
+        else:  # its ReLU comes before the sum
+            features = self.source.values_at(index.flatten(1))  # (T * T, B * samples, C)
+            if weights is not None:
+                weights = weights.expand(index.shape).flatten(1)[..., None]
+                features = features * weights.to(features.dtype)
+            features = features.sum(0)
+        return F.linear(features, self.weight[:, :, 0, 0], self.bias)
+
+
+class Rows:
+    """Rows (N, D) whose sums are pre-activations of samples: cells of bound levels, and position
+    terms of the rows and columns of a grid.
+
+    Args:
+        levels: of an alignment. Those that are not bound are sampled.
+        axis_terms: (n, D) of a grid's rows and of its columns, or none.
+        together: hold all in one table. A sum is then one pass over memory, of rows that are
+            copied once.
+        own: the number of the level whose cells are the samples of a grid, each of which is then to
+            be asked once: sums begin with them, in their place. None where there is none.
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[BoundLevel],
+        axis_terms: Sequence[Tensor],
+        *,
+        together: bool = False,
+        own: int | None = None,
+    ) -> None:
+        self._roles = ["sampled" if level.rows is None else "looked up" for level in levels]
+        dtypes = [level.rows.dtype for level in levels if level.rows is not None]
+        self._own: Tensor | None = None
+        if own is not None:
+            self._roles[own] = "own"
+            self._own = levels[own].rows.unflatten(0, (-1, *levels[own].size))
+        pairs = zip(levels, self._roles, strict=True)
+        tables = [level.rows for level, role in pairs if role == "looked up"]
+        tables += [term.to(dtypes[0] if dtypes else term.dtype) for term in axis_terms]
+        self._with_terms = len(axis_terms) > 0
+        self._starts: list[int] | None = None
+        if together and len(tables) > 1:
+            self._starts = list(accumulate(map(len, tables[:-1]), initial=0))
+            tables = [torch.cat(tables)]
+        self._tables = tables
+        self._levels = [replace(level, rows=None) for level in levels]
+
+    def sum(
+        self, place: Place, taps: Sequence[tuple[Taps, Taps]], numbers: Sequence[Tensor]
+    ) -> Tensor:
+        """Sum the rows that answer each sample of a part of a block, (B * samples, D).
+
+        Args:
+            place: of the part.
+            taps: of each level, which broadcast to (T, 1 or B, *S).
+            numbers: which of the axis terms; they broadcast to (1, *S).
+        """
+        lookups: list[Lookup] = []
+        parts = []
+        for level, role, pair in zip(self._levels, self._roles, taps, strict=True):
+            if role == "looked up":
+                lookups.append((level.index(*pair), pair_weights(*pair)))
+            elif role == "sampled":
+                parts.append(level.sample(*pair))
+        if self._with_terms:
+            size = torch.broadcast_shapes(*(n.shape for n in numbers))[1:]
+            batch = len(self._levels[0].source)
+            lookups += [(n.expand(batch, *size)[None], None) for n in numbers]
+        if self._starts is not None:
+            lookups = [_merge(lookups, self._starts)]
+        if lookups:
+            parts.insert(0, sum_rows(self._tables, lookups))
+        if self._own is not None:
+            own = self._own[(slice(None), *place)].flatten(0, -2)
+            # What has a gradient is not overwritten: autograd would have to copy it.
+            parts.insert(len(parts) if own.requires_grad else 0, own)
+        total, *others = parts
+        for part in others:
+            total = total.add_(part)
+        return total
+
+
+def pair_weights(ty: Taps, tx: Taps) -> Tensor | None:
+    """Weights (T * T, 1 or B, *S) of pairs of taps; None where one cell answers."""
+    if ty.weights is None or tx.weights is None:
+        return None
+    return (ty.weights[:, None] * tx.weights[None]).flatten(0, 1)
+
+
+def sum_rows(tables: Sequence[Tensor], lookups: Sequence[Lookup]) -> Tensor:
+    """Sum rows of tables (N, C), differentiable in them: a row (C,) for each place of the lookups.
+
+    Args:
+        tables: any number.
+        lookups: into each of them, of the same places.
+    """
+    plan = []
+    for table, (index, weights) in zip(tables, lookups, strict=True):
+        if weights is not None:
+            weights = weights.to(table.dtype).expand(index.shape).flatten(1).t().contiguous()
+        plan.append((index.flatten(1).t().contiguous(), weights))
+    return _SumRows.apply(plan, *tables)
+
+
+def _merge(lookups: Sequence[Lookup], starts: Sequence[int]) -> Lookup:
+    """One lookup into tables that begin at these rows of a common one."""
+    index = [numbers + start for (numbers, _), start in zip(lookups, starts, strict=True)]
+    given = next((weights for _, weights in lookups if weights is not None), None)
+    if given is None:
+        return torch.cat(index), None
+    weights = [given.new_ones(()) if one is None else one for _, one in lookups]
+    pairs = zip(weights, index, strict=True)
+    return torch.cat(index), torch.cat([one.expand(numbers.shape) for one, numbers in pairs])
+
+
+class _SumRows(torch.autograd.Function):
+    """``embedding_bag`` over several tables, one after the other; tables are not kept for the
+    backward, and nothing is added atomically in it."""
+
+    @staticmethod
+    def forward(ctx: Any, plan: Sequence[tuple[Tensor, Tensor | None]], *tables: Tensor) -> Tensor:
+        ctx.plan, ctx.lengths = plan, [len(table) for table in tables]
+        # Without gradients of its own, embedding_bag has a faster variant.
+        terms = [(table.detach(), *part) for table, part in zip(tables, plan, strict=True)]
+        if len(terms) == 1:
+            return _sum_of_one(*terms[0], slice(None))
+        out = tables[0].new_empty((len(plan[0][0]), tables[0].shape[1]))
+        step = len(out)
+        if out.device.type == "cpu":  # what is added up is still in the cache
+            step = max(1, _CHUNK_BYTES // (out.shape[1] * out.element_size()))
+        for part in (slice(i, i + step) for i in range(0, len(out), step)):
+            out[part] = _sum_of_one(*terms[0], part)
+            for term in terms[1:]:
+                out[part] += _sum_of_one(*term, part)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        grads: list[Tensor | None] = [None]
+        for i, (index, weights) in enumerate(ctx.plan):
+            needed = ctx.needs_input_grad[1 + i]
+            table = _grad_of_table(grad, index, weights, ctx.lengths[i]) if needed else None
+            grads.append(table)
+        return tuple(grads)
+
+
+def _sum_of_one(table: Tensor, index: Tensor, weights: Tensor | None, part: slice) -> Tensor:
+    """Sums (p, C) of rows (N, C) by a part of their numbers (n, R) and weights."""
+    weights = None if weights is None else weights[part]
+    return F.embedding_bag(index[part], table, mode="sum", per_sample_weights=weights)
+
+
+def _grad_of_table(grad: Tensor, index: Tensor, weights: Tensor | None, length: int) -> Tensor:
+    """Sum, for each row of a table (length, C), the gradients of those that looked it up.
+
+    It is the transposed lookup, sorted by row: it gives the same bits each time, and sums in single
+    precision whatever the type.
+    """
+    rows, order = index.flatten().sort(stable=True)
+    ends = torch.arange(length + 1, device=index.device, dtype=rows.dtype)
+    return F.embedding_bag(
+        order // index.shape[1],
+        grad.contiguous(),
+        torch.searchsorted(rows, ends),
+        mode="sum",
+        include_last_offset=True,
+        per_sample_weights=None if weights is None else weights.flatten()[order],
+    )

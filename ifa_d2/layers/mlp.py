@@ -2,9 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -105,62 +103,6 @@ def fold_norm(
     if norm.bias is not None:
         shift = shift + norm.bias
     return weight * scale[:, None, None, None], shift
-
-
-class DerivedCache:
-    """A value made from tensors, kept until one of them changes.
-
-    A change is seen where autograd sees it: an optimizer's step, ``load_state_dict``, ``copy_``.
-    What is written through ``tensor.data`` is not; modules clear their cache in ``train()`` and
-    ``eval()``, and where they are moved or cast. Copies and pickles of a cache are empty.
-    """
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget the value."""
-        # The key and the value, as one: another thread may clear or replace it at any moment.
-        self._held: tuple[list[tuple[Any, ...]], Any] = ([], None)
-
-    def get(self, tensors: Sequence[Tensor], make: Callable[[], Any]) -> Any:
-        """The value that ``make`` gives, which depends on ``tensors`` alone."""
-        if torch.compiler.is_compiling() or any(
-            t.is_inference() or (t.requires_grad and torch.is_grad_enabled()) for t in tensors
-        ):
-            return make()  # no address or version to compare, or a value with a history
-        held, value = self._held
-        same = len(tensors) == len(held) and all(
-            t is old and t._version == version and t.data_ptr() == pointer
-            for t, (old, version, pointer) in zip(tensors, held, strict=True)
-        )
-        if not same:
-            key = [(t, t._version, t.data_ptr()) for t in tensors]
-            value = make()
-            self._held = key, value
-        return value
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "DerivedCache":
-        return DerivedCache()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return DerivedCache, ()
-
-
-class CachingModule(nn.Module):
-    """A module with a :class:`DerivedCache` of what its weights are folded into."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._derived = DerivedCache()
-
-    def train(self, mode: bool = True) -> "CachingModule":
-        self._derived.clear()
-        return super().train(mode)
-
-    def _apply(self, *args: Any, **kwargs: Any) -> "CachingModule":
-        self._derived.clear()
-        return super()._apply(*args, **kwargs)
 
 
 class PointwiseMLP(nn.Module):

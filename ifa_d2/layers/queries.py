@@ -10,8 +10,10 @@ Shape legend: B batch, P points, n queries along one axis, m cells along one axi
 T taps (cells that answer one query along one axis: 1, or 2 with the local ensemble).
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -19,6 +21,8 @@ from torch import Tensor
 _INT64 = 2**63 - 1
 # An int, or what stands for one while a program is recorded: a symbol or a tensor without axes.
 Length = int | torch.SymInt | Tensor
+# A part of a query: a slice of each of its axes.
+Place = tuple[slice, ...]
 
 
 def send(values: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
@@ -31,7 +35,7 @@ def send(values: Tensor, device: torch.device, dtype: torch.dtype | None = None)
 
 @dataclass(frozen=True)
 class Taps:
-    """The cells that answer queries along one axis.
+    """Cells that answer queries along one axis.
 
     Attributes:
         cells: (T, ...) int64 cell indices.
@@ -39,63 +43,37 @@ class Taps:
         weights: (T, ...) float64 weights that sum to 1 over T; None for a single tap.
         footprints: float64 widths of the samples in half cells, which broadcast to an axis of
             ``offsets`` without its T.
-        identity: query ``j`` sits at the centre of cell ``cells[0, 0] + j``, for all ``j``.
     """
 
     cells: Tensor
     offsets: Tensor
     weights: Tensor | None
     footprints: Tensor
-    identity: bool = False
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "Taps":
-        """Moved to a device, all but the cells in a floating-point type (None: their own)."""
-        return replace(self.measures_to(device, dtype), cells=send(self.cells, device))
-
-    def measures_to(self, device: torch.device, dtype: torch.dtype | None = None) -> "Taps":
-        """Offsets, weights and footprints moved as by :meth:`to`; the cells stay."""
-        return replace(
-            self,
-            offsets=send(self.offsets, device, dtype),
-            weights=None if self.weights is None else send(self.weights, device, dtype),
-            footprints=send(self.footprints, device, dtype),
+        """Move to a device, all but the cells in a floating-point type (None: their own)."""
+        return Taps(
+            send(self.cells, device),
+            send(self.offsets, device, dtype),
+            None if self.weights is None else send(self.weights, device, dtype),
+            send(self.footprints, device, dtype),
         )
 
-    def select(self, index: Tensor) -> "Taps":
-        """The taps of some of a grid's queries, (T, n) to (T, *index.shape), on the index's
-        device."""
-        taps = self.to(index.device)
-        weights = None if taps.weights is None else taps.weights[:, index]
-        return Taps(taps.cells[:, index], taps.offsets[:, index], weights, taps.footprints)
+    def pick(self, index: Tensor) -> "Taps":
+        """Take the taps of some queries of an axis, (T, n) to (T, *index.shape)."""
+        weights = None if self.weights is None else self.weights[:, index]
+        return Taps(self.cells[:, index], self.offsets[:, index], weights, self.footprints)
 
-    def part(self, part: slice) -> "Taps":
-        """The taps of a run of a grid's queries, (T, n) to (T, n')."""
-        weights = None if self.weights is None else self.weights[:, part]
-        return replace(
-            self, cells=self.cells[:, part], offsets=self.offsets[:, part], weights=weights
-        )
+    def unsqueeze(self, dim: int) -> "Taps":
+        """Put in an axis of length 1."""
+        weights = None if self.weights is None else self.weights.unsqueeze(dim)
+        cells, offsets = self.cells.unsqueeze(dim), self.offsets.unsqueeze(dim)
+        return Taps(cells, offsets, weights, self.footprints)
 
     def one(self, tap: int) -> "Taps":
-        """The cell of one tap alone, as if no other answered."""
+        """Let one of the T cells answer alone."""
         part = slice(tap, tap + 1)
-        return Taps(
-            self.cells[part],
-            self.offsets[part],
-            None,
-            self.footprints,
-            self.identity and tap == 0,
-        )
-
-    def counted_from(self, cell: int) -> "Taps":
-        """The same cells, counted from one of them."""
-        return replace(self, cells=self.cells - cell) if cell else self
-
-    def unsqueeze(self, *dims: int) -> "Taps":
-        """With axes of length 1 put in, one after the other."""
-        values = [self.cells, self.offsets, self.weights]
-        for dim in dims:
-            values = [None if v is None else v.unsqueeze(dim) for v in values]
-        return Taps(*values, self.footprints, self.identity)
+        return Taps(self.cells[part], self.offsets[part], None, self.footprints)
 
 
 @dataclass(frozen=True)
@@ -145,10 +123,19 @@ class GridAxis:
         begin, end, _ = part.indices(self.size)
         return replace(self, start=self.start + self.step * begin, size=end - begin)
 
-    @property
-    def ends(self) -> "GridAxis":
-        """The first and the last query."""
-        return replace(self, step=self.step * (self.size - 1), size=2)
+    def span(self, m: int, ensemble: bool) -> tuple[int, int]:
+        """First and last of ``m`` cells that answer, arguments as of :meth:`taps`."""
+        ends = (self.start, self.start + self.step * (self.size - 1))
+        # In halves of a cell: the lower of two cells answers from its centre on.
+        doubled = [2 * end * m - self.denominator * ensemble for end in ends]
+        first, last = (min(max(d // (2 * self.denominator), 0), m - 1) for d in doubled)
+        return first, min(last + ensemble, m - 1)
+
+    def on_cells(self, m: int) -> bool:
+        """Whether the queries are at the centres of cells of ``m``, one after the other."""
+        den, last = self.denominator, self.start + self.step * (self.size - 1)
+        centred = self.step * m == den and (2 * self.start * m - den) % (2 * den) == 0
+        return centred and 0 <= self.start and last < den
 
     @property
     def coordinates(self) -> Tensor:
@@ -174,8 +161,6 @@ class GridAxis:
             ensemble: the two nearest cells, with weights, instead of the nearest.
         """
         den = self.denominator
-        centered = self.step * m == den and (2 * self.start * m - den) % (2 * den) == 0
-        inside = 0 <= self.start and self.start + self.step * (self.size - 1) < den
         wide = self._largest(m) > _INT64
         taps = (
             self._wide_taps(m, ensemble)
@@ -184,7 +169,7 @@ class GridAxis:
         )
         footprint = self.step / den if self.footprint is None else self.footprint
         footprints = torch.tensor(2 * m * footprint, dtype=torch.float64)
-        return replace(taps, footprints=footprints, identity=centered and inside)
+        return replace(taps, footprints=footprints)
 
     def _wide_taps(self, m: int, ensemble: bool) -> Taps:
         """As :func:`rational_taps`, of integers that 64 bits do not hold."""
@@ -203,41 +188,6 @@ class GridAxis:
             return Taps(cells, along, None, none)
         weight = (along[0] / 2).clamp(0, 1)  # an offset of 2 half cells is the next cell's centre
         return Taps(cells, along, torch.stack([1 - weight, weight]), none)
-
-
-@dataclass(frozen=True)
-class FreeAxis:
-    """Any coordinates along one axis: a (n,) float64 tensor on the CPU.
-
-    Attributes:
-        coordinates: see above.
-        footprint: width of a sample, as a share of the axis.
-    """
-
-    coordinates: Tensor
-    footprint: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_coordinates("coordinates", self.coordinates)
-        if self.coordinates.dim() != 1 or len(self.coordinates) == 0:
-            raise ValueError(
-                f"coordinates must be a non-empty vector, got shape {tuple(self.coordinates.shape)}"
-            )
-        object.__setattr__(self, "coordinates", self.coordinates.detach().cpu().double())
-
-    def __len__(self) -> int:
-        return len(self.coordinates)
-
-    def __getitem__(self, part: slice) -> "FreeAxis":
-        return FreeAxis(self.coordinates[part], self.footprint)
-
-    def taps(self, m: int, ensemble: bool) -> Taps:
-        """As :meth:`GridAxis.taps`."""
-        footprint = torch.tensor(self.footprint, dtype=torch.float64)
-        return coordinate_taps(self.coordinates, m, ensemble, footprint)
-
-
-Axis = GridAxis | FreeAxis
 
 
 def check_coordinates(name: str, coordinates: Tensor) -> None:
@@ -303,8 +253,8 @@ class GridQuery:
     Any size, window, zoom or padding is a choice of the two vectors.
     """
 
-    rows: Axis
-    cols: Axis
+    rows: GridAxis
+    cols: GridAxis
 
     @classmethod
     def regular(cls, height: int, width: int) -> "GridQuery":
@@ -331,6 +281,20 @@ class GridQuery:
     def size(self) -> tuple[int, int]:
         """(height, width) of the grid."""
         return len(self.rows), len(self.cols)
+
+    def __getitem__(self, place: Place) -> "GridQuery":
+        """A part of the grid: a slice of its rows and one of its columns."""
+        return GridQuery(self.rows[place[0]], self.cols[place[1]])
+
+    @property
+    def grid(self) -> "GridQuery":
+        """The grid itself, as of a :class:`GridSubset`."""
+        return self
+
+    def numbers(self, place: Place) -> tuple[Tensor, Tensor]:
+        """Row and column numbers of a part, (1, h, 1) and (1, 1, w)."""
+        rows, cols = (torch.arange(part.start, part.stop) for part in place)
+        return rows[None, :, None], cols[None, None]
 
 
 @dataclass(frozen=True)
@@ -371,19 +335,11 @@ class PointQuery:
     @property
     def size(self) -> tuple[int]:
         """(P,)."""
-        return (len(self),)
+        return (self.coordinates.shape[1],)
 
-    def __getitem__(self, part: slice) -> "PointQuery":
+    def __getitem__(self, place: Place) -> "PointQuery":
         """A run of each image's points."""
-        return PointQuery(self.coordinates[:, part], self.footprints)
-
-    def of_images(self, images: slice) -> "PointQuery":
-        """The points of some of the images."""
-        footprints = None if self.footprints is None else self.footprints[images]
-        return PointQuery(self.coordinates[images], footprints)
-
-    def __len__(self) -> int:
-        return self.coordinates.shape[1]
+        return PointQuery(self.coordinates[:, place[0]], self.footprints)
 
 
 @dataclass(frozen=True)
@@ -409,14 +365,66 @@ class GridSubset:
     @property
     def size(self) -> tuple[int]:
         """(P,)."""
-        return (len(self),)
+        return (len(self.index),)
 
-    def __getitem__(self, part: slice) -> "GridSubset":
+    def __getitem__(self, place: Place) -> "GridSubset":
         """A run of the samples."""
-        return GridSubset(self.grid, self.index[part])
+        return GridSubset(self.grid, self.index[place[0]])
 
-    def __len__(self) -> int:
-        return len(self.index)
+    def cropped(self) -> "GridSubset":
+        """The same samples, of the smallest part of the grid that holds them."""
+        corner, opposite = self.index.aminmax(dim=0)
+        (top, left), (bottom, right) = torch.stack([corner, opposite]).tolist()
+        part = self.grid[slice(top, bottom + 1), slice(left, right + 1)]
+        return GridSubset(part, self.index - corner)
+
+    def numbers(self, place: Place) -> tuple[Tensor, Tensor]:
+        """Row and column numbers of a run, (1, p) each."""
+        rows, cols = self.index[place[0]].unbind(1)
+        return rows[None], cols[None]
 
 
 Query = GridQuery | PointQuery | GridSubset
+
+
+def split(
+    query: Query, fits: Callable[[Query], bool], origin: tuple[int, ...] = ()
+) -> Iterator[tuple[tuple[int, ...], Query]]:
+    """Halve a query along its longest axis until each part fits.
+
+    Args:
+        query: not empty.
+        fits: whether a part need not be halved; one sample always fits.
+        origin: where the query begins in a larger one; () is its own beginning.
+
+    Yields:
+        Where a part begins, and the part. The parts cover the query once.
+    """
+    origin = origin or (0,) * len(query.size)
+    longest = max(query.size)
+    if longest == 1 or fits(query):
+        yield origin, query
+        return
+    axis = query.size.index(longest)
+    for begin, end in ((0, (longest + 1) // 2), ((longest + 1) // 2, longest)):
+        place = [slice(0, n) for n in query.size]
+        place[axis] = slice(begin, end)
+        start = [o + begin * (i == axis) for i, o in enumerate(origin)]
+        yield from split(query[tuple(place)], fits, tuple(start))
+
+
+def tiles(size: tuple[int, ...], count: int | None) -> Iterator[Place]:
+    """Cut a shape into parts of at most ``count`` samples, row by row; None does not cut it."""
+    whole = tuple(slice(0, n) for n in size)
+    if count is None or math.prod(size) <= count:
+        yield whole
+        return
+    cols = min(size[-1], count)
+    rows = max(1, count // cols)
+    for first in product(*(range(0, n, rows) for n in size[:-1])):
+        for left in range(0, size[-1], cols):
+            ends = (min(top + rows, n) for top, n in zip(first, size[:-1], strict=True))
+            yield (
+                *map(slice, first, ends),
+                slice(left, min(left + cols, size[-1])),
+            )

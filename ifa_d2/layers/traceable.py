@@ -67,33 +67,30 @@ class TraceableDecoder(nn.Module):
         Returns:
             (B, K, H, W) logits.
         """
-        alignment = self.alignment
-        layer, ensemble = [*alignment.mlp.layers, alignment.predictor][0], alignment.local_ensemble
-        first = alignment.first_layer(layer.weight, layer.bias)
-        device = layer.weight.device
+        bound = self.alignment.bound(levels)
         taps: list[tuple[Taps, Taps]] = []
         total: Tensor | None = None
-        for i, level in enumerate(levels):
+        for level, part in zip(levels, bound.levels, strict=True):
             ty, tx = (
-                span_taps(*lengths, ensemble=ensemble, device=device)
+                span_taps(*lengths, ensemble=self.alignment.local_ensemble, device=levels[0].device)
                 for lengths in zip(size, inside, extent, level.shape[2:], strict=True)
             )
-            term = _take(_take(first.project(level, i), ty, 2), tx, 3)  # (B, D, H, W)
+            term = _take(_take(part.product(), ty, 2), tx, 3)  # (B, D, H, W)
             total = term if total is None else total.add_(term)
             taps.append((ty, tx))
         assert total is not None
-        if alignment.encodings[0].coupled:
-            joint = first.joint_term([(ty.unsqueeze(-1), tx.unsqueeze(-2)) for ty, tx in taps])
-            total.add_(joint.permute(2, 0, 1))
-        elif alignment.encodings[0].num_features:
-            total.add_(first.axis_term([ty for ty, _ in taps], 0).t()[:, :, None])
-            total.add_(first.axis_term([tx for _, tx in taps], 1).t()[:, None])
-        if not alignment.mlp.layers:
+        if bound.coupled:
+            pairs = [(ty.unsqueeze(-1), tx.unsqueeze(-2)) for ty, tx in taps]
+            total.add_(bound.joint_term(pairs).permute(2, 0, 1))
+        for term, dim in zip(bound.axis_terms(taps), (-1, -2), strict=False):
+            total.add_(term.t().unsqueeze(dim))
+        if not self.alignment.mlp.layers:
             return total
-        total = _activate(layer, total)
-        for layer in alignment.mlp.layers[1:]:
+        first, *others = self.alignment.mlp.layers
+        total = _activate(first, total)
+        for layer in others:
             total = _activate(layer, F.conv2d(total, layer.weight, layer.bias))
-        return alignment.predictor(total)
+        return self.alignment.predictor(total)
 
 
 def span_taps(

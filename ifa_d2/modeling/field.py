@@ -18,8 +18,14 @@ import torch
 from detectron2.structures import ImageList
 from torch import Tensor, nn
 
-from ..layers import GridQuery, ImplicitAlignment, Level, PointQuery
-from ..layers.levels import PointwiseLevel
+from ..layers import (
+    BoundAlignment,
+    GridQuery,
+    ImplicitAlignment,
+    Level,
+    PointQuery,
+    PointwiseLevel,
+)
 from .decision import best_classes, label_dtype
 from .query_checks import (
     Size,
@@ -31,6 +37,9 @@ from .query_checks import (
     window_axis,
 )
 from .refinement import Refinement, refined_labels
+
+# What a level may take that a field keeps as its questions need it.
+_KEPT_BYTES = 32 << 20
 
 
 class SegmentationField:
@@ -61,7 +70,8 @@ class SegmentationField:
         if any(not 0 < share <= 1 for share in extent):
             raise ValueError(f"extent must be in (0, 1], got {tuple(map(float, extent))}")
         self.alignment = alignment
-        self._levels = list(levels)
+        self.levels = list(levels)
+        self._bound: dict[bool, BoundAlignment] = {}  # with autocast, and without
         self.image_size = check_size("image_size", image_size)
         self.extent = extent
 
@@ -76,20 +86,24 @@ class SegmentationField:
         return label_dtype(self.num_classes)
 
     @property
-    def levels(self) -> list[Level]:
-        """(1, C, h, w) each, of the padded picture.
+    def bound(self) -> BoundAlignment:
+        """The function of coordinates that the levels make, of the weights as they were when it was
+        first asked.
 
-        Those that were computed under autocast get the weights' type where they are asked without.
+        Levels that were computed under autocast get the weights' type where they are asked without.
 
         Raises:
             ValueError: the model is in training mode.
         """
-        check_eval(self.alignment, *(getattr(level, "function", None) for level in self._levels))
-        levels, dtype = self._levels, self.alignment.predictor.weight.dtype
-        other = any(level.dtype != dtype for level in levels)
-        if other and not torch.is_autocast_enabled(levels[0].device.type):
-            self._levels = levels = [_cast(level, dtype) for level in levels]
-        return levels
+        check_eval(self.alignment)
+        dtype = self.alignment.predictor.weight.dtype
+        autocast = torch.is_autocast_enabled(self.levels[0].device.type)
+        if not autocast and any(level.dtype != dtype for level in self.levels):
+            self.levels, self._bound = [_cast(level, dtype) for level in self.levels], {}
+        if autocast not in self._bound:
+            with torch.no_grad():
+                self._bound[autocast] = self.alignment.bind(self.levels, kept_bytes=_KEPT_BYTES)
+        return self._bound[autocast]
 
     def query(self, size: Size | None = None, window: Window | None = None) -> GridQuery:
         """The grid of a window at a size.
@@ -126,7 +140,7 @@ class SegmentationField:
     @torch.no_grad()
     def logits(self, size: Size | None = None, window: Window | None = None) -> Tensor:
         """(K, H, W) logits, finite or not; arguments and errors as of :meth:`query`."""
-        return self.alignment(self.levels, self.query(size, window))[0]
+        return self.bound(self.query(size, window))[0]
 
     def probabilities(self, size: Size | None = None, window: Window | None = None) -> Tensor:
         """(K, H, W) float32 probabilities; arguments and errors as of :meth:`query`."""
@@ -179,7 +193,7 @@ class SegmentationField:
         """
         query = self.query(size, window)
         refinement = refinement or Refinement()
-        labels, _ = refined_labels(self.alignment, self.levels, query, refinement)
+        labels, _ = refined_labels(self.bound, query, refinement)
         return labels.to(self.label_dtype).cpu()
 
     @torch.no_grad()
@@ -189,9 +203,9 @@ class SegmentationField:
         Raises:
             ValueError: logits that are not finite.
         """
-        for (_, rows, cols), logits in self.alignment.iter_tiles(self.levels, query):
+        for place, logits in self.bound.iter_tiles(query):
             _, labels = best_classes(logits[0])
-            yield (rows, cols), labels.to(self.label_dtype).cpu()
+            yield place, labels.to(self.label_dtype).cpu()
 
     def iter_bands(
         self, size: Size | None = None, window: Window | None = None, *, height: int = 256
@@ -209,7 +223,7 @@ class SegmentationField:
         if height < 1:
             raise ValueError(f"height must be at least 1, got {height}")
         for top in range(0, query.size[0], height):
-            part = GridQuery(query.rows[top : top + height], query.cols)
+            part = query[slice(top, top + height), slice(None)]
             band = torch.empty(part.size, dtype=self.label_dtype)
             self._fill(band, part)
             yield top, band
@@ -242,7 +256,7 @@ class SegmentationField:
         share = torch.tensor([float(e) for e in self.extent], dtype=torch.float64)
         points = (points.double() * share.to(points.device)).to(self.levels[0].device)
         footprints = points.new_tensor([self._pixel])
-        return self.alignment(self.levels, PointQuery(points[None], footprints))[0].t()
+        return self.bound(PointQuery(points[None], footprints))[0].t()
 
 
 def _cast(level: Level, dtype: torch.dtype) -> Level:

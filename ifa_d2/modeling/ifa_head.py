@@ -21,9 +21,8 @@ from .alignments import field_options
 from .auxiliary import AuxiliaryHead
 from .feature_levels import FeatureLevels, check_features
 from .grid_decoder import build_grid_decoder
-from .leading_statistics import evaluating, leading_statistics
 from .losses import OhemCrossEntropy, check_labels
-from .targets import PointTargets, Sample, TargetSampler, interpolate
+from .targets import PointTargets, Sample, TargetSampler, evaluating, interpolate
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
@@ -74,7 +73,6 @@ class IFASemSegHead(FeatureLevels):
             ``"uncertain_points"``: of more points, those whose class is least certain, and some
             uniform ones (PointRend, Kirillov et al. 2020, Sec. 3.1). Points come from the data
             where those hold them (``FieldSegmentor``), else they are drawn from the dense labels.
-            BatchNorms of the MLP take their statistics of the uniform points alone.
         target_spacings: of the jittered grid, see :class:`~.targets.TargetSampler`.
         num_points: of each image, where they are drawn from dense labels.
         point_sampling, boundary_width, point_balance: of "points" then, ``sampling`` and others of
@@ -259,8 +257,7 @@ class IFASemSegHead(FeatureLevels):
         size = features[self.in_features[0]].shape[-2:]
         with evaluating(self.alignment):
             sample = self.sampler(size, targets, partial(self.decode, levels))
-        with leading_statistics(self.alignment, sample.num_uniform):
-            logits = self.decode(levels, sample.query)
+        logits = self.decode(levels, sample.query)
         share = sample.labels[0].numel() / (size.numel() * self.common_stride**2)
         losses = {"loss_sem_seg": self._loss(logits, sample, share) * self.loss_weight}
         auxiliary = {} if regions is None else {"loss_sem_seg_regions": regions}

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from detectron2.layers import ASPP, Conv2d, ShapeSpec, get_norm
 from torch import Tensor, nn
 
-from ..layers import CachingModule, Level, PointwiseLevel, fold_norm, is_foldable
+from ..layers import Level, PointwiseLevel, fold_norm, is_foldable
 from .unit import unit
 
 PROJECTIONS = ("pointwise", "identity", "aspp", "pyramid_pooling")
 
 
-class PointwiseProjection(CachingModule, Conv2d):
+class PointwiseProjection(Conv2d):
     """1x1 convolution with bias, norm and ReLU; at inference one convolution.
 
     Args:
@@ -41,15 +41,13 @@ class PointwiseProjection(CachingModule, Conv2d):
         """(B, in_channels, h, w) to (B, out_channels, h, w)."""
         if torch.is_grad_enabled() or not is_foldable(self.norm):
             return super().forward(x)
-        tensors = [*self.parameters(), *self.buffers()]
-        folded = self._derived.get(tensors, lambda: fold_norm(self.weight, self.bias, self.norm))
-        return F.relu_(F.conv2d(x, *folded))
+        return F.relu_(F.conv2d(x, *fold_norm(self.weight, self.bias, self.norm)))
 
     def at_request(self, x: Tensor) -> Level:
         """At inference, the level that is projected where it is asked; else that of ``forward``."""
         if torch.is_grad_enabled() or not is_foldable(self.norm):
             return self(x)
-        return PointwiseLevel(x, self, self.out_channels)
+        return PointwiseLevel(x, *fold_norm(self.weight, self.bias, self.norm))
 
 
 class ASPPProjection(nn.Module):

@@ -14,17 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..layers import GridAxis, GridQuery, GridSubset, ImplicitAlignment, Level
+from ..layers import BoundAlignment, GridAxis, GridQuery, GridSubset
 from .decision import best_classes, label_dtype
 
 Place = tuple[slice, slice]
 
 _SURE = float("inf")
-# What the projected features of a block may take, and how many samples it may have: at once, and
-# along one side, of which position terms are held.
-_BAND_BYTES = 96 << 20
-_MAX_SAMPLES = 1 << 22
-_MAX_SIDE = 1 << 14
 # Coarse samples beyond a block on which its answers depend: one for the first doubling, and less
 # than one more for all others.
 _HALO = 2
@@ -64,32 +59,37 @@ class Refinement:
 
 @torch.no_grad()
 def refined_labels(
-    alignment: ImplicitAlignment,
-    levels: list[Level],
+    bound: BoundAlignment,
     query: GridQuery,
     refinement: Refinement,
+    *,
+    max_bytes: int = 96 << 20,
+    max_samples: int = 1 << 22,
+    max_side: int = 1 << 14,
 ) -> tuple[Tensor, float]:
     """Labels of a grid, most of them taken over from coarser grids.
 
     Args:
-        alignment: in eval mode.
-        levels: (1, C, h, w) each.
-        query: the fine grid, of evenly spaced rows and columns.
+        bound: the function to ask, of the levels of one picture.
+        query: the fine grid.
         refinement: where to ask.
+        max_bytes: that the cells of a block may take after the first layer. The grid is refined
+            block by block.
+        max_samples: of a block.
+        max_side: samples along a side of a block, of which position terms are held.
 
     Returns:
         (H, W) labels of the smallest integer type, and the share of the fine grid's size that was
         asked at all levels.
 
     Raises:
-        ValueError: a grid whose rows or columns are not evenly spaced; logits that are not finite.
+        ValueError: logits that are not finite.
     """
-    if not isinstance(query.rows, GridAxis) or not isinstance(query.cols, GridAxis):
-        raise ValueError("query must be an evenly spaced grid to be refined")
     out, asked = None, 0
-    for place, around in _blocks(alignment, levels, query, 2**refinement.levels):
-        part = GridQuery(query.rows[around[0]], query.cols[around[1]])
-        labels, count = _refine(alignment, levels, part, refinement)
+    for place, around in _blocks(
+        bound, query, 2**refinement.levels, max_bytes, max_samples, max_side
+    ):
+        labels, count = _refine(bound, query[around], refinement)
         asked += count
         if out is None:
             out = labels.new_empty(query.size)
@@ -104,7 +104,12 @@ def refined_labels(
 
 
 def _blocks(
-    alignment: ImplicitAlignment, levels: list[Level], query: GridQuery, factor: int
+    bound: BoundAlignment,
+    query: GridQuery,
+    factor: int,
+    max_bytes: int,
+    max_samples: int,
+    max_side: int,
 ) -> Iterator[tuple[Place, Place]]:
     """Rows and columns of blocks of a grid, and those with the samples around them that their
     answers depend on.
@@ -112,18 +117,14 @@ def _blocks(
     A block's projected features, its samples and its position terms may be held.
     """
     coarse = [-(-side // factor) for side in query.size]
-    longest = max(1, _MAX_SIDE // factor)
+    longest = max(1, max_side // factor)
     width = min(coarse[1], longest)
-    cells = sum(
-        _span(query.rows, level.shape[2]) * _span(query.cols, level.shape[3]) for level in levels
-    )
-    channels = [*alignment.mlp.layers, alignment.predictor][0].out_channels
-    row_bytes = cells * channels * levels[0].dtype.itemsize * width / (coarse[0] * coarse[1])
+    row_bytes = bound.count_bytes(query) * width / (coarse[0] * coarse[1])
     height = min(
         coarse[0],
         longest,
-        max(1, int(_BAND_BYTES / row_bytes)),
-        max(1, _MAX_SAMPLES // (width * factor**2)),
+        max(1, int(max_bytes / row_bytes)),
+        max(1, max_samples // (width * factor**2)),
     )
     for rows in _runs(query.size[0], height, factor):
         for cols in _runs(query.size[1], width, factor):
@@ -141,24 +142,13 @@ def _runs(length: int, step: int, factor: int) -> Iterator[tuple[slice, slice]]:
         )
 
 
-def _span(axis: GridAxis, m: int) -> int:
-    """How many of ``m`` cells lie between those that answer the ends of an axis, both included."""
-    cells = axis.ends.taps(m, ensemble=True).cells
-    return int(cells.max() - cells.min()) + 1
-
-
-def _refine(
-    alignment: ImplicitAlignment,
-    levels: list[Level],
-    query: GridQuery,
-    refinement: Refinement,
-) -> tuple[Tensor, int]:
+def _refine(bound: BoundAlignment, query: GridQuery, refinement: Refinement) -> tuple[Tensor, int]:
     """Labels of a grid, and how many samples were asked; arguments as of refined_labels."""
     factor = 2**refinement.levels
     cover = GridQuery(*(_rounded_up(axis, factor) for axis in (query.rows, query.cols)))
-    projected = alignment.project(levels, cover)
+    bound = bound.covering(cover)
     grid = GridQuery(_coarser(query.rows, factor), _coarser(query.cols, factor))
-    labels, margins = _labels_and_margins(alignment(levels, grid, projected)[0])
+    labels, margins = _labels_and_margins(bound(grid)[0])
     asked = labels.numel()
     while factor > 1:
         factor //= 2
@@ -167,7 +157,7 @@ def _refine(
         support = _support(labels, margins)[:height, :width]
         labels = _double(labels)[:height, :width].contiguous()
         index = _choose(support, refinement)
-        logits = alignment(levels, GridSubset(grid, index), projected)[0]  # (K, P)
+        logits = bound(GridSubset(grid, index))[0]  # (K, P)
         rows, cols = index.unbind(1)
         answer, margin = _labels_and_margins(logits)
         labels[rows, cols] = answer

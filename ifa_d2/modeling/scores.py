@@ -46,9 +46,9 @@ class Raster:
 
 def _interpolate(values: Tensor, axis: GridAxis, dim: int) -> Tensor:
     """Bilinear interpolation between cell centres along one axis, constant beyond the last ones."""
+    if axis.on_cells(values.shape[dim]):
+        return values.narrow(dim, axis.span(values.shape[dim], ensemble=False)[0], len(axis))
     taps = axis.taps(values.shape[dim], ensemble=True)
-    if taps.identity:
-        return values.narrow(dim, int(taps.cells[0, 0]), len(axis))
     lower, upper = (values.index_select(dim, cells) for cells in send(taps.cells, values.device))
     weight = send(taps.weights[1], values.device, values.dtype)
     return lower.lerp_(upper, weight.view(-1, *[1] * (values.dim() - 1 - dim)))
@@ -63,10 +63,8 @@ def iter_logits(
     """
     if isinstance(source, Raster):
         yield from source.iter_logits(query)
-    elif not source.alignment.mlp.pointwise:
-        yield 0, 0, source.alignment(source.levels, query)[0]
     else:
-        for (_, rows, cols), logits in source.alignment.iter_tiles(source.levels, query):
+        for (rows, cols), logits in source.bound.iter_tiles(query):
             yield rows.start, cols.start, logits[0]
 
 

@@ -7,21 +7,24 @@ points.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data.points import PointSampler, labels_at
-from ..layers import FreeAxis, GridAxis, GridQuery, PointQuery
+from ..layers import GridAxis, GridQuery, PointQuery
 from ..layers.queries import send
 
 POINT_TARGETS = ("points", "uncertain_points")
 GRID_TARGETS = ("grid", "jittered_grid")
 TARGETS = (*GRID_TARGETS, *POINT_TARGETS)
+# A jittered grid lies at such parts of the finest feature's cells.
+_PARTS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -102,13 +105,10 @@ class Sample:
     Attributes:
         query: B images, any size S.
         labels: (B, *S), or (B, H, W) that the answer of a grid is upsampled to.
-        num_uniform: BatchNorm's statistics are taken of that many points, the first of each image;
-            None: of all.
     """
 
     query: GridQuery | PointQuery
     labels: Tensor
-    num_uniform: int | None = None
 
 
 class TargetSampler:
@@ -170,9 +170,7 @@ class TargetSampler:
         if self.targets in POINT_TARGETS:
             points = self._uncertain if self.targets == "uncertain_points" else self._drawn
             chosen = points(targets, decode)
-            count = chosen.labels.shape[1]
-            uniform = chosen.num_uniform if 0 < chosen.num_uniform < count else None
-            return Sample(chosen.query, chosen.labels, uniform)
+            return Sample(chosen.query, chosen.labels)
         if isinstance(targets, PointTargets):
             raise ValueError(f"targets must be dense labels for a {self.targets!r}, got points")
         if self.targets == "grid":
@@ -213,6 +211,19 @@ class TargetSampler:
         )
 
 
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Run a module in eval mode and without gradients, with no trace in BatchNorm's averages."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part in training:
+            part.training = True
+
+
 def draw_points(sampler: PointSampler, labels: Tensor) -> PointTargets:
     """Points of dense labels (B, H, W), with the labels of the pixels that they lie in."""
     points = sampler(labels)
@@ -239,9 +250,11 @@ def jittered_grid(size: Sequence[int], spacing: float = 1.0) -> GridQuery:
     axes = []
     for n in size:
         begin = (1 - spacing) * float(torch.rand(())) if spacing < 1 else 0.0
-        shift = (torch.rand((), dtype=torch.float64) - 0.5) * spacing / n
-        centers = GridAxis.centers(n).coordinates
-        axes.append(FreeAxis((begin + spacing * centers + shift).clamp_(0, 1), spacing / n))
+        shift = float(torch.rand((), dtype=torch.float64))  # of a sample in its cell, 0 to 1
+        # In whole numbers of a cell's and of an axis' parts.
+        step = round(spacing * _PARTS)
+        start = round(begin * n * _PARTS) + round(shift * step)
+        axes.append(GridAxis(start, step, n, n * _PARTS))
     return GridQuery(*axes)
 
 

@@ -36,6 +36,7 @@ from ifa_d2.engine.arguments import command_parser, errors_in_one_line
 from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config
+from ifa_d2.layers import concatenate_levels
 from ifa_d2.layers.levels import materialize
 from ifa_d2.modeling import SegmentationField, compute_fields
 from ifa_d2.modeling.field import padded_images
@@ -176,11 +177,15 @@ def hidden_map(field: SegmentationField, size: tuple[int, int], layer: int = -1)
     layers = list(field.alignment.mlp.layers)
     if not -len(layers) <= layer < len(layers):
         raise ValueError(f"--layer must be from {-len(layers)} to {len(layers) - 1}, got {layer}")
-    levels = [materialize(level) for level in field.levels]
-    first_layer = field.alignment.first_layer(layers[0].weight, layers[0].bias)
-    x = layers[0].activate(first_layer(levels, field.query(size)))
-    for other in layers[1 : layer % len(layers) + 1]:
-        x = other(x)
+    x = concatenate_levels(
+        [materialize(level) for level in field.levels],
+        field.query(size),
+        field.alignment.encodings,
+        unfold=field.alignment.unfold,
+        local_ensemble=field.alignment.local_ensemble,
+    )
+    for one in layers[: layer % len(layers) + 1]:
+        x = one(x)
     return x[0]
 
 

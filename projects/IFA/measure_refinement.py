@@ -47,7 +47,7 @@ def measure(
         agree, asked, ratios = [], [], []
         for field in fields:
             coarse = tuple(-(-side // 4) for side in field.image_size)
-            labels, share = refined_labels(field.alignment, field.levels, field.query(), refinement)
+            labels, share = refined_labels(field.bound, field.query(), refinement)
             agree.append(float((labels.cpu() == field.labels()).double().mean()))
             asked.append(share * labels.numel() / (coarse[0] * coarse[1]))
             functions = {

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ifa_d2.layers import (
-    FreeAxis,
     GridAxis,
     GridQuery,
     GridSubset,
@@ -20,7 +19,6 @@ from ifa_d2.layers import (
     PointQuery,
     textbook_alignment,
 )
-from ifa_d2.layers import tiling as tiling_module
 
 from .oracle import grid_coordinates, oracle
 
@@ -210,7 +208,7 @@ def test_gradients_equal_formula(level_sizes, grid, option, as_points, seed):
         {"local_ensemble": True, "hidden_dims": ()},
     ],
 )
-def test_tiles_change_nothing(monkeypatch, option):
+def test_tiles_change_nothing(option):
     module = make(**option).eval()
     levels = [
         torch.randn(3, c, s, s + 1).double() for c, s in zip(CHANNELS, (16, 8, 3), strict=True)
@@ -224,42 +222,61 @@ def test_tiles_change_nothing(monkeypatch, option):
     ):
         with torch.no_grad():
             whole = module(levels, query)
-            for tile_bytes, kept in ((8 * 6 * 5, 0), (8 * 6 * 170, 1 << 20), (8 * 6 * 500, 1000)):
-                monkeypatch.setattr(tiling_module, "_TILE_BYTES_CPU", tile_bytes)
-                monkeypatch.setattr(tiling_module, "_KEPT_BYTES", kept)
-                assert relative_error(module(levels, query), whole) < 1e-12
-            monkeypatch.undo()
+            for tile, kept in ((8 * 6 * 90, 0), (8 * 6 * 510, 1 << 20), (8 * 6 * 1500, 1000)):
+                bound = module.bind(levels, tile_bytes=tile, kept_bytes=kept)
+                assert relative_error(bound(query), whole) < 1e-12
+                assert relative_error(bound(query), whole) < 1e-12  # of what is kept
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_iter_tiles_covers_the_query_once(monkeypatch, norm):
-    monkeypatch.setattr(tiling_module, "_TILE_BYTES_CPU", 8 * 6 * 30)
+def test_tiles_cover_the_query_once(norm):
     module = make(norm=NORMS[norm]).eval()
     levels = [torch.randn(2, c, s, s).double() for c, s in zip(CHANNELS, (16, 8, 3), strict=True)]
     query = GridQuery.regular(21, 13)
     with torch.no_grad():
-        whole, count = module(levels, query), torch.zeros(2, 21, 13)
-        for (images, rows, cols), logits in module.iter_tiles(levels, query):
-            count[images, rows, cols] += 1
-            assert torch.equal(logits, whole[images, :, rows, cols])
+        bound = module.bind(levels, tile_bytes=8 * 6 * 30)
+        whole, count = bound(query), torch.zeros(21, 13)
+        for (rows, cols), logits in bound.iter_tiles(query):
+            count[rows, cols] += 1
+            assert torch.equal(logits, whole[:, :, rows, cols])
             assert logits[:, 0].numel() <= 30
     assert torch.equal(count, torch.ones_like(count))
 
 
-@pytest.mark.parametrize(
-    ("mode", "message"),
-    [
-        ("training", r"got BatchNorm2d\(.*\) in training mode"),
-        ("gradients", "without gradients"),
-        ("norm", r"got InstanceNorm2d\(.*\) in eval mode"),
-    ],
-)
-def test_iter_tiles_is_for_inference(mode, message):
+@pytest.mark.parametrize("mode", ["training", "gradients", "norm"])
+def test_one_tile_where_queries_are_not_apart_or_learned_from(mode):
     norm = nn.InstanceNorm2d if mode == "norm" else nn.BatchNorm2d
     module = make(norm=norm).train(mode == "training")
-    levels = [torch.randn(1, c, 2, 2).double() for c in CHANNELS]
-    with torch.set_grad_enabled(mode == "gradients"), pytest.raises(ValueError, match=message):
-        next(module.iter_tiles(levels, GridQuery.regular(2, 2)))
+    levels = [torch.randn(1, c, 4, 4).double() for c in CHANNELS]
+    with torch.set_grad_enabled(mode == "gradients"):
+        places = [place for place, _ in module.bind(levels).iter_tiles(GridQuery.regular(300, 9))]
+    assert places == [(slice(0, 300), slice(0, 9))]
+
+
+@SETTINGS
+@given(
+    level_sizes=st.tuples(sizes, sizes, sizes),
+    option=options,
+    row=st.integers(0, 12),
+    col=st.integers(0, 9),
+    seed=st.integers(0, 99),
+)
+def test_what_covers_a_query_answers_its_parts(level_sizes, option, row, col, seed):
+    """Windows, coarser grids, samples and single ones, of cells that are bound beforehand."""
+    module = make(seed, **option).eval()
+    levels = [
+        torch.randn(2, c, *size, dtype=torch.float64)
+        for c, size in zip(CHANNELS, level_sizes, strict=True)
+    ]
+    query = GridQuery.window((2, 1, 29, 20), (25, 19), (30, 21))
+    index = torch.stack([torch.randint(n, (9,)) for n in query.size], 1)
+    part = query[slice(row, 25), slice(col, 19)]
+    with torch.no_grad():
+        whole = module(levels, query)
+        bound = module.bind(levels, tile_bytes=8 * 6 * 200).covering(query)
+        assert relative_error(bound(part), whole[:, :, row:, col:]) < 1e-10
+        subset = bound(GridSubset(query, index))
+        assert relative_error(subset, whole[:, :, index[:, 0], index[:, 1]]) < 1e-10
 
 
 @SETTINGS
@@ -342,14 +359,6 @@ def test_constant_levels_give_constants_without_position(option):
     query = GridQuery.window((1, 0, 5, 9), (13, 50), (16, 17))
     value = module(levels, query).flatten(2)
     assert (value - value[..., :1]).abs().max() < 1e-12
-
-
-def test_free_axes_equal_exact_ones():
-    module = make().eval()
-    levels = [torch.randn(1, c, s, s).double() for c, s in zip(CHANNELS, (12, 6, 3), strict=True)]
-    query = GridQuery.regular(25, 19)
-    free = GridQuery(FreeAxis(query.rows.coordinates), FreeAxis(query.cols.coordinates))
-    assert relative_error(module(levels, free), module(levels, query).detach()) < 1e-9
 
 
 def test_batch_of_one_and_images_are_apart():

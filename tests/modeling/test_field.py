@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from ifa_d2.analysis.measure import peak_memory
 from ifa_d2.layers import GridQuery, ImplicitAlignment
-from ifa_d2.layers.levels import PointwiseLevel
 from ifa_d2.modeling import SegmentationField
 from ifa_d2.modeling.projection import PointwiseProjection
 
@@ -245,17 +244,6 @@ def test_no_answer_in_training_mode(ask):
     ask(field)
 
 
-def test_no_answer_where_a_projection_is_in_training_mode():
-    field = make(image=PADDED)
-    projection = PointwiseProjection(7, 3, norm="BN").eval()
-    levels = [PointwiseLevel(torch.randn(1, 7, 8, 16), projection, 3), field.levels[1]]
-    field = SegmentationField(field.alignment, levels, PADDED)
-    projection.train()
-    with pytest.raises(ValueError, match="model must be in eval mode"):
-        field.labels()
-    assert int(projection.norm.num_batches_tracked) == 0
-
-
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("place", ["weight", "feature"])
 def test_logits_that_are_not_finite_are_no_labels(bad, place):
@@ -272,10 +260,12 @@ def test_computed_under_autocast_and_asked_outside():
     field = make(image=PADDED)
     projection = PointwiseProjection(7, 3, norm="BN").eval()
     source = torch.randn(1, 7, 8, 16)
-    levels = [PointwiseLevel(source.bfloat16(), projection, 3), field.levels[1].bfloat16()]
+    with torch.no_grad():
+        levels = [projection.at_request(source.bfloat16()), field.levels[1].bfloat16()]
+        whole = projection.at_request(source.bfloat16().float())
     expected = SegmentationField(
         field.alignment,
-        [PointwiseLevel(source.bfloat16().float(), projection, 3), levels[1].float()],
+        [whole, levels[1].float()],
         PADDED,
     )
     field = SegmentationField(field.alignment, levels, PADDED)

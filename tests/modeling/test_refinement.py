@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ifa_d2.analysis.measure import peak_memory
-from ifa_d2.layers import FreeAxis, GridQuery, ImplicitAlignment
+from ifa_d2.layers import ImplicitAlignment
 from ifa_d2.modeling import Refinement, SegmentationField
-from ifa_d2.modeling import refinement as refinement_module
 from ifa_d2.modeling.refinement import refined_labels
 
 
@@ -32,7 +31,7 @@ def make_field(num_classes: int = 4, size: int = 16) -> SegmentationField:
 
 def refine(field, size, **kwargs):
     query = field.query(size)
-    return refined_labels(field.alignment, field.levels, query, Refinement(**kwargs))
+    return refined_labels(field.bound, query, Refinement(**kwargs))
 
 
 @given(
@@ -100,13 +99,6 @@ def test_bad_options(kwargs, words):
         Refinement(**kwargs)
 
 
-def test_free_axes_cannot_be_refined():
-    field = make_field()
-    axis = FreeAxis(torch.rand(5))
-    with pytest.raises(ValueError, match="evenly spaced"):
-        refined_labels(field.alignment, field.levels, GridQuery(axis, axis), Refinement())
-
-
 @pytest.mark.parametrize("across", [False, True])
 def test_memory_beyond_the_labels_of_a_strip_does_not_grow(across):
     """Of one sample across: tensors that go along the whole strip would double with it."""
@@ -127,16 +119,16 @@ def test_long_strips_equal_dense():
 @pytest.mark.parametrize("threshold", [0.1, float("inf")])
 @pytest.mark.parametrize("levels", [1, 2, 3])
 @pytest.mark.parametrize("ensemble", [False, True])
-def test_blocks_change_nothing(monkeypatch, threshold, levels, ensemble):
+def test_blocks_change_nothing(threshold, levels, ensemble):
     field = make_field(size=64)
     field.alignment.local_ensemble = ensemble
-    whole, _ = refine(field, (251, 130), threshold=threshold, levels=levels)
-    for name, limit in (
-        ("_BAND_BYTES", 1),
-        ("_BAND_BYTES", 200_000),
-        ("_MAX_SIDE", 24),
-        ("_MAX_SAMPLES", 2000),
+    query, refinement = field.query((251, 130)), Refinement(threshold=threshold, levels=levels)
+    whole, _ = refined_labels(field.bound, query, refinement)
+    for limits in (
+        {"max_bytes": 1},
+        {"max_bytes": 200_000},
+        {"max_side": 24},
+        {"max_samples": 2000},
     ):
-        monkeypatch.setattr(refinement_module, name, limit)
-        labels, _ = refine(field, (251, 130), threshold=threshold, levels=levels)
+        labels, _ = refined_labels(field.bound, query, refinement, **limits)
         assert torch.equal(labels, whole)

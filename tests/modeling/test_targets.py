@@ -98,7 +98,6 @@ def test_least_certain_points_are_kept(given):
         targets = PointTargets(points, labels_at(targets, points), 340)
     sample = sampler((8, 8), targets, decode)
     assert sample.query.size == (count,)
-    assert sample.num_uniform == 20
     chosen = sample.query.coordinates[:, 20:]
     # 60 of 320 candidates (of the labelled half of them, where they were given).
     expected = 60 / 320 * (2 if given else 1) / 2

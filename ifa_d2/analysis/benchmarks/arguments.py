@@ -42,9 +42,6 @@ def parse_arguments(description: str) -> argparse.Namespace:
 def _add_head(commands: Any) -> None:
     head = commands.add_parser("head", help="the head against its textbook evaluation")
     _add_size(head, "of the picture, in pixels (default: 512 512 and 1024 1024)")
-    head.add_argument(
-        "--compile", action="store_true", help="also time the decode under torch.compile"
-    )
     _add_repeats(head, 7)
 
 

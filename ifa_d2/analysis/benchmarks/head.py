@@ -1,9 +1,7 @@
 """The segmentation head against the textbook evaluation of the same parameters."""
 
-import copy
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +20,7 @@ _RECIPE = "cityscapes/ifa_r50.py"
 
 
 def run_head(
-    *, input_sizes: Sequence[tuple[int, int]], repeats: int, device: str, compiled: bool = False
+    *, input_sizes: Sequence[tuple[int, int]], repeats: int, device: str
 ) -> dict[str, Any]:
     """Time and memory of ``layers`` of the R-50 head, forward and in training.
 
@@ -30,7 +28,6 @@ def run_head(
         input_sizes: of the picture, (height, width) in pixels.
         repeats: timed turns.
         device: where to run.
-        compiled: also time the decode compiled by ``torch.compile``, forward.
     """
     config = get_config(_RECIPE).model.sem_seg_head
     config.norm = "BN"
@@ -46,7 +43,7 @@ def run_head(
         for training in (False, True):
             for feature in features.values():
                 feature.requires_grad_(training).grad = None
-            rows.append(_row(head, features, size, training, repeats, device, compiled))
+            rows.append(_row(head, features, size, training, repeats, device))
     return {"rows": rows}
 
 
@@ -77,7 +74,6 @@ def _row(
     training: bool,
     repeats: int,
     device: str,
-    compiled: bool,
 ) -> dict[str, Any]:
     """Time and memory of one pass at one input size."""
     head.train(training)
@@ -93,10 +89,6 @@ def _row(
         functions = {name: _training_step(head, f) for name, f in functions.items()}
     with torch.set_grad_enabled(training):
         functions["products"] = bare_products(functions["ours"])
-        if compiled and not training:
-            program = copy.deepcopy(head)
-            program.alignment.compile()
-            functions["compiled"] = partial(program.layers, features)
         times = alternate(functions, repeats=repeats)
         memory = {
             name: peak_memory(functions[name], device=device) for name in ("ours", "textbook")
@@ -109,11 +101,6 @@ def _row(
         "time_ratio": median_ratio(times["textbook"], times["ours"]),
         "memory_ratio": memory["textbook"] / memory["ours"],
         "gemm_ratio": median_ratio(times["ours"], times["products"]),
-        **(
-            {"compiled_ratio": median_ratio(times["ours"], times["compiled"])}
-            if "compiled" in times
-            else {}
-        ),
     }
 
 
@@ -131,11 +118,6 @@ def head_tables(result: Mapping[str, Any]) -> str:
                 "ours MiB": number(row["ours_mib"], 0),
                 "memory ratio": number(row["memory_ratio"], 2),
                 "over its products": number(row["gemm_ratio"], 2),
-                **(
-                    {"ours / compiled": number(row["compiled_ratio"], 2)}
-                    if "compiled_ratio" in row
-                    else {}
-                ),
             }
             for row in result["rows"]
         ]

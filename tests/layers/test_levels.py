@@ -1,0 +1,79 @@
+"""Levels bound to a first layer, and sums of looked-up rows."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from ifa_d2.layers import PointwiseLevel, coordinate_taps
+from ifa_d2.layers.levels import BoundLevel, sum_rows
+
+
+def lookups() -> tuple[list[torch.Tensor], list[tuple[torch.Tensor, torch.Tensor | None]]]:
+    """Single rows of one table and two weighted rows of another, for 2 x 12 places."""
+    kind = {"dtype": torch.float64, "requires_grad": True}
+    tables = [torch.randn(5, 3, **kind), torch.randn(40, 3, **kind)]
+    numbers = [torch.randint(5, (1, 2, 12)), torch.randint(40, (2, 2, 12))]
+    return tables, [(numbers[0], None), (numbers[1], torch.rand(2, 1, 12, dtype=torch.float64))]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_sums_are_their_definition(count):
+    tables, plan = lookups()
+    tables, plan = tables[-count:], plan[-count:]
+    out = sum_rows(tables, plan)
+    expected = sum(
+        (table[index] * (1 if weights is None else weights[..., None])).sum(0)
+        for table, (index, weights) in zip(tables, plan, strict=True)
+    ).flatten(0, 1)
+    assert torch.allclose(out, expected)
+    probe = torch.randn_like(out)
+    ours = torch.autograd.grad((out * probe).sum(), tables)
+    theirs = torch.autograd.grad((expected * probe).sum(), tables)
+    assert all(torch.allclose(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def bound_level(k: int = 1, **kwargs) -> BoundLevel:
+    torch.manual_seed(0)
+    weight, source = torch.randn(6, 4, k, k).double(), torch.randn(2, 4, 7, 9).double()
+    return BoundLevel(source, weight, torch.randn(6).double(), (7, 9), **kwargs)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_rows_are_a_convolution(k):
+    level = bound_level(k)
+    expected = F.conv2d(level.source, level.weight, level.bias, padding=k // 2)
+    rows = level.bind().rows.view(2, 7, 9, 6).permute(0, 3, 1, 2)
+    assert torch.allclose(rows, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [(0, 6), (2, 4)])
+@pytest.mark.parametrize("cols", [(0, 8), (5, 5)])
+def test_a_narrow_level_keeps_its_place(rows, cols):
+    level, window = bound_level(), (slice(rows[0], rows[1] + 1), slice(cols[0], cols[1] + 1))
+    whole = level.bind().rows.view(2, 7, 9, 6)[(slice(None), *window)]
+    for part in (level.narrow(rows, cols).bind(), level.bind().narrow(rows, cols)):
+        assert part.corner == (rows[0], cols[0]) and part.size == tuple(whole.shape[1:3])
+        assert torch.allclose(part.rows, whole.flatten(0, 2))
+        twice = part.narrow((rows[1], rows[1]), cols)
+        assert torch.allclose(twice.rows, whole[:, -1].flatten(0, 1))
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+@pytest.mark.parametrize("on_request", [False, True])
+def test_sampling_first_is_looking_up(ensemble, on_request):
+    level, points = bound_level(), torch.rand(2, 11, 2, dtype=torch.float64)
+    taps = [
+        coordinate_taps(points[..., axis], m, ensemble, torch.zeros(()))
+        for axis, m in enumerate(level.shape)
+    ]
+    if on_request:
+        given = PointwiseLevel(
+            level.source, torch.randn(4, 4, 1, 1).double(), torch.ones(4).double()
+        )
+        level = BoundLevel(given, level.weight, level.bias, level.shape)
+    bound = level.bind()
+    weights = None
+    if ensemble:
+        weights = (taps[0].weights[:, None] * taps[1].weights[None]).flatten(0, 1)
+    expected = sum_rows([bound.rows], [(bound.index(*taps), weights)])
+    assert torch.allclose(level.sample(*taps), expected, rtol=1e-10, atol=1e-12)
