@@ -10,21 +10,22 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-# OpenCV counts in float32, which holds every whole number up to here.
-_COUNTED_AT_ONCE = 2**24
 
-
-def count_pairs(label: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
-    """The confusion matrix of one picture.
+def count_pairs(
+    label: np.ndarray, prediction: np.ndarray, num_classes: int, *, max_pixels: int = 2**24
+) -> np.ndarray:
+    """Confusion matrix of one picture.
 
     Args:
         label: (H, W) of uint8 or uint16, classes and ``num_classes``.
-        prediction: same.
+        prediction: (H, W) of the label's type, classes and ``num_classes``.
         num_classes: K.
+        max_pixels: pixels counted at once, in bands of whole rows. OpenCV counts in float32, which
+            holds every whole number up to 2**24.
     """
     side = num_classes + 1
     counts = np.zeros((side, side), np.int64)
-    rows = max(1, _COUNTED_AT_ONCE // label.shape[1])
+    rows = max(1, max_pixels // label.shape[1])
     for top in range(0, len(label), rows):
         pair = [np.ascontiguousarray(each[top : top + rows]) for each in (label, prediction)]
         found = cv2.calcHist(pair, [0, 1], None, [side, side], [0, side, 0, side])

@@ -25,8 +25,6 @@ from ifa_d2.engine.solver import build_optimizer, build_scheduler
 from ifa_d2.files import atomic_path
 
 _logger = logging.getLogger(__name__)
-# After so many iterations it is known how long one takes.
-_MEASURED = 40
 
 
 @dataclass
@@ -87,13 +85,15 @@ class _SharedFeatures:
             del backbone.forward
 
 
-def train_together(cfgs: Sequence[DictConfig], *, seconds: float = 0) -> None:
+def train_together(cfgs: Sequence[DictConfig], *, seconds: float = 0, measured: int = 40) -> None:
     """Train on the batches of the first config's loader; writes each run's last checkpoint.
 
     Args:
         cfgs: of equal data, batch, seed and length; each with an output folder of its own.
         seconds: iterations are cut to what fits into this time, of all trainings alike; 0 leaves
             them. How many there were is in training.json.
+        measured: iterations that are timed to find out how many fit into ``seconds``, after as
+            many that are not.
 
     Raises:
         ValueError: configs whose data, batch, seed or length differ, or a loss that is not finite.
@@ -107,10 +107,10 @@ def train_together(cfgs: Sequence[DictConfig], *, seconds: float = 0) -> None:
         shared.forget()
         losses = [training.step(batch) for training in trainings]
         iteration += 1
-        if iteration == _MEASURED:
+        if iteration == measured:
             begin = time.monotonic()
-        if seconds and iteration == 2 * _MEASURED:
-            each = (time.monotonic() - begin) / _MEASURED
+        if seconds and iteration == 2 * measured:
+            each = (time.monotonic() - begin) / measured
             left = max(0.0, seconds - (time.monotonic() - start))
             if iteration + int(left / each) < max_iter:
                 max_iter = iteration + int(left / each)
