@@ -1,4 +1,4 @@
-"""Files that appear under their name when they are complete, and never where another is read."""
+"""Safe writing of files: complete or not at all, and never over an input."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside ``path``, renamed to it when the block ends without an error.
+    """Yield a temporary path, renamed to ``path`` when the block ends without an error.
 
     An error removes the temporary file and leaves what ``path`` was. Folders on the way are made.
     That the disk is full, or fails, is said with the file's name.
@@ -34,7 +34,7 @@ def check_outputs(
     outputs: Iterable[str | os.PathLike[str]],
     inputs: Mapping[str, Iterable[str | os.PathLike[str] | None]],
 ) -> None:
-    """Check that no file that will be written is one that is read.
+    """Check that no output file is an input file.
 
     Files are compared by what they are, links followed, not by their names.
 
@@ -60,7 +60,7 @@ def check_outputs(
 
 
 def _identity(path: str | os.PathLike[str]) -> tuple[int, int] | None:
-    """Two numbers that all names of a file share; None where there is no file."""
+    """Device and inode of a file, which all its names share; None without a file."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):

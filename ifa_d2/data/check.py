@@ -1,4 +1,4 @@
-"""Every file of a registered data set, opened and compared with what it must be."""
+"""Check of every file of a registered data set."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -20,7 +20,7 @@ _NAMED = 8  # how many ids a fault lists
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of a file."""
+    """Fault of a file."""
 
     file: str
     problem: str
@@ -47,7 +47,7 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """Contents of a data set, counted.
+    """Counts and faults of a data set.
 
     Fields:
         name: as registered
@@ -73,15 +73,15 @@ class DatasetReport:
 
     @property
     def ok(self) -> bool:
-        """Whether every file can be used, and something can be learned from them."""
+        """Whether every file can be used, and the labels can teach something."""
         return self.images > 0 and not self.faults and not self.content_fault
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as it goes into JSON."""
+        """Convert the report to plain types for JSON."""
         return {"ok": self.ok, **asdict(self)}
 
     def to_text(self) -> str:
-        """The report for a person: classes, then every file that is not as it should be."""
+        """Format the report: classes, then every file with a fault."""
         bad = [f"bad: {fault.file}: {fault.problem}" for fault in self.faults]
         if not self.has_labels:
             line = f"{self.name}: {self.images} images without labels, {len(bad)} bad files"
@@ -104,7 +104,7 @@ class DatasetReport:
 
 @dataclass(frozen=True)
 class _Item:
-    """A picture to check; what is None is not known, or not there."""
+    """A picture to check; None is unknown or absent."""
 
     image: str | None
     label: str | None

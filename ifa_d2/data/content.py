@@ -1,4 +1,4 @@
-"""Contents of a data set's labels as a whole, and checks that something can be learned of them."""
+"""Class counts of a data set's labels, and checks that they can teach something."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ _NAMED = 8  # how many classes a warning lists
 
 @dataclass(frozen=True)
 class LabelContent:
-    """The pixels of a data set's labels, counted.
+    """Pixel counts of a data set's labels.
 
     Fields:
         classes: names of the K registered classes
@@ -30,12 +30,12 @@ class LabelContent:
 
     @property
     def ids(self) -> list[int]:
-        """The ids that occur in the files, sorted."""
+        """Ids that occur in the files, sorted."""
         ids = set(np.flatnonzero(self.pixels).tolist())
         return sorted(ids | ({self.ignore_label} if self.ignored else set()))
 
     def fault(self) -> str:
-        """Why nothing can be learned from these labels, and what to do; "" where something can."""
+        """Explain why these labels can teach nothing, and the remedy; "" if they can."""
         count, present = len(self.classes), np.flatnonzero(self.pixels)
         if count < 2 or len(present) > 1 or not self.ids:
             return ""
@@ -56,7 +56,7 @@ class LabelContent:
         )
 
     def warnings(self, *, whole: bool = True) -> list[str]:
-        """Find what is odd but may be meant, a sentence each.
+        """List oddities that may be intended, a sentence each.
 
         Args:
             whole: all labels were counted, so that a class that was not found is in none.
@@ -80,7 +80,7 @@ class LabelContent:
 
 
 def check_label_content(name: str, sample: int = 32) -> list[str]:
-    """Look, before a training, whether the labels of a data set can teach anything.
+    """Check before a training that the labels of a data set can teach something.
 
     A sample of the labels is opened. Where it holds one class alone, the others are opened too, up
     to the first that holds a second class: a class may be rare.
@@ -132,7 +132,7 @@ def _one_class(name: str) -> str:
 
 
 def _label_files(name: str) -> list[str]:
-    """The label files of a data set, those of ours without a look at the images."""
+    """Label files of a data set; ours are listed without reading the images."""
     dataset = dict(DatasetCatalog)[name]
     if hasattr(dataset, "pairs"):
         labels = [label for _, label in dataset.pairs().values()]
@@ -151,7 +151,7 @@ def _spread_first(labels: list[str], sample: int) -> list[str]:
 
 
 def _count(path: str, num_classes: int, ignore_label: int) -> np.ndarray:
-    """(1 + num_classes,) pixels of a label: those that are ignored, then those of each class."""
+    """Count the ignored pixels of a label and the pixels of each class, (1 + num_classes,)."""
     label = translate_label(
         read_label(path),
         path,

@@ -1,4 +1,4 @@
-"""Label files, read and transformed with their ids as they are."""
+"""Reading and transforming label files without changing their ids."""
 
 import numpy as np
 from detectron2.data import transforms as T

@@ -1,4 +1,4 @@
-"""A function over many files in several processes."""
+"""Mapping a function over many files in several processes."""
 
 import multiprocessing
 import os
@@ -18,7 +18,7 @@ _MAX_CHUNK = 16
 
 
 def default_workers() -> int:
-    """As many processes as there are processors for this one."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -36,7 +36,7 @@ def run_parallel(
     description: str,
     unit: str = "image",
 ) -> Iterator[Result]:
-    """`function` of each item in their order, with a progress bar.
+    """Apply `function` to each item, in their order, with a progress bar.
 
     Args:
         function: of a module's top level, or a `functools.partial` of one
@@ -67,7 +67,7 @@ def run_parallel(
 
 
 def _leave_with_parent() -> None:
-    """End this process when its parent is gone, which a killed parent cannot ask for itself."""
+    """End this process with its parent: a parent that is killed cannot ask for it."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""Films and cameras, frame by frame, by OpenCV. Frames are (H, W, 3) uint8 RGB arrays."""
+"""Films and cameras by OpenCV. Frames are (H, W, 3) uint8 RGB arrays."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ _FRAMES_A_SECOND = 25.0  # of a camera that does not say
 
 
 class VideoFrames:
-    """The frames of a film or of a camera, once.
+    """Iterator of the frames of a film or camera, once.
 
     Args:
         source: a file, or the number of a camera.
@@ -63,7 +63,7 @@ class VideoFrames:
 
 
 class VideoWriter:
-    """Writes frames of one size to a film, which appears under its name when it is complete.
+    """Writer of a film of frames of one size, which gets its name when it is complete.
 
     A context manager: an error inside it leaves what the file was. The suffix says the container:
     .mp4, .mov and .mkv (MPEG-4), .webm (VP9, which browsers play), .avi (motion JPEG).
@@ -92,7 +92,7 @@ class VideoWriter:
         return self
 
     def write(self, frame: np.ndarray) -> None:
-        """Append a frame; of an odd size, its last row or column is left out."""
+        """Append a frame, without its last row or column where their number is odd."""
         height, width = (side - side % 2 or side for side in frame.shape[:2])
         if self._writer is None:
             code = cv2.VideoWriter_fourcc(*_CODECS[self.path.suffix.lower()])

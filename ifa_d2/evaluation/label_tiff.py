@@ -1,4 +1,4 @@
-"""Labels straight from a field into a tiled TIFF, for pictures larger than memory."""
+"""Writing a field's labels to a tiled TIFF, for pictures larger than memory."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -62,7 +62,7 @@ def _tiles(
     window: Sequence[float] | None,
     tile: int,
 ) -> Iterator[np.ndarray]:
-    """Whole tiles from left to right, then downwards; what lies beyond the labels is 0."""
+    """Cut whole tiles, row by row from the left, padded with 0 beyond the labels."""
     for _, band in field.iter_bands(size, window, height=tile):
         rows, columns = band.shape
         padded = np.pad(band.numpy(), ((0, tile - rows), (0, -columns % tile)))
@@ -71,7 +71,7 @@ def _tiles(
 
 
 def _colormap(colors: Sequence[Sequence[int]], num_classes: int) -> np.ndarray:
-    """(3, 256) uint16, as TIFF has it."""
+    """Convert colours to TIFF's colour map, (3, 256) uint16."""
     values = np.asarray(colors)
     if values.shape != (num_classes, 3) or num_classes > 256:
         raise ValueError(

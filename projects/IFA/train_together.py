@@ -1,4 +1,4 @@
-"""Trainings that see the same batches, in one process: what a batch costs to load is paid once.
+"""Trainings on the same batches, in one process, so that a batch is loaded once.
 
 Reading, scaling and jittering pictures takes more processor time than a step of a small network on
 a GPU, so that networks that are to be compared on the same data are better trained in step.
@@ -56,7 +56,7 @@ class _Training:
 
 
 class _SharedFeatures:
-    """Frozen backbones give every training the same features of a batch: one of them is asked."""
+    """Frozen backbones of several trainings, of which one computes a batch's features for all."""
 
     def __init__(self, trainings: Sequence[_Training]) -> None:
         backbones = [getattr(t.model.backbone, "bottom_up", t.model.backbone) for t in trainings]
@@ -76,17 +76,17 @@ class _SharedFeatures:
         return self._found
 
     def forget(self) -> None:
-        """Let the next batch be looked at."""
+        """Drop the features of the last batch."""
         self._found: dict[str, torch.Tensor] | None = None
 
     def release(self) -> None:
-        """Give the backbones back as they were."""
+        """Restore the backbones' own ``forward``."""
         for backbone in self._backbones:
             del backbone.forward
 
 
 def train_together(cfgs: Sequence[DictConfig], *, seconds: float = 0, measured: int = 40) -> None:
-    """Train on the batches of the first config's loader; writes each run's last checkpoint.
+    """Train on the batches of the first config's loader, and write each run's last checkpoint.
 
     Args:
         cfgs: of equal data, batch, seed and length; each with an output folder of its own.
@@ -138,7 +138,7 @@ def _check_alike(cfgs: Sequence[DictConfig]) -> None:
 
 
 def _shorten(training: _Training, max_iter: int) -> None:
-    """Let the schedule, a function of the share that is done, end at another iteration."""
+    """End the schedule, a function of the share that is done, at another iteration."""
     done = training.scheduler.last_epoch
     cfg = OmegaConf.merge(training.cfg, {"train": {"max_iter": max_iter}})
     training.scheduler = build_scheduler(cfg, training.optimizer)

@@ -107,12 +107,14 @@ class Architecture:
     """
 
     @pytest.fixture(scope="class")
-    def model_config(self, request: pytest.FixtureRequest) -> DictConfig:
+    @classmethod
+    def model_config(cls, request: pytest.FixtureRequest) -> DictConfig:
         return small_model(request.param)
 
     @pytest.fixture(scope="class")
+    @classmethod
     def run(
-        self, model_config: DictConfig, scenes: Path, tmp_path_factory: pytest.TempPathFactory
+        cls, model_config: DictConfig, scenes: Path, tmp_path_factory: pytest.TempPathFactory
     ) -> Iterator[tuple[torch.nn.Module, Path]]:
         """The model after two iterations and an evaluation, and the folder of the run."""
         output = tmp_path_factory.mktemp("run")

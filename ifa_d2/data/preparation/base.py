@@ -1,4 +1,4 @@
-"""Parts of a published data set, and how its label files are made."""
+"""Description of a published data set and of the conversion of its labels."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ _NAMED = 10  # how many files an error lists
 
 @dataclass(frozen=True)
 class Source:
-    """A folder or file that must be there.
+    """Folder or file of the published data set.
 
     Fields:
         path: below the root of all data sets
@@ -24,7 +24,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Job:
-    """One label file to make.
+    """A label file to make.
 
     Fields:
         split: "train" or "val"
@@ -45,7 +45,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How the label files of one data set are made.
+    """Conversion of one data set's labels.
 
     Fields:
         name: of the data set, in messages
@@ -70,7 +70,7 @@ class Preparation:
 
 
 def check_sources(preparation: Preparation, root: Path) -> None:
-    """Raise unless everything published is there.
+    """Raise unless all published folders and files are there.
 
     Raises:
         ValueError: with what is missing and where it is downloaded from.
@@ -86,7 +86,7 @@ def check_sources(preparation: Preparation, root: Path) -> None:
 
 
 def _above(missing: list[Source], root: Path) -> list[str]:
-    """A hint if a root is the folder of the data set, not the one above it."""
+    """Hint for a root that is the data set's folder instead of the one above it."""
     for source in missing:
         folder, *rest = Path(source.path).parts
         if rest and root.joinpath(*rest).exists():
@@ -96,7 +96,7 @@ def _above(missing: list[Source], root: Path) -> list[str]:
 
 
 def check_partners(name: str, images: Mapping[str, Path], annotations: Mapping[str, Path]) -> None:
-    """Raise unless images and annotations, by their common name, go in pairs.
+    """Raise unless images and annotations are paired by their common names.
 
     Raises:
         ValueError: with the files that have no partner.
@@ -126,7 +126,7 @@ def check_files(name: str, files: list[Path]) -> None:
 
 
 def error_text(error: BaseException) -> str:
-    """Words of an error: of a key only that it is missing, else also its kind."""
+    """Text of an error with its type; a KeyError is told as a missing key."""
     if isinstance(error, KeyError):
         return f"it has no {error}"
     if isinstance(error, ValueError | OSError) and str(error):
@@ -135,6 +135,6 @@ def error_text(error: BaseException) -> str:
 
 
 def name_some(lines: list[str]) -> list[str]:
-    """The first lines, indented, and how many more there are."""
+    """Indent the first lines, and count the rest."""
     shown = [f"  {line}" for line in lines[:_NAMED]]
     return shown + [f"  and {len(lines) - _NAMED} more"] * (len(lines) > _NAMED)

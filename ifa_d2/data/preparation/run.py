@@ -1,4 +1,4 @@
-"""Making a data set's label files: each once, all checked, none half-written."""
+"""Conversion of a data set's labels, file by file; finished files are kept."""
 
 import logging
 import os
@@ -26,7 +26,7 @@ def prepare(
     workers: int = 1,
     allow_partial: bool = False,
 ) -> dict[str, int]:
-    """Make the label files that are not there or not right, and check all of them.
+    """Make missing or wrong label files, and check all of them.
 
     It can be run again at any time: after it was killed it goes on where it was, and on a data set
     that is whole it only checks. Two runs at the same time wait for each other.
@@ -74,7 +74,7 @@ def prepare(
 def _list(
     preparation: Preparation, root: Path, label_root: Path, allow_partial: bool
 ) -> tuple[dict[str, int], list[Job]]:
-    """The jobs, and how many there are of each split, checked against the published numbers."""
+    """List the jobs, and check their number in each split against the published one."""
     jobs = preparation.list_jobs(root, label_root)
     found = Counter(job.split for job in jobs)
     counts = {split: found[split] for split in preparation.counts}
@@ -94,7 +94,7 @@ def _list(
 
 
 def _finish_all(preparation: Preparation, jobs: list[Job], workers: int) -> None:
-    """Make and check every label file; raise with all that is wrong."""
+    """Make and check every label file; raise with all faults."""
     for folder in {path.parent for job in jobs for path in (job.label, job.image)}:
         for leftover in folder.glob(".*.tmp"):  # of a run that was killed; nobody else is at work
             leftover.unlink()
@@ -107,7 +107,7 @@ def _finish_all(preparation: Preparation, jobs: list[Job], workers: int) -> None
 
 
 def _finish(preparation: Preparation, job: Job) -> str | None:
-    """Make one label file unless it is there and right; returns what is wrong in the end."""
+    """Make one label file unless it is there and right; returns its remaining fault."""
     if _fault(preparation, job) is None:
         return None
     try:
@@ -129,7 +129,7 @@ def _finish(preparation: Preparation, job: Job) -> str | None:
 
 
 def _fault(preparation: Preparation, job: Job) -> str | None:
-    """Find what is wrong with an image and its label file; None if nothing.
+    """Find the fault of an image and its label file; None if there is none.
 
     It names what was published: what is made of that is made anew where it is not right.
     """

@@ -31,7 +31,8 @@ def head_with_offsets(**kwargs: Any) -> IFASemSegHead:
 @of_configs(name for name in distinct_configs() if name.startswith("table1/"))
 class TestTable1(Architecture):
     @pytest.fixture(scope="class")
-    def model_config(self, request: pytest.FixtureRequest) -> DictConfig:
+    @classmethod
+    def model_config(cls, request: pytest.FixtureRequest) -> DictConfig:
         model = small_model(request.param)
         if Path(request.param).stem == "alignseg":
             model.sem_seg_head["_target_"] = head_with_offsets
