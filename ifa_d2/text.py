@@ -11,10 +11,10 @@ from matplotlib.font_manager import FontProperties, fontManager
 from matplotlib.text import Text
 
 _logger = logging.getLogger(__name__)
-_BASE = "sans-serif"  # the family of what Detectron2 and Matplotlib write
+_BASE = "sans-serif"  # the family that Detectron2 and Matplotlib write in
 _BOXES = "Last Resort"  # Matplotlib's own family that draws a box for any character
 _NAMED = 8  # how many characters a warning lists
-_told: set[str] = set()  # characters that were warned of
+_told: set[str] = set()  # characters that a warning has named
 
 
 def class_captions(names: Sequence[str]) -> list[str]:

@@ -1,14 +1,13 @@
 """Parameters and multiply-adds of a model's parts, by the way of evaluation.
 
-Convolutions and matrix products of one picture are counted, norms and what is done element by
-element are not; the auxiliary head counts although it only runs in training, as in the paper. The
-columns are
+Convolutions and matrix products of one picture are counted, norms and element-wise operations are
+not; the auxiliary head counts although it only runs in training, as in the paper. The columns are
 
 - ours (``macs``): as this package evaluates the model;
 - textbook (``macs_textbook``): as the paper counts it. The picture is not padded, levels are
   concatenated before the MLP, and the max pool of its ResNet rounds sizes up (at 1024 pixels to
-  maps of 257, 129, 65, 33 cells). A transposed convolution counts as one over its output, zeros
-  between the cells of its input included: only so does the paper's "Deconvolution" come out;
+  maps of 257, 129, 65, 33 cells). A transposed convolution counts as one over its output, with the
+  zeros between the cells of its input: only this count gives the paper's "Deconvolution";
 - same maps (``macs_textbook_same_maps``): levels are concatenated, but the maps are our model's.
 
 Interpolation is not counted (nearest and bilinear alignment have one cost in the paper), neither at

@@ -1,6 +1,6 @@
 """Time, memory and bare matrix products of functions, for benchmarks.
 
-Times of a shared machine drift: what is compared runs in turn, and medians and ratios are kept.
+Times of a shared machine drift: compared functions run in turn, and medians and ratios are kept.
 """
 
 import ctypes
@@ -137,10 +137,10 @@ class MemoryWatch:
 def watch_memory(device: str | torch.device = "cpu") -> Iterator[MemoryWatch]:
     """Measure the memory of a block, at no cost to its time.
 
-    On a CPU it is that of the whole process as the system counts it (Linux: the high-water mark of
-    resident memory, set back at the start), so that what libraries allocate by themselves is seen
-    too. It is coarser than :func:`peak_memory`: pages count, the allocator keeps some of them, and
-    what the process does beside the block counts as well. On a GPU it is that of tensors.
+    On a CPU it is the memory of the whole process as the system counts it (Linux: the peak of
+    resident memory, reset at the start), which includes allocations by libraries. It is coarser
+    than :func:`peak_memory`: pages count, the allocator keeps some of them, and other work of the
+    process counts as well. On a GPU it is the memory of tensors.
     """
     watch = MemoryWatch()
     if _is_gpu(device):

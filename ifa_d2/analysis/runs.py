@@ -80,7 +80,7 @@ def train(
         config_file: of the run.
         output: its folder.
         overrides: changes of the config, "key=value" each.
-        log: takes what the training says; None shows it on the standard error stream.
+        log: receives the training's output; None shows it on the standard error stream.
         launch: arguments of the script, such as its number of processes.
 
     Raises:
@@ -164,7 +164,7 @@ def evaluate_strides(
     Features are computed once a picture.
 
     At stride s the field is asked at one sample for s x s pixels, and the logits are interpolated
-    to the pixels, as Detectron2 does with those of the paper's stride 4.
+    to the pixels, as Detectron2 does with logits at the paper's stride 4.
 
     Args:
         model: with an ``IFASemSegHead``, in eval mode.
@@ -239,7 +239,7 @@ def write_tables(
         stem: of the names.
         text: the table as Markdown.
         rows: the table, of one set of keys.
-        results: what it was made from.
+        results: the numbers behind the table.
     """
     with atomic_path(folder / f"{stem}.md") as temporary:
         temporary.write_text(text, encoding="utf-8")

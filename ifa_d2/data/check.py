@@ -53,12 +53,12 @@ class DatasetReport:
         name: as registered
         images: pictures, those with faults included
         faults: files that cannot be used
-        only_ignored: label files in which no pixel has a class; they teach nothing
+        only_ignored: label files without a pixel of a class; they teach nothing
         classes: in the order of their ids; of files without fault
         ignored_share: of all pixels, 0 to 1
-        has_labels: False of a data set whose records have none; then only images were opened
-        content_fault: why nothing can be learned from the labels, "" where something can
-        warnings: what is odd in the labels, but may be meant
+        has_labels: False if no record has a label; then only images were opened
+        content_fault: reason why the labels can teach nothing, "" if they can
+        warnings: oddities of the labels that may be intended
     """
 
     name: str
@@ -176,7 +176,7 @@ def check_dataset(name: str, *, workers: int = 1) -> DatasetReport:
 def _list_items(name: str, num_classes: int) -> Iterator[_Item]:
     dataset, metadata = dict(DatasetCatalog)[name], MetadataCatalog.get(name)
     ignore_label = metadata.get("ignore_label", 255)
-    if hasattr(dataset, "pairs"):  # ours, which lists what is not right too
+    if hasattr(dataset, "pairs"):  # ours, which lists files with faults too
         for image, label in dataset.pairs().values():
             yield _Item(image, label, None, num_classes, ignore_label, dataset.has_labels)
         return

@@ -82,16 +82,16 @@ class LabelContent:
 def check_label_content(name: str, sample: int = 32) -> list[str]:
     """Check before a training that the labels of a data set can teach something.
 
-    A sample of the labels is opened. Where it holds one class alone, the others are opened too, up
-    to the first that holds a second class: a class may be rare.
+    A sample of the labels is opened. If it holds one class alone, the others are opened too, up to
+    the first with a second class: a class may be rare.
 
     Args:
         name: a registered data set; one without classes, without labels, or whose metadata does not
             say which ``ignore_label`` its files have, is passed over.
-        sample: how many labels, evenly spread.
+        sample: number of labels, evenly spread.
 
     Returns:
-        What is odd, but may be meant, a sentence each.
+        Oddities that may be intended, a sentence each.
 
     Raises:
         FileNotFoundError: the data set, or one of the labels, is not there.
@@ -110,7 +110,7 @@ def check_label_content(name: str, sample: int = 32) -> list[str]:
     if len(classes) == 1:
         raise ValueError(f"data set {name!r}: {_one_class(classes[0])}")
     ignore_label = metadata.ignore_label
-    counts = np.zeros(1 + len(classes), np.int64)  # of what is ignored, then of each class
+    counts = np.zeros(1 + len(classes), np.int64)  # ignored pixels, then those of each class
     opened = 0
     for path in _spread_first(labels, sample):
         if opened >= sample and np.count_nonzero(counts[1:]) > 1:

@@ -1,9 +1,9 @@
 """Cityscapes and ADE20K under Detectron2's names, listed by Detectron2's own functions.
 
-To its listing this adds what it lacks: `ignore_label` and `num_classes` of each record, by which
-the mapper checks ids; a check that every image has its label (Detectron2 leaves out what has no
-partner in ADE20K, and looks at Cityscapes' first picture only); an order that is the same on every
-machine; colours to draw with; and the folder that `$DETECTRON2_DATASETS` names now, not at import.
+This adds `ignore_label` and `num_classes` to each record, by which the mapper checks ids; a check
+that every image has its label (Detectron2 leaves out files without partner in ADE20K, and looks at
+Cityscapes' first picture only); an order that is the same on every machine; colours to draw with;
+and the folder that `$DETECTRON2_DATASETS` names now, not at import.
 
 Cityscapes' test set is listed here, from its images alone: its labels are not published.
 """

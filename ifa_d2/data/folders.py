@@ -15,10 +15,10 @@ def files_below(root: str | os.PathLike[str], *, follow_links: bool) -> Iterator
         follow_links: whether to go into folders that are linked
 
     Yields:
-        Paths that begin with `root`, those of broken links and of pipes too.
+        Paths that begin with `root`, broken links and pipes included.
 
     Raises:
-        OSError: a folder cannot be listed; what lies in it would be missed.
+        OSError: a folder cannot be listed; its files would be missed.
     """
     for folder, folders, names in os.walk(root, onerror=_raise, followlinks=follow_links):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

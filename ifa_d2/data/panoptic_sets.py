@@ -99,7 +99,7 @@ def register_cityscapes_panoptic() -> None:
             stuff_classes=["things", *(one["name"] for one in _STUFF)],
             stuff_colors=[[82, 18, 128], *(list(one["color"]) for one in _STUFF)],
             thing_dataset_id_to_contiguous_id=dict(CITYSCAPES_THINGS),
-            # As of COCO: 0 is "things" on both sides.
+            # As in COCO's metadata: 0 is "things" on both sides.
             stuff_dataset_id_to_contiguous_id={0: 0, **CITYSCAPES_STUFF},
             evaluator_type="cityscapes_panoptic_seg",
             ignore_label=255,

@@ -39,21 +39,21 @@ def run_parallel(
     """Apply `function` to each item, in their order, with a progress bar.
 
     Args:
-        function: of a module's top level, or a `functools.partial` of one
-        items: its arguments
+        function: a function at a module's top level, or a `functools.partial` of one
+        items: arguments of the function, one a call
         workers: processes; 1 runs in this one
-        description: in front of the bar
-        unit: what an item is
+        description: text in front of the bar
+        unit: name of an item, after the bar's numbers
 
     Raises:
-        ValueError: `workers` is below 1; and what `function` raises.
+        ValueError: `workers` is below 1. Errors of `function` are raised too.
     """
     check_workers(workers)
     bar = {"total": len(items), "desc": description, "unit": unit}
     if workers == 1 or len(items) < 2:
         yield from tqdm(map(function, items), **bar)
         return
-    # On Linux a new process takes over what is imported, which alone takes seconds otherwise.
+    # On Linux a new process inherits imported modules; importing them takes seconds otherwise.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     chunk = min(_MAX_CHUNK, max(1, len(items) // (_CHUNKS * workers)))
     with ProcessPoolExecutor(workers, context, initializer=_leave_with_parent) as pool:
@@ -61,7 +61,7 @@ def run_parallel(
         try:
             yield from tqdm(results, **bar)
         finally:
-            # Waits for what has begun. Otherwise the pool's thread would go on into the end of the
+            # Waits for running calls. Otherwise the pool's thread would go on into the end of the
             # program, which writes into a pipe that the thread may just have closed.
             pool.shutdown(wait=True, cancel_futures=True)
 

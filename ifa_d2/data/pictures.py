@@ -1,12 +1,12 @@
 """Reader of picture files, for training, checks, prediction and drawing.
 
-A file is decoded whole before anything is made of it, so that what Pillow can tell of damage is
-told: a file that is cut off, and most flipped bits of a PNG. A flipped bit of a JPEG or of raw
+A file is decoded whole before its use, so that all damage that Pillow detects is reported: a file
+that is cut off, and most flipped bits of a PNG. A flipped bit of a JPEG or of raw
 pixels often decodes to other pixels, which no reader can know. ``strict`` also compares the
 checksums that PNG files have.
 
-What would be read wrongly is refused: more than 8 bits a channel, which Pillow cuts off, and more
-bands than colours have.
+Files that would be read wrongly are refused: those of more than 8 bits a channel, which Pillow cuts
+off, and of more bands than colours have.
 """
 
 import os
@@ -59,7 +59,7 @@ def picture_size(path: str) -> tuple[int, int]:
     """Read (height, width) as :func:`read_picture` returns it; pixels are not decoded.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`read_picture`, of what the file's header tells.
+        FileNotFoundError, ValueError: see :func:`read_picture`, as far as the file's header tells.
     """
     with opened(path, "image") as image:
         width, height = image.size
@@ -84,8 +84,8 @@ def opened(path: str, kind: str) -> Iterator[Image.Image]:
     """Open a file; any error becomes a ValueError that names it.
 
     Args:
-        path: as of :func:`read_picture`.
-        kind: what the file is, for the error.
+        path: see :func:`read_picture`.
+        kind: "image" or "label", for the error.
     """
     local = PathManager.get_local_path(path)
     if os.path.exists(local) and not stat.S_ISREG(os.stat(local).st_mode):
@@ -121,7 +121,7 @@ def plain_reason(error: Exception, path: str) -> str:
 def verify(path: str) -> None:
     """Verify a file's checksums; errors are Pillow's own.
 
-    It opens the file anew: what was checked so has no pixels to give.
+    The file is opened anew: Pillow cannot decode an image after it was verified.
     """
     with open(PathManager.get_local_path(path), "rb") as file, Image.open(file) as image:
         image.verify()

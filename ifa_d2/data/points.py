@@ -25,22 +25,22 @@ class PointSampler:
     """Draw points at continuous coordinates from label maps.
 
     A labelled pixel is drawn, then a place inside it. The first :attr:`num_uniform` points are
-    uniform, so that statistics can be had from them; the others follow ``sampling``. An image that
+    uniform, for statistics over them; the others follow ``sampling``. An image that
     has no pixel to draw from (no boundary, no label at all) gives uniform points instead.
 
     Attributes:
         num_points: P, of each image.
         sampling: ``"uniform"``; ``"boundary"``, uniform over the pixels of :func:`near_boundary`;
             ``"class_balanced"``, each class of the image as often as any other;
-            ``"balanced_boundary"``, each class as often as any other, from those of its pixels that
-            are near a boundary.
+            ``"balanced_boundary"``, each class as often as any other, from its pixels near a
+            boundary.
         importance_ratio: share of the points that are not uniform, where ``sampling`` is another.
             (PointRend's 0.75, Kirillov et al. 2020, Sec. 3.1.)
-        boundary_width: in pixels, of what is near a boundary.
+        boundary_width: distance in pixels up to which a pixel is near a boundary.
         ignore_value: label of pixels that do not count.
-        balance: of the balanced samplings, how far classes are made alike: those of an image are
-            drawn in proportion to their pixels to the power ``1 - balance``. 1 draws them equally
-            often, 0.5 by the square root of their pixels.
+        balance: strength of the balanced samplings: the classes of an image are drawn in
+            proportion to their pixels to the power ``1 - balance``. 1 draws them equally often, 0.5
+            by the square root of their pixels.
 
     Raises:
         ValueError: an attribute out of its range, or a share that leaves no uniform point.
@@ -138,16 +138,16 @@ def trace_back(
 
     Args:
         points: (P, 2) of the transformed image.
-        transform: Detectron2's; it must move coordinates by an affine map, as resizes, crops,
-            paddings, flips and rotations do.
+        transform: Detectron2's transform; it must move coordinates by an affine map, as resizes,
+            crops, paddings, flips and rotations do.
         source_size: (height, width) in pixels of the image before the transform.
         size: (height, width) after it.
 
     Returns:
-        (P, 2) float64; outside [0, 1] for what was added around the image.
+        (P, 2) float64; outside [0, 1] for padding around the image.
 
     Raises:
-        ValueError: a transform that is not affine, or not to be undone.
+        ValueError: a transform that is not affine, or not invertible.
     """
     matrix, shift = _affine(transform, source_size)
     target = points.double().flip(-1).numpy() * [size[1], size[0]]  # (x, y) in pixels
@@ -161,7 +161,7 @@ def pixel_footprint(
     """Size of a pixel of the source image in a transformed image.
 
     Args:
-        transform, source_size, size: as of :func:`trace_back`.
+        transform, source_size, size: see :func:`trace_back`.
 
     Returns:
         (2,) float32 widths (y, x), as shares of the transformed image's sides.

@@ -117,14 +117,14 @@ class Answer:
 class Segmenter:
     """Ask a model about pictures, by a view.
 
-    A plain view gets what the model is evaluated by. Any other asks the field of a model with an
-    ``IFASemSegHead``; logits of other models are interpolated.
+    A plain view gets the output that the model is evaluated by. Any other view asks the field of a
+    model with an ``IFASemSegHead``; logits of other models are interpolated.
 
     Args:
         cfg: the model's config, of either kind, for the size and channel order of its input.
         model: a semantic segmentor in eval mode, maybe in a ``MultiViewSegmentor``; or a
             ``PanopticFPN``, whose answers are panoptic.
-        view: what is asked.
+        view: window, size and confidence of the answers.
 
     Raises:
         ValueError: a window of a panoptic model without a field.

@@ -41,7 +41,7 @@ class Drawing:
     """Segment pictures and draw the answers.
 
     Args:
-        segmenter: what answers.
+        segmenter: gives the answers.
         metadata: names and colours of the classes.
         layout: "row" of image, prediction and ground truth, or the "overlay" alone.
         alpha: opacity of the colours.
@@ -101,7 +101,7 @@ class Drawing:
         """Segment a picture (H, W, 3) and draw it; the drawing is an RGB image.
 
         Raises:
-            ValueError: as of the segmenter, or a class beyond the data set's.
+            ValueError: see :class:`Segmenter`; or a class beyond the data set's.
         """
         answer = self.segmenter(image)
         self._check_classes(answer)

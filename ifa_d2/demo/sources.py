@@ -48,8 +48,8 @@ def is_video(path: str) -> bool:
 def find_pictures(inputs: Sequence[str]) -> list[Picture]:
     """Find the pictures of files, glob patterns and folders, and name each differently.
 
-    A folder stands for the pictures in it and below, by their suffixes, but for hidden ones. Where
-    names would be the same, the later ones get -2, -3 and so on.
+    A folder stands for the pictures in it and below, by their suffixes, without hidden ones. Names
+    that are there already get -2, -3 and so on.
 
     Raises:
         FileNotFoundError: a file does not exist, a pattern fits none, or a folder has no pictures.

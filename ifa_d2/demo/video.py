@@ -12,7 +12,7 @@ import numpy as np
 
 # Codecs that OpenCV's own build writes, by the container that takes them.
 _CODECS = {".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v", ".mp4": "mp4v", ".webm": "VP90"}
-_FRAMES_A_SECOND = 25.0  # of a camera that does not say
+_FRAMES_A_SECOND = 25.0  # of a camera that reports none
 
 
 class VideoFrames:
@@ -24,7 +24,7 @@ class VideoFrames:
 
     Attributes:
         fps: frames a second.
-        count: frames to come, as the file says it; None for a camera.
+        count: number of frames by the file's header; None for a camera.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -65,11 +65,11 @@ class VideoFrames:
 class VideoWriter:
     """Writer of a film of frames of one size, which gets its name when it is complete.
 
-    A context manager: an error inside it leaves what the file was. The suffix says the container:
+    A context manager: an error inside it leaves the old file. The suffix selects the container:
     .mp4, .mov and .mkv (MPEG-4), .webm (VP9, which browsers play), .avi (motion JPEG).
 
     Args:
-        path: of the film; folders on the way are made.
+        path: path of the film; parent folders are made.
         fps: frames a second.
 
     Raises:

@@ -1,7 +1,7 @@
 """Measures near boundaries: boundary IoU, and trimaps.
 
-Distances are in whole pixels, of rows or of columns, whichever is more (chessboard distance): what
-an erosion with a 3 x 3 square done d times reaches.
+Distances are in whole pixels, of rows or of columns, whichever is more (chessboard distance): an
+erosion with a 3 x 3 square, repeated d times, reaches the distance d.
 
 A pixel is inside its class's mask, further than d from its contour, where the smallest and the
 largest label of the square around it are both its own. So one erosion and one dilation of the
@@ -25,8 +25,8 @@ class Width:
     """Distance from a boundary within which pixels count.
 
     Attributes:
-        value: whole pixels, or below 1 a share of the picture's diagonal, as Cheng et al. 2021
-            have it (https://arxiv.org/abs/2103.16562: 0.02, and 0.005 for Cityscapes).
+        value: whole pixels, or below 1 a share of the picture's diagonal, as in Cheng et al. 2021
+            (https://arxiv.org/abs/2103.16562: 0.02, and 0.005 for Cityscapes).
     """
 
     value: int | float
@@ -70,14 +70,14 @@ class BoundaryCounter:
     def __init__(self, label: np.ndarray, prediction: np.ndarray, num_classes: int) -> None:
         """
         Args:
-            label: (H, W), classes and ``num_classes`` for what is to be ignored.
+            label: (H, W), classes and ``num_classes`` for ignored pixels.
             prediction: (H, W), classes, of the same unsigned type.
             num_classes: K.
         """
         self._label = label
         self._num_classes = num_classes
         self._prediction = prediction
-        # What is predicted where nothing is labelled must neither count nor shape a contour.
+        # Predictions on ignored pixels must neither count nor shape a contour.
         self._masked = self._keep(prediction, label != num_classes)
         self._mixed: dict[int, np.ndarray] = {}
 

@@ -1,8 +1,8 @@
 """Confusion matrices of label maps, and their metrics.
 
 Shape legend: K classes, H x W pixels. A confusion matrix is (K + 1, K + 1) int64: ``[i, j]`` counts
-the pixels of label i that are predicted as j, and index K stands for "no class": in a label, what
-is to be ignored.
+the pixels of label i that are predicted as j, and index K stands for "no class": in a label, for
+ignored pixels.
 """
 
 from dataclasses import dataclass

@@ -50,7 +50,7 @@ class PredictionWriter(DatasetEvaluator):
 
     - ``ids/``: PNG of class ids, 8 bits a pixel or, for more than 256 classes, 16;
     - ``palette/``: same ids, as an 8-bit PNG that shows the data set's colours;
-    - ``cityscapes/``: what the Cityscapes server takes, ``<image>_pred.png`` without sub-folders,
+    - ``cityscapes/``: the Cityscapes server's format, ``<image>_pred.png`` without sub-folders,
       with the ids of Cityscapes' own list (road is 7);
     - ``probabilities/``: ``.npy`` of (K, H, W) float16. It is not compressed, so that it is
       written in bands, and ``numpy.load(path, mmap_mode="r")`` reads any window of it;

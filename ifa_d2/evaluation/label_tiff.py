@@ -24,9 +24,9 @@ def write_label_tiff(
     The file is deflated, and a BigTIFF where it may pass 4 GB. It appears whole or not at all.
 
     Args:
-        field: what is asked.
+        field: the field of the picture.
         path: of the file.
-        size, window: as of :meth:`SegmentationField.query`.
+        size, window: see :meth:`SegmentationField.query`.
         tile: side of a tile in pixels, a multiple of 16.
         colors: (R, G, B) of each class, 0 to 255, for viewers; the values stay class ids. Not for
             more than 256 classes.

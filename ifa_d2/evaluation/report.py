@@ -31,7 +31,7 @@ def per_class_table(figures: Mapping[str, Any], class_names: Sequence[str]) -> s
         value = figures.get(key, float("nan"))
         return "-" if np.isnan(value) else f"{value:.2f}"
 
-    # Head of a column, what its keys begin with, the key of its mean.
+    # Head of a column, prefix of its keys, key of its mean.
     columns = [
         ("IoU", "IoU", "mIoU"),
         ("precision", "Precision", "mPrecision"),

@@ -66,16 +66,16 @@ class SemSegEvaluator(DatasetEvaluator):
             output_dir: where to write ``sem_seg_evaluation.json`` and
                 ``confusion_matrix.{json,csv,png}``; None or empty writes nothing.
             boundary_widths: distances from a contour up to which boundary IoU looks: whole pixels,
-                or below 1 shares of the picture's diagonal. Without any, nothing is spent on it.
-            trimap_widths: same, of the bands around boundaries that trimap figures are over.
+                or below 1 shares of the picture's diagonal. Without any, it is not computed.
+            trimap_widths: likewise, the widths of the bands around boundaries of trimap metrics.
             count_predicted_only: a class that is predicted but in no label counts as 0 in mIoU, as
-                the Cityscapes benchmark has it. False leaves it out, as Detectron2's
+                in the Cityscapes benchmark. False leaves it out, as Detectron2's
                 ``SemSegEvaluator`` does. None is True for data sets of Cityscapes' evaluator type.
             f1_classes: names of thin classes that get precision, recall and F1 with a tolerance.
             f1_tolerance: in pixels, in a straight line.
 
         Raises:
-            ValueError: a data set without classes, a width that is none, an unknown class or a
+            ValueError: a data set without classes, an invalid width, an unknown class or a
                 negative tolerance.
         """
         metadata = MetadataCatalog.get(dataset_name)
@@ -127,7 +127,7 @@ class SemSegEvaluator(DatasetEvaluator):
             FileNotFoundError: there is no label file.
             ValueError: an image without label where others have one, another number of classes than
                 the data set's, a label of another size than the prediction, or a label or a
-                prediction that holds what is no class. It names the file.
+                prediction with an id that is no class. The message names the file.
         """
         for one, output in zip(inputs, outputs, strict=True):
             file_name = self._label_file(one)

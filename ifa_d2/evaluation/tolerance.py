@@ -14,8 +14,8 @@ def near_counts(
     """Count the pixels for precision, recall and F1 of a class in one picture.
 
     Args:
-        label: (H, W) of uint8 or uint16, classes and ``num_classes`` for what is to be ignored.
-        prediction: same, without ignored pixels.
+        label: (H, W) of uint8 or uint16, classes and ``num_classes`` for ignored pixels.
+        prediction: (H, W) of the label's type, classes.
         num_classes: K.
         chosen: the class.
         tolerance: distance in pixels, in a straight line, up to which a pixel is near another.

@@ -16,7 +16,7 @@ from detectron2.utils.visualizer import VisImage, Visualizer
 from ..text import class_captions, draw_as_is
 
 _NAMED_SHARE = 0.01  # of the picture, that a region must cover to have its name written on it
-_STRIPE = 4  # pixels of the drawing, black on what is ignored
+_STRIPE = 4  # pixels of the drawing, black where ignored
 _POINT_RADIUS, _RING_RADIUS = 2.75, 4.0  # pixels of the drawing
 _SUBPIXELS = 4  # binary digits of a pixel's fraction, for OpenCV
 
@@ -43,7 +43,7 @@ def draw_segmentation(
 
     Args:
         image: (H, W, 3).
-        sem_seg: class ids, (H, W); what is not a class is left as it is.
+        sem_seg: class ids, (H, W); pixels of other ids are not drawn over.
         metadata: with ``stuff_classes`` and ``stuff_colors``.
         scale: of the drawing to the image.
         alpha: opacity of the colours.
@@ -57,7 +57,7 @@ def draw_segmentation(
     """
     _check_size("sem_seg", sem_seg, image)
     # Not by Visualizer.draw_sem_seg: its outlines run through the centres of the border pixels, and
-    # what is a pixel wide would be lost.
+    # regions of one pixel's width would be lost.
     is_class = (sem_seg >= 0) & (sem_seg < len(metadata.stuff_classes))
     colors = np.asarray(metadata.stuff_colors, np.float64)[np.where(is_class, sem_seg, 0)]
     blended = np.where(is_class[..., None], (1 - alpha) * image + alpha * colors, image)
@@ -193,7 +193,7 @@ def _largest_region(mask: np.ndarray) -> tuple[float, float] | None:
     part = (parts == 1 + areas.argmax()).astype(np.uint8)
     # The picture's border counts as outside, so that names keep off it.
     depth = cv2.distanceTransform(np.pad(part, 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    # In the middle of a band all is equally deep: of that, what is closest to the part's middle.
+    # The middle line of a band is equally deep: take its point closest to the part's centre.
     ys, xs = np.nonzero(depth > depth.max() - 0.5)
     middle_y, middle_x = np.median(np.nonzero(part), axis=1)
     closest = np.hypot(ys - middle_y, xs - middle_x).argmin()

@@ -69,7 +69,7 @@ def sample_row(
 
     Args:
         image: (H, W, 3).
-        sem_seg: class ids, (H, W); what is not a class is ignored.
+        sem_seg: class ids, (H, W); pixels of other ids are ignored.
         metadata: with ``stuff_classes`` and ``stuff_colors``.
         points: (P, 2) of (y, x) in [0, 1] of the image.
         point_labels: their class ids, (P,).

@@ -5,8 +5,8 @@
     python projects/IFA/compare_targets.py --dataset camvid --targets grid jittered_grid boundary \\
         --local-ensemble yes --seeds 1 2 3 --output output/targets/camvid -- train.max_iter=1600
 
-Trains what is not trained yet, one run after the other, by tools/train_net.py; a run that was
-stopped goes on. Writes targets.md, .csv, .json and .png below the output folder.
+Unfinished runs are trained one after the other by tools/train_net.py; a stopped run is resumed.
+Writes targets.md, .csv, .json and .png below the output folder.
 """
 
 import argparse

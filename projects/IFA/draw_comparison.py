@@ -5,11 +5,11 @@
         bilinear=output/shapes/bilinear IFA=output/shapes/ifa
     python projects/IFA/draw_comparison.py features --output fig5.png IFA=output/shapes/ifa
 
-predictions draws picture, each model's answer and ground truth, and frames where the first two
-models differ most. Without --pictures it takes those in which the framed parts are largest,
-whoever is right there.
-features draws maps averaged over channels: the backbone's first and last stage, and the field
-aligned: what the MLP's last hidden layer (--layer) makes of all levels, where they are asked.
+predictions draws the picture, each model's prediction and the ground truth, and frames the largest
+differences between the first two models. Without --pictures it takes the pictures with the largest
+framed parts, whichever model is right there.
+features draws maps averaged over channels: the backbone's first and last stage, and the aligned
+field, the output of the MLP's last hidden layer (--layer) at the queries.
 
 RUN is the output folder of a training, or a config file with weights in train.init_checkpoint,
 which count where its own output folder has no checkpoint.

@@ -4,9 +4,9 @@
     python projects/IFA/measure_refinement.py --config-file camvid/ifa_r18.py \\
         --input street1.png street2.png --input-size 1024 2048
 
-For each threshold: the share of pixels that agree with dense decoding, the samples that were asked
-over those of the grid at stride 4, and the time over that of labels of that grid, the features
-being there before the clock starts.
+For each threshold: the share of pixels that agree with dense decoding, the number of
+samples asked over the number of the grid at stride 4, and the time over the time of that grid's
+labels. Features are computed before the clock starts.
 """
 
 import argparse

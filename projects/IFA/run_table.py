@@ -24,7 +24,7 @@ several scales and mirrored pictures, which for one run is
 
 prints the parameters and multiply-adds of every row that has a model here, beside the paper's. Ours
 are counted as the paper counts, see "textbook" in ifa_d2/analysis/cost.py, so that they can be
-compared; the last column is what the model takes as it runs here. The paper gives no costs of its
+compared; the last column is the model's cost as it runs here. The paper gives no costs of its
 Tables 2 to 4.
 """
 

@@ -19,7 +19,7 @@ def parse_arguments(description: str) -> argparse.Namespace:
     Values out of range end the program with a message that names the argument.
 
     Args:
-        description: what the help begins with.
+        description: text at the start of the help.
     """
     parser = command_parser(description)
     commands = parser.add_subparsers(dest="command", required=True)

@@ -1,11 +1,11 @@
 """Panoptic FPN with IFA and with its own semantic head, whole and branch by branch.
 
 The models are those of the recipes configs/panoptic/coco, on a ResNet-50, with random weights that
-agree in all but the branch:
+are equal in all but the branch:
 
 - ``IFA``: ``IFASemSegHead`` in Detectron2's ``PanopticFPN``.
 - ``IFA, labels``: the same in ``FieldPanopticFPN``, which decodes labels at the picture's pixels.
-- ``SemSegFPNHead``: Detectron2's ``PanopticFPN`` as it is.
+- ``SemSegFPNHead``: Detectron2's unchanged ``PanopticFPN``.
 
 At inference 100 instances are detected, whatever their score; in training the picture shows 20. The
 branch alone is taken from the pyramid's features to logits at stride 4 (``forward``), or to the
@@ -54,8 +54,8 @@ def run_panoptic(
         cases: of ``CASES``: "model" or "branch", and "forward" or "train".
 
     Returns:
-        ``rows``: each ratio is the model's over that of IFA. Memory is that of tensors beyond
-        weights and what was there before.
+        ``rows``: each ratio is the model's over IFA's. Memory is of tensors, beyond the weights and
+        other tensors held before.
     """
     models = _build_models(device)
     picture = _picture(input_size, device)

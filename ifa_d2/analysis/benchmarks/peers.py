@@ -2,7 +2,7 @@
 
 All are a ``SemanticSegmentor`` for 19 classes over a ResNet-50 with the deep stem of 128 channels,
 its stride in the 3x3 convolutions, BN everywhere that a norm is (in Detectron2's recipes the heads
-of the FPN models have GN; norms are not what is compared here), and nothing frozen:
+of the FPN models have GN; norms are not compared here), and nothing frozen:
 
 - ``IFA``: the recipe configs/cityscapes/ifa_r50.py with BN. In training it includes its auxiliary
   head and the selection of hard pixels.
@@ -169,7 +169,7 @@ def _training_step(model: nn.Module, picture: dict[str, Any]) -> Callable[[], No
         model.train()
         sum(model([picture]).values()).backward()
         optimizer.step()
-        # Here and not before: gradients are of this step's memory, not of what was there.
+        # Here and not before: gradients count as this step's memory.
         optimizer.zero_grad(set_to_none=True)
 
     return step

@@ -15,7 +15,7 @@ class Source:
 
     Fields:
         path: below the root of all data sets
-        origin: where it is downloaded from
+        origin: address of its download
     """
 
     path: str
@@ -48,15 +48,16 @@ class Preparation:
     """Conversion of one data set's labels.
 
     Fields:
-        name: of the data set, in messages
+        name: name of the data set in messages
         counts: images of each split as published
         num_classes: ids of the labels are below it, or are `ignore_label`
         ignore_label: the id that means "no class here"
-        sources: what must be there
+        sources: folders and files that must be there
         label_root: the folder of all label files, below the root, which appears under its name
             when it is complete; None if labels lie among the published files
-        list_jobs: of (root, label folder), sorted; raises ValueError for files without partner
-        read: the contents of the files to write for a job: pixels, or the path of a file to copy
+        list_jobs: lists the jobs of (root, label folder), sorted; raises ValueError for files
+            without partner
+        read: makes the contents of a job's files: pixels, or the path of a file to copy
     """
 
     name: str
@@ -73,7 +74,7 @@ def check_sources(preparation: Preparation, root: Path) -> None:
     """Raise unless all published folders and files are there.
 
     Raises:
-        ValueError: with what is missing and where it is downloaded from.
+        ValueError: something is missing; the message names it and its download.
     """
     missing = [source for source in preparation.sources if not (root / source.path).exists()]
     if missing:
@@ -99,7 +100,7 @@ def check_partners(name: str, images: Mapping[str, Path], annotations: Mapping[s
     """Raise unless images and annotations are paired by their common names.
 
     Raises:
-        ValueError: with the files that have no partner.
+        ValueError: files without partner; the message names them.
     """
     lines = []
     for kind, other, ours, theirs in (
@@ -117,7 +118,7 @@ def check_files(name: str, files: list[Path]) -> None:
     """Raise unless all files that a published list names are there.
 
     Raises:
-        ValueError: with those that are not.
+        ValueError: files are missing; the message names them.
     """
     missing = [str(path) for path in files if not path.exists()]
     if missing:

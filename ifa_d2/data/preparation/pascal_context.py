@@ -1,7 +1,7 @@
 """PASCAL Context: 59 classes from the 459 ids of the published .mat files, by name.
 
-`labels.txt` names the 459 ids and `59_labels.txt` the 59 classes; the splits are those of VOC2010.
-Form "59" ignores what is none of the 59, form "60" has it as class 0, "background".
+`labels.txt` names the 459 ids and `59_labels.txt` the 59 classes; the splits are VOC2010's.
+Form "59" ignores pixels of other ids, form "60" has them as class 0, "background".
 """
 
 import re
@@ -71,7 +71,7 @@ def class_table(folder: Path) -> np.ndarray:
 
 def _list_jobs(root: Path, label_root: Path) -> list[Job]:
     voc, jobs = root / _VOC_FOLDER, []
-    class_table(root / "pascal_context")  # what is wrong with the lists is said once, here
+    class_table(root / "pascal_context")  # faults of the lists are raised once, here
     for split in ("train", "val"):
         text = (voc / "ImageSets" / "Main" / f"{split}.txt").read_text(encoding="utf-8")
         for name in sorted({line.split()[0] for line in text.splitlines() if line.strip()}):

@@ -28,8 +28,8 @@ def prepare(
 ) -> dict[str, int]:
     """Make missing or wrong label files, and check all of them.
 
-    It can be run again at any time: after it was killed it goes on where it was, and on a data set
-    that is whole it only checks. Two runs at the same time wait for each other.
+    It can be run again at any time: a killed run is resumed, and a complete data set is only
+    checked. Two runs at the same time wait for each other.
 
     Args:
         preparation: the data set
@@ -41,9 +41,9 @@ def prepare(
         The number of images of each split.
 
     Raises:
-        ValueError: ``workers`` below 1; what is missing; wrong numbers of images; files that cannot
+        ValueError: ``workers`` below 1; missing files; wrong numbers of images; files that cannot
             be read, have another size than their image or hold ids that are no class. The message
-            names files, those that were published rather than what was made of them.
+            names files, published ones rather than those made of them.
     """
     check_workers(workers)
     root = Path(os.path.abspath(os.path.expanduser(root)))
@@ -131,7 +131,7 @@ def _finish(preparation: Preparation, job: Job) -> str | None:
 def _fault(preparation: Preparation, job: Job) -> str | None:
     """Find the fault of an image and its label file; None if there is none.
 
-    It names what was published: what is made of that is made anew where it is not right.
+    It names the published file: files made of it are replaced if they are wrong.
     """
     image = job.image_source or job.image
     try:
