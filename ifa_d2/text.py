@@ -10,6 +10,8 @@ from matplotlib import font_manager
 from matplotlib.font_manager import FontProperties, fontManager
 from matplotlib.text import Text
 
+from .listing import join_some
+
 _logger = logging.getLogger(__name__)
 _BASE = "sans-serif"  # the family that Detectron2 and Matplotlib write in
 _BOXES = "Last Resort"  # Matplotlib's own family that draws a box for any character
@@ -62,11 +64,11 @@ def _fonts(text: str) -> tuple[list[str], frozenset[str]]:
     new = sorted(missing - _told)
     if new:
         _told.update(new)
-        named = ", ".join(f"{c * c.isprintable()} U+{ord(c):04X}".strip() for c in new[:_NAMED])
-        more = f" and {len(new) - _NAMED} more" if len(new) > _NAMED else ""
+        names = [f"{c * c.isprintable()} U+{ord(c):04X}".strip() for c in new]
         _logger.warning(
-            f"no installed font has {named}{more}: drawn as '?'; install one that has, such as by "
-            "apt-get install fonts-noto-cjk (Chinese, Japanese, Korean) or fonts-noto-core"
+            f"no installed font has {join_some(names, _NAMED)}: drawn as '?'; install one that "
+            "has, such as by apt-get install fonts-noto-cjk (Chinese, Japanese, Korean) or "
+            "fonts-noto-core"
         )
     return list(families), missing
 

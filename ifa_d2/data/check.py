@@ -9,6 +9,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from tabulate import tabulate
 
+from ..listing import join_some
 from .catalog import check_name
 from .content import LabelContent
 from .labels import read_label
@@ -224,7 +225,7 @@ def _check(item: _Item, num_classes: int) -> _Result:
     is_class = (values >= 0) & (values < min(item.num_classes, num_classes)) & ~is_ignored
     wrong = values[~is_class & ~is_ignored]
     if wrong.size:
-        shown = ", ".join(map(str, wrong[:_NAMED])) + ", ..." * (wrong.size > _NAMED)
+        shown = join_some(wrong, _NAMED)
         problem = f"holds {shown}: neither one of {item.num_classes} classes nor ignore"
         faults.append(Fault(item.label, problem))
     if faults:

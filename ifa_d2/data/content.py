@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ..listing import join_some, spread_indices
 from .catalog import check_name
 from .labels import read_label, translate_label
 
@@ -66,9 +67,8 @@ class LabelContent:
             found.append(_one_class(self.classes[0]))
         absent = [name for name, area in zip(self.classes, self.pixels, strict=True) if not area]
         if whole and absent and self.ids:
-            more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
             found.append(
-                f"in no image: {', '.join(absent[:_NAMED])}{more}: a model cannot learn them here"
+                f"in no image: {join_some(absent, _NAMED)}: a model cannot learn them here"
             )
         share = self.ignored / max(self.ignored + int(self.pixels.sum()), 1)
         if share > _MOSTLY:
@@ -143,8 +143,7 @@ def _label_files(name: str) -> list[str]:
 
 def _spread_first(labels: list[str], sample: int) -> list[str]:
     """All labels, but evenly spread ones before the rest."""
-    count = min(sample, len(labels))
-    spread = [index * len(labels) // count for index in range(count)]
+    spread = spread_indices(len(labels), sample)
     chosen = set(spread)
     rest = [index for index in range(len(labels)) if index not in chosen]
     return [labels[index] for index in (*spread, *rest)]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from matplotlib.colors import hsv_to_rgb
 
+from ..listing import join_some
 from .folders import files_below
 from .pictures import picture_size
 
@@ -165,10 +166,9 @@ class SemSegFolder:
         for kind, other, place in kinds:
             alone = [files[place] for files in pairs.values() if files[1 - place] is None]
             if alone:
-                more = f" and {len(alone) - _NAMED} more" if len(alone) > _NAMED else ""
                 raise ValueError(
                     f"data set {self.name!r}: {len(alone)} {kind} file(s) without {other}: "
-                    f"{', '.join(alone[:_NAMED])}{more}{self._hint()}"
+                    f"{join_some(alone, _NAMED)}{self._hint()}"
                 )
 
     def _hint(self) -> str:
