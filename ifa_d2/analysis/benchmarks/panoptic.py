@@ -100,7 +100,7 @@ def _build_models(device: str) -> dict[str, nn.Module]:
 
 
 def _tame(resnet: nn.Module) -> None:
-    """Start residual blocks as the identity, so that random weights do not blow up activations."""
+    """Start residual blocks as the identity: random weights would blow up activations."""
     for name, module in resnet.named_modules():
         if name.endswith(".conv3"):
             module.norm.weight.zero_()
