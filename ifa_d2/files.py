@@ -1,4 +1,4 @@
-"""Files that appear under their name when they are complete, and never where another is read."""
+"""Safe writing of files: complete or not at all, and never over an input."""
 
 import errno
 import os
@@ -11,10 +11,10 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside ``path``, renamed to it when the block ends without an error.
+    """Yield a temporary path, renamed to ``path`` when the block ends without an error.
 
-    An error removes the temporary file and leaves what ``path`` was. Folders on the way are made.
-    That the disk is full, or fails, is said with the file's name.
+    An error removes the temporary file and leaves ``path`` unchanged. Parent folders are made. The
+    error of a full or failing disk names ``path``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,20 +34,20 @@ def check_outputs(
     outputs: Iterable[str | os.PathLike[str]],
     inputs: Mapping[str, Iterable[str | os.PathLike[str] | None]],
 ) -> None:
-    """Check that no file that will be written is one that is read.
+    """Check that no output file is an input file.
 
-    Files are compared by what they are, links followed, not by their names.
+    Files are compared by identity, links followed, not by name.
 
     Args:
         outputs: files to write, there or not.
-        inputs: files that are read, by kind ("label"), read as needed; None and what is no file
-            here, such as an address, is passed over.
+        inputs: files that are read, by kind ("label"), read as needed; None and names of no
+            file here, such as addresses, are passed over.
 
     Raises:
         ValueError: an output is an input; the message names both.
     """
     written = {key: path for path in outputs if (key := _identity(path)) is not None}
-    if not written:  # what is not there yet is nobody's input
+    if not written:  # a file that is not there yet is no input
         return
     for kind, paths in inputs.items():
         for path in paths:
@@ -60,7 +60,7 @@ def check_outputs(
 
 
 def _identity(path: str | os.PathLike[str]) -> tuple[int, int] | None:
-    """Two numbers that all names of a file share; None where there is no file."""
+    """Device and inode of a file, which all its names share; None without a file."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):

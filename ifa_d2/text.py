@@ -1,4 +1,4 @@
-"""Names in drawings and plots: as they are written, in fonts that have their characters."""
+"""Text in drawings and plots, in fonts that have its characters."""
 
 import logging
 import unicodedata
@@ -10,15 +10,17 @@ from matplotlib import font_manager
 from matplotlib.font_manager import FontProperties, fontManager
 from matplotlib.text import Text
 
+from .listing import join_some
+
 _logger = logging.getLogger(__name__)
-_BASE = "sans-serif"  # the family of what Detectron2 and Matplotlib write
+_BASE = "sans-serif"  # the family that Detectron2 and Matplotlib write in
 _BOXES = "Last Resort"  # Matplotlib's own family that draws a box for any character
 _NAMED = 8  # how many characters a warning lists
-_told: set[str] = set()  # characters that were warned of
+_told: set[str] = set()  # characters that a warning has named
 
 
 def class_captions(names: Sequence[str]) -> list[str]:
-    """Class names as they can be drawn.
+    """Convert class names to texts that can be drawn.
 
     A name with characters that no installed font has is the class's id and the name with "?" in
     their place; a warning names them, once.
@@ -31,42 +33,42 @@ def class_captions(names: Sequence[str]) -> list[str]:
 
 
 def drawable_text(text: str) -> str:
-    """A text in one line with "?" for the characters that no installed font has."""
+    """Convert a text to one line, with "?" for characters that no installed font has."""
     text = _clean(text)
     _, missing = _fonts(text)
     return "".join("?" if character in missing else character for character in text)
 
 
 def text_style(*texts: str) -> dict[str, Any]:
-    """Matplotlib's options to draw texts as they are: without formulas, in fonts that have them."""
+    """Matplotlib options to draw texts literally, in fonts that have their characters."""
     families, _ = _fonts("".join(texts))
     return {"parse_math": False, "fontfamily": families}
 
 
 def draw_as_is(artist: Text) -> None:
-    """Make a text that Matplotlib will draw :func:`drawable_text`, in the style that it needs."""
+    """Replace a Matplotlib text by its :func:`drawable_text`, in a style that has a font."""
     artist.update(text_style(artist.get_text()))
     artist.set_text(drawable_text(artist.get_text()))
 
 
 def _clean(text: str) -> str:
-    """Letters and accents as one, where there is such a character; nothing that has no glyph."""
+    """Compose letters and accents (NFC), and drop characters without a glyph."""
     text = unicodedata.normalize("NFC", text)
     text = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
     return "".join(c for c in text if unicodedata.category(c) != "Cf")
 
 
 def _fonts(text: str) -> tuple[list[str], frozenset[str]]:
-    """The families to draw a text with, the usual one first; and the characters that none has."""
+    """Font families to draw a text with, the usual one first; and the characters none has."""
     families, missing = _find_fonts(frozenset(_clean(text)))
     new = sorted(missing - _told)
     if new:
         _told.update(new)
-        named = ", ".join(f"{c * c.isprintable()} U+{ord(c):04X}".strip() for c in new[:_NAMED])
-        more = f" and {len(new) - _NAMED} more" if len(new) > _NAMED else ""
+        names = [f"{c * c.isprintable()} U+{ord(c):04X}".strip() for c in new]
         _logger.warning(
-            f"no installed font has {named}{more}: drawn as '?'; install one that has, such as by "
-            "apt-get install fonts-noto-cjk (Chinese, Japanese, Korean) or fonts-noto-core"
+            f"no installed font has {join_some(names, _NAMED)}: drawn as '?'; install one that "
+            "has, such as by apt-get install fonts-noto-cjk (Chinese, Japanese, Korean) or "
+            "fonts-noto-core"
         )
     return list(families), missing
 
@@ -91,7 +93,7 @@ def _find_fonts(characters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[
 
 
 def _covered(family: str, characters: frozenset[str]) -> frozenset[str]:
-    """Those of some characters for which the font that a family stands for has a glyph."""
+    """Subset of characters that a family's font has glyphs for."""
     try:
         path = fontManager.findfont(FontProperties(family=[family]), fallback_to_default=False)
         glyphs = font_manager.get_font(path).get_charmap()
@@ -101,7 +103,7 @@ def _covered(family: str, characters: frozenset[str]) -> frozenset[str]:
 
 
 def _add_new_fonts() -> None:
-    """Make known what was installed after Matplotlib wrote its list of fonts into its cache."""
+    """Add fonts that were installed after Matplotlib cached its list."""
     known = {str(entry.fname) for entry in fontManager.ttflist}
     for path in font_manager.findSystemFonts():
         if path not in known:

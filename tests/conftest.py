@@ -1,4 +1,4 @@
-"""What all tests share: fixed seeds, and hypothesis without time limits."""
+"""Fixtures and hooks of all tests: fixed seeds, hypothesis without time limits, GPU tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +12,11 @@ from tests.tiny import train_tiny, write_tiny_data
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
 
 
 @pytest.fixture(autouse=True)

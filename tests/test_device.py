@@ -1,4 +1,17 @@
-"""On a device: nothing is mixed with the CPU's, little is copied, and results are the CPU's."""
+"""Weights on one device and inputs on another: results, copies and waits.
+
+On ``meta`` tensors have a shape, a type and a device, but no values. What runs there reads no value
+back from its device, and leaves nothing on the CPU that has to be concatenated or multiplied with
+its tensors. ``torch.autocast`` does not know ``meta``, so that encodings of the position and losses
+do not run there.
+
+Only tests marked ``gpu`` check
+
+- that inputs on the CPU are sent where the weights are, of every alignment method;
+- that logits, losses and gradients equal the CPU's;
+- how often the host waits for the device, and where;
+- how many bytes are copied to the device and from it.
+"""
 
 import copy
 
@@ -8,6 +21,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, ResNet
 from torch import Tensor
 
+from ifa_d2.data.points import PointSampler
 from ifa_d2.layers import GridQuery, GridSubset, ImplicitAlignment, PointQuery
 from ifa_d2.modeling import (
     FieldSegmentor,
@@ -17,11 +31,13 @@ from ifa_d2.modeling import (
     SegmentationField,
 )
 from ifa_d2.modeling.backbone import PaddedResNet
-from ifa_d2.modeling.targets import TARGETS, PointTargets
+from ifa_d2.modeling.targets import POINT_TARGETS, TARGETS, PointTargets, TargetSampler
+from tests.gpu import copied_bytes, count_waits
 
-from .fake_device import FakeDevice
-
-METHODS = [
+GPU = torch.device("cuda")
+META = torch.device("meta")
+# The alignment function of the paper encodes the position of each sample; the others do not.
+WITH_POSITIONS = [
     {"alignment": "ifa"},
     {"alignment": "ifa", "local_ensemble": True},
     {"alignment": "ifa", "coupled_frequencies": True, "local_ensemble": True},
@@ -32,14 +48,24 @@ METHODS = [
         "cell_decoding": True,
     },
     {"alignment": "ifa", "unfold": True},
+]
+WITHOUT_POSITIONS = [
     {"alignment": "bilinear"},
     {"alignment": "upsampling"},
     {"alignment": "carafe"},
     {"alignment": "bilinear", "decoder": "conv"},
     {"alignment": "bilinear", "decoder": "ocr"},
 ]
+METHODS = WITH_POSITIONS + WITHOUT_POSITIONS
 SHAPES = {"res2": ShapeSpec(channels=4, stride=4), "res3": ShapeSpec(channels=8, stride=8)}
 K = 5
+QUERIES = {
+    "cells": GridQuery.regular(16, 24),
+    "finer": GridQuery.regular(33, 50),
+    "window": GridQuery.window((2, 1, 7, 5), (11, 6), (16, 24)),
+    "points": PointQuery(torch.rand(2, 77, 2, dtype=torch.float64)),
+    "subset": GridSubset(GridQuery.regular(33, 50), torch.randint(33, (99, 2))),
+}
 
 
 def name_of(method: dict[str, str | bool]) -> str:
@@ -63,7 +89,11 @@ def make_head(**options) -> IFASemSegHead:
 
 
 def make_model(**options) -> FieldSegmentor:
-    """A segmentor of two stages of one block each."""
+    """A segmentor of two stages of one block each, in double precision.
+
+    So a GPU's products differ from the CPU's by rounding alone, whatever its matrix units do with
+    single precision.
+    """
     head = make_head(**options)
     stages = [
         ResNet.make_stage(
@@ -78,11 +108,11 @@ def make_model(**options) -> FieldSegmentor:
     ]
     backbone = PaddedResNet(BasicStem(3, 4, "BN"), stages, out_features=tuple(SHAPES))
     mean_and_std = {"pixel_mean": [120.0] * 3, "pixel_std": [60.0] * 3}
-    return FieldSegmentor(backbone=backbone, sem_seg_head=head, **mean_and_std)
+    return FieldSegmentor(backbone=backbone, sem_seg_head=head, **mean_and_std).double()
 
 
 def make_inputs(points: bool = False) -> list[dict[str, Tensor]]:
-    """Two pictures with labels, some of them ignored."""
+    """Two pictures with labels, some of them ignored; or with labelled points."""
     inputs = []
     for height, width in ((32, 48), (40, 32)):
         image = torch.randint(256, (3, height, width), dtype=torch.uint8)
@@ -98,59 +128,153 @@ def make_inputs(points: bool = False) -> list[dict[str, Tensor]]:
     return inputs
 
 
-@pytest.fixture
-def device():
-    with FakeDevice() as entered:
-        yield entered
+def make_features(device: torch.device | str) -> dict[str, Tensor]:
+    """Features (2, C, h, w) of two pictures of 64 x 96 pixels."""
+    return {
+        name: torch.randn(2, s.channels, 64 // s.stride, 96 // s.stride, device=device)
+        for name, s in SHAPES.items()
+    }
+
+
+def to(query: GridQuery | PointQuery | GridSubset, device: torch.device | str):
+    if isinstance(query, PointQuery):
+        return PointQuery(query.coordinates.to(device))
+    if isinstance(query, GridSubset):
+        return GridSubset(query.grid, query.index.to(device))
+    return query
+
+
+def assert_equal(values: list[Tensor], expected: list[Tensor]) -> None:
+    """The same to nine digits of the largest."""
+    scale = max(float(e.abs().max()) for e in expected)
+    for value, want in zip(values, expected, strict=True):
+        assert (value.cpu() - want).abs().max() < 1e-9 * scale
+
+
+# -- on meta
+
+
+@pytest.mark.parametrize("name", ["cells", "finer", "window", "points"])
+@pytest.mark.parametrize("method", [{"encoding": "none"}, *WITHOUT_POSITIONS], ids=name_of)
+def test_decoding_on_meta(method, name):
+    head = make_head(**method).to(META)
+    query = to(QUERIES[name], META)
+    logits = head.decode(head.levels_at_request(make_features(META)), query)
+    samples = query.coordinates.shape[1:2] if name == "points" else query.size
+    assert logits.device == META
+    assert logits.dtype == torch.float32
+    assert logits.shape == (2, K, *samples)
+
+
+@pytest.mark.parametrize("method", WITHOUT_POSITIONS, ids=name_of)
+def test_field_of_cpu_inputs_on_meta(method):
+    """Images, points and pixel sizes are on the CPU, and the model is not."""
+    field = make_model(**method).eval().to(META).fields(make_inputs()[:1])[0]
+    logits = field.logits(size=(50, 70), window=(3, 5, 20, 40))
+    assert (logits.device, logits.dtype, logits.shape) == (META, torch.float64, (K, 50, 70))
+    at_points = field.at(torch.rand(9, 2))
+    assert (at_points.device, at_points.dtype, at_points.shape) == (META, torch.float64, (9, K))
 
 
 @pytest.mark.parametrize("targets", TARGETS)
+def test_targets_on_meta(targets):
+    """Where the field is asked is chosen without a look at labels or logits."""
+    sampler = TargetSampler(targets=targets, points=PointSampler(num_points=40))
+    labels = torch.zeros(2, 64, 96, dtype=torch.long, device=META)
+
+    def decode(query: PointQuery) -> Tensor:
+        return torch.empty(2, K, query.coordinates.shape[1], device=META)
+
+    sample = sampler((16, 24), labels, decode)
+    expected = {"grid": (64, 96), "jittered_grid": (16, 24)}.get(targets, (40,))
+    assert sample.labels.shape == (2, *expected)
+    assert (sample.labels.device, sample.labels.dtype) == (META, torch.int64)
+    if targets in POINT_TARGETS:
+        assert sample.query.coordinates.device == META
+        assert sample.query.coordinates.shape == (2, 40, 2)
+
+
+# -- on a GPU
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("targets", TARGETS)
 @pytest.mark.parametrize("method", METHODS, ids=name_of)
-def test_training_losses(device, method, targets):
+def test_losses_of_cpu_inputs(method, targets):
     model = make_model(targets=targets, **method)
-    on_device = device.move(copy.deepcopy(model))
-    for points in (False, True) if targets in ("points", "uncertain_points") else (False,):
-        inputs = make_inputs(points)
-        torch.manual_seed(1)
-        expected = model(inputs)
-        torch.manual_seed(1)
-        device.forget()
-        losses = on_device(inputs)
-        assert all(loss.is_cuda and loss.requires_grad for loss in losses.values())
-        for name, loss in expected.items():
-            assert losses[name].item() == pytest.approx(loss.item(), rel=1e-4)
-        waits = device.waits()
-        layers = [place for place in waits if place.startswith("layers/")]
-        assert not layers, f"the alignment function waits at {layers}"
-        checks = [place for place in waits if place.startswith("modeling/losses")]
-        assert sum(waits[place] for place in checks) == 1  # of labels, for all losses
-        data = sum(x.nbytes for one in inputs for x in one.values() if isinstance(x, Tensor))
-        assert device.sent() < data + 12_000
+    on_gpu = copy.deepcopy(model).to(GPU)
+    inputs = make_inputs(points=targets in POINT_TARGETS)  # a GPU draws others than the CPU
+    torch.manual_seed(1)
+    expected = model(inputs)
+    torch.manual_seed(1)
+    losses = on_gpu(inputs)
+    assert all(loss.is_cuda and loss.requires_grad for loss in losses.values())
+    assert {name: loss.item() for name, loss in losses.items()} == pytest.approx(
+        {name: loss.item() for name, loss in expected.items()}, rel=1e-6
+    )
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("targets", "points"),
+    [*((each, False) for each in TARGETS), *((each, True) for each in POINT_TARGETS)],
+)
 @pytest.mark.parametrize("method", METHODS, ids=name_of)
-def test_answers_of_a_field(device, method):
+def test_waits_of_a_training_step(method, targets, points):
+    """The labels are checked once for all losses; the alignment function waits for nothing."""
+    model = make_model(targets=targets, **method).to(GPU)
+    inputs = make_inputs(points)
+    model(inputs)
+    with count_waits() as waits:
+        model(inputs)
+    assert not [place for place in waits if place.startswith("layers/")]
+    assert sum(n for place, n in waits.items() if place.startswith("modeling/losses")) == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("targets", TARGETS)
+@pytest.mark.parametrize("method", METHODS, ids=name_of)
+def test_a_training_step_sends_its_batch(method, targets):
+    model = make_model(targets=targets, **method).to(GPU)
+    inputs = make_inputs(points=targets in POINT_TARGETS)
+    model(inputs)
+    data = sum(x.nbytes for one in inputs for x in one.values() if isinstance(x, Tensor))
+    assert copied_bytes(lambda: model(inputs))["sent"] < data + 24_000  # and axes, in doubles
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", METHODS, ids=name_of)
+def test_logits_of_a_field(method):
     model = make_model(**method).eval()
-    on_device = device.move(copy.deepcopy(model))
+    inputs, points = make_inputs()[:1], torch.rand(9, 2)
+    near, far = (each.fields(inputs)[0] for each in (model, copy.deepcopy(model).to(GPU)))
+    assert_equal([far.logits(size=(50, 70))], [near.logits(size=(50, 70))])
+    assert_equal([far.at(points)], [near.at(points)])
+
+
+LABELS = {
+    "pixels": lambda f: f.labels(),
+    "window": lambda f: f.labels(size=(50, 70), window=(3, 5, 20, 40)),
+    "bands": lambda f: torch.cat([band for _, band in f.iter_bands(size=(50, 70), height=20)]),
+    "refined": lambda f: f.refined_labels(size=(50, 70)),
+}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("way", LABELS)
+@pytest.mark.parametrize("method", METHODS, ids=name_of)
+def test_labels_of_a_field(method, way):
+    model = make_model(**method).eval()
     inputs = make_inputs()[:1]
-    field, far = model.fields(inputs)[0], on_device.fields(inputs)[0]
-    logits = field.logits(size=(50, 70))
-    assert (far.logits(size=(50, 70)).cpu() - logits).abs().max() < 1e-4 * logits.abs().max()
-    points = torch.rand(9, 2)
-    assert (far.at(points).cpu() - field.at(points)).abs().max() < 1e-4 * logits.abs().max()
-    for answer in (
-        lambda f: f.labels(),
-        lambda f: f.labels(size=(50, 70), window=(3, 5, 20, 40)),
-        lambda f: torch.cat([band for _, band in f.iter_bands(size=(50, 70), height=20)]),
-        lambda f: f.refined_labels(size=(50, 70)),
-    ):
-        assert (answer(far) == answer(field)).float().mean() > 0.99  # but for ties
+    near, far = (
+        LABELS[way](each.fields(inputs)[0]) for each in (model, copy.deepcopy(model).to(GPU))
+    )
+    assert far.device.type == "cpu"
+    assert (far == near).float().mean() > 0.99  # but for ties
 
 
-@pytest.mark.parametrize("ensemble", [False, True])
-@pytest.mark.parametrize("coupled", [False, True])
-def test_a_large_picture_copies_its_axes_alone(device, ensemble, coupled):
-    """Taps are paired where the levels are: what is sent grows with a picture's sides."""
+def large_field(ensemble: bool, coupled: bool) -> tuple[SegmentationField, int, int]:
+    """The field on the GPU of a picture of 256 x 384, its pixels, and bytes of its axes' taps."""
     size, sizes = (256, 384), ((32, 48), (16, 24), (8, 12))
     alignment = ImplicitAlignment(
         in_channels=[4] * 3,
@@ -160,96 +284,85 @@ def test_a_large_picture_copies_its_axes_alone(device, ensemble, coupled):
         local_ensemble=ensemble,
         coupled_frequencies=coupled,
     ).eval()
-    levels = [torch.randn(1, 4, *cells) for cells in sizes]
-    expected = SegmentationField(alignment, levels, size).labels()
-    field = SegmentationField(device.move(alignment), [level.cuda() for level in levels], size)
-    device.forget()
-    labels = field.labels()
-    assert (labels == expected).float().mean() > 0.999
+    levels = [torch.randn(1, 4, *cells, device=GPU) for cells in sizes]
     taps = 3 * sum(size) * (2 if ensemble else 1)  # with cells, offsets, weights twice
     footprints = 2 * 3 * 8
-    assert device.sent() <= 4 * 8 * taps + footprints
-    assert device.fetched() == labels.numel()
-    assert not [place for place in device.waits() if place.startswith("layers/")]
+    field = SegmentationField(alignment.to(GPU), levels, size)
+    return field, size[0] * size[1], 4 * 8 * taps + footprints
 
 
-def test_labels_of_views_come_as_bytes(device):
+@pytest.mark.gpu
+@pytest.mark.parametrize("ensemble", [False, True])
+@pytest.mark.parametrize("coupled", [False, True])
+def test_a_large_picture_copies_its_axes_alone(ensemble, coupled):
+    """Taps are paired where the levels are, and labels leave as bytes."""
+    field, pixels, axes = large_field(ensemble, coupled)
+    field.labels()
+    copied = copied_bytes(field.labels)
+    assert copied["sent"] <= axes
+    assert pixels <= copied["fetched"] <= pixels + 1000  # and whether a piece is finite
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("ensemble", [False, True])
+@pytest.mark.parametrize("coupled", [False, True])
+def test_decoding_a_large_picture_does_not_wait(ensemble, coupled):
+    field, _, _ = large_field(ensemble, coupled)
+    field.labels()
+    with count_waits() as waits:
+        field.labels()
+    assert not [place for place in waits if place.startswith("layers/")]
+
+
+@pytest.mark.gpu
+def test_labels_of_views():
     model = make_model().eval()
     inputs = [{**make_inputs()[0], "height": 60, "width": 90}]
     views = {"scales": (1.0, 1.5), "flip": True, "window": (32, 32)}
-    expected = MultiViewSegmentor(model=copy.deepcopy(model), **views)(inputs)[0]["sem_seg"]
-    device.move(model)
-    device.forget()
-    labels = MultiViewSegmentor(model=model, **views)(inputs)[0]["sem_seg"]
-    assert (labels == expected).float().mean() > 0.99
-    assert device.fetched() == labels.numel()
+    near, far = (
+        MultiViewSegmentor(model=each, **views)(inputs)[0]["sem_seg"]
+        for each in (model, copy.deepcopy(model).to(GPU))
+    )
+    assert (far == near).float().mean() > 0.99  # but for ties
 
 
-def test_refinement_fetches_no_index(device):
+@pytest.mark.gpu
+def test_labels_of_views_come_as_bytes():
+    model = MultiViewSegmentor(model=make_model().eval().to(GPU), scales=(1.0, 1.5), flip=True)
+    inputs = [{**make_inputs()[0], "height": 60, "width": 90}]
+    model(inputs)
+    assert 60 * 90 <= copied_bytes(lambda: model(inputs))["fetched"] <= 60 * 90 + 1000
+
+
+@pytest.mark.gpu
+def test_a_subset_fetches_no_index():
     alignment = ImplicitAlignment(in_channels=[4, 4], num_classes=K, hidden_dims=(8,)).eval()
-    levels = [torch.randn(1, 4, *cells) for cells in ((32, 48), (16, 24))]
+    levels = [torch.randn(1, 4, *cells, device=GPU) for cells in ((32, 48), (16, 24))]
     grid = GridQuery.regular(256, 384)
-    index = torch.stack([torch.randint(n, (999,)) for n in grid.size], 1)
+    query = GridSubset(grid, torch.stack([torch.randint(n, (999,)) for n in grid.size], 1).to(GPU))
+    alignment.to(GPU)
     with torch.no_grad():
-        expected = alignment(levels, GridSubset(grid, index))
-        device.move(alignment)
-        device.forget()
-        logits = alignment([level.cuda() for level in levels], GridSubset(grid, index.cuda()))
-    assert (logits.cpu() - expected).abs().max() < 1e-5
-    fetched = [x for x in device.copies if not x.to_device and x.place.startswith("layers/queries")]
-    assert not fetched
+        alignment(levels, query)
+        with count_waits() as waits:
+            alignment(levels, query)
+    assert not [place for place in waits if place.startswith("layers/queries")]
 
 
-def test_labels_are_checked_once(device):
+@pytest.mark.gpu
+@pytest.mark.parametrize("checked", [False, True])
+def test_a_loss_waits_for_the_check_of_its_labels_alone(checked):
     criterion = OhemCrossEntropy(min_kept=10)
-    logits, labels = torch.randn(2, K, 8, 8, device="cuda"), torch.randint(K, (2, 8, 8)).cuda()
-    device.forget()
-    loss = criterion(logits, labels)
-    assert sum(device.waits().values()) == 1
-    device.forget()
-    assert float(criterion(logits, labels, checked=True)) == float(loss)
-    assert not [place for place in device.waits() if place.startswith("modeling/")]
+    logits, labels = torch.randn(2, K, 8, 8, device=GPU), torch.randint(K, (2, 8, 8), device=GPU)
+    with count_waits() as waits:
+        criterion(logits, labels, checked=checked)
+    assert waits.total() == (0 if checked else 1)
 
 
-def test_a_mix_of_devices_is_refused(device):
-    far = torch.ones(3, device="cuda")
-    with pytest.raises(RuntimeError, match=r"aten.add.Tensor.*\[\(3,\)\]"):
-        far + torch.ones(3)
-    assert (far + torch.tensor(1.0)).tolist() == [2, 2, 2]  # a number may come from anywhere
-    assert [(x.num_bytes, x.to_device) for x in device.copies] == [(12, False)]
-
-
-# -- on a real device
-
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-QUERIES = {
-    "cells": GridQuery.regular(16, 24),
-    "finer": GridQuery.regular(33, 50),
-    "window": GridQuery.window((2, 1, 7, 5), (11, 6), (16, 24)),
-    "points": PointQuery(torch.rand(2, 77, 2, dtype=torch.float64)),
-    "subset": GridSubset(GridQuery.regular(33, 50), torch.randint(33, (99, 2))),
-}
-
-
-def to(query: GridQuery | PointQuery | GridSubset, device: str):
-    if isinstance(query, PointQuery):
-        return PointQuery(query.coordinates.to(device))
-    if isinstance(query, GridSubset):
-        return GridSubset(query.grid, query.index.to(device))
-    return query
-
-
-def assert_equal(values: list[Tensor], expected: list[Tensor]) -> None:
-    scale = max(float(e.abs().max()) for e in expected)
-    for value, want in zip(values, expected, strict=True):
-        assert (value.cpu() - want).abs().max() < 1e-9 * scale
-
-
-@needs_cuda
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", QUERIES)
 @pytest.mark.parametrize("ensemble", [False, True])
 @pytest.mark.parametrize("coupled", [False, True])
-def test_cuda_layer_equals_cpu(name, ensemble, coupled, device_name="cuda"):
+def test_layer_equals_cpu(name, ensemble, coupled):
     alignment = ImplicitAlignment(
         in_channels=(3, 4),
         num_classes=K,
@@ -260,7 +373,7 @@ def test_cuda_layer_equals_cpu(name, ensemble, coupled, device_name="cuda"):
     ).double()
     levels = [torch.randn(2, c, 16 // s, 24 // s).double() for c, s in ((3, 1), (4, 4))]
     results = []
-    for where in ("cpu", device_name):
+    for where in ("cpu", GPU):
         module = copy.deepcopy(alignment).to(where)
         inputs = [level.to(where).requires_grad_() for level in levels]
         logits = module(inputs, to(QUERIES[name], where))
@@ -272,21 +385,18 @@ def test_cuda_layer_equals_cpu(name, ensemble, coupled, device_name="cuda"):
         assert_equal(values, expected)
 
 
-@needs_cuda
+@pytest.mark.gpu
 @pytest.mark.parametrize("targets", TARGETS)
 @pytest.mark.parametrize("method", METHODS, ids=name_of)
-def test_cuda_head_equals_cpu(targets, method, device_name="cuda"):
+def test_head_equals_cpu(targets, method):
     head = make_head(targets=targets, **method).double()
-    features = {
-        name: torch.randn(2, s.channels, 64 // s.stride, 96 // s.stride).double()
-        for name, s in SHAPES.items()
-    }
+    features = {name: x.double() for name, x in make_features("cpu").items()}
     labels, results = torch.randint(K, (2, 64, 96)), []
     points = torch.rand(2, 60, 2, dtype=torch.float64)
-    for where in ("cpu", device_name):
+    for where in ("cpu", GPU):
         module = copy.deepcopy(head).to(where)
         wanted = labels.to(where)
-        if targets in ("points", "uncertain_points"):  # those a device draws are its own
+        if targets in POINT_TARGETS:  # those a device draws are its own
             wanted = PointTargets(points.to(where), labels[:, 0, :60].to(where), 20)
         torch.manual_seed(1)
         _, losses = module({name: x.to(where) for name, x in features.items()}, wanted)

@@ -18,6 +18,7 @@ PARTS = (
     *(
         "compat",
         "files",
+        "listing",
         "text",
         "config",
         "data",

@@ -1,7 +1,8 @@
-"""Intervals of the difference between two trained methods, over pictures and seeds.
+"""Bootstrap intervals of the difference between two methods, over pictures and seeds.
 
-A figure such as mIoU is of a whole data set, not a mean over pictures: a resampled data set has the
-counts of its pictures added up, and then the figure taken (Efron & Tibshirani 1993, Ch. 6).
+A metric such as mIoU is that of a whole data set, not a mean over pictures: the counts of a
+resampled data set's pictures are added up before the metric is taken (Efron & Tibshirani 1993,
+Ch. 6).
 
 Shape legend: S seeds, N pictures, K classes, R resamples.
 """
@@ -17,7 +18,7 @@ Metric = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference and the interval that holds 95 % of its resamples.
+    """Difference with the interval that holds 95 % of its resamples.
 
     Attributes:
         mean: of all pictures and seeds.
@@ -29,14 +30,14 @@ class Interval:
     high: float
 
     def __str__(self) -> str:
-        """As "+1.23 [+0.45, +2.01]"."""
+        """Format as "+1.23 [+0.45, +2.01]"."""
         return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 
 def paired_interval(
     ours: np.ndarray, theirs: np.ndarray, metric: Metric, *, resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """The difference of a figure between two methods, ``ours`` minus ``theirs``.
+    """Estimate the difference of a metric between two methods, ``ours`` minus ``theirs``.
 
     Both were trained with the same seeds and evaluated on the same pictures. A resample draws
     pictures and seeds with replacement, the same for both methods; the figure is taken of each
@@ -75,13 +76,13 @@ def _totals(counts: np.ndarray) -> np.ndarray:
 
 
 def _weighted(weights: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(R, ...) sums of (N, ...) counts, each picture as often as (R, N) weights say."""
+    """Sum (N, ...) counts to (R, ...), each picture as often as (R, N) weights say."""
     flat = counts.reshape(len(counts), -1).astype(np.float64)
     return (weights @ flat).reshape(len(weights), *counts.shape[1:])
 
 
 def mean_iou(counts: np.ndarray) -> np.ndarray:
-    """mIoU in percent of confusion matrices (*R, K + 1, K + 1), over the classes in labels."""
+    """Compute mIoU in percent of matrices (*R, K + 1, K + 1), over the classes in labels."""
     counts = counts[..., :-1, :-1]
     labelled, predicted = counts.sum(-1), counts.sum(-2)
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
@@ -89,15 +90,20 @@ def mean_iou(counts: np.ndarray) -> np.ndarray:
 
 
 def mean_boundary_iou(counts: np.ndarray) -> np.ndarray:
-    """Boundary IoU in percent of matrices (*R, K + 1, K + 1), as ``BoundaryCounter`` gives them,
-    over the classes that have a boundary in either map."""
+    """Compute boundary IoU in percent of ``BoundaryCounter``'s matrices (*R, K + 1, K + 1).
+
+    The mean is over the classes that have a boundary in either map.
+    """
     hits = np.diagonal(counts, axis1=-2, axis2=-1)[..., :-1]
     return _mean_ratio(hits, counts.sum(-1)[..., :-1] + counts.sum(-2)[..., :-1] - hits)
 
 
 def f1(counts: np.ndarray) -> np.ndarray:
-    """F1 in percent of (*R, 4) pixels: predicted ones that are near a true one, predicted, true
-    ones that are near a predicted one, true."""
+    """Compute F1 in percent of (*R, 4) pixel counts.
+
+    They are the predicted pixels near a true one, all predicted pixels, the true pixels near a
+    predicted one, and all true pixels, see ``near_counts``.
+    """
     near_true, predicted, near_predicted, true = np.moveaxis(counts, -1, 0)
     precision, recall = _ratio(near_true, predicted), _ratio(near_predicted, true)
     return 100 * np.nan_to_num(_ratio(2 * precision * recall, precision + recall))

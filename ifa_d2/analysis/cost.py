@@ -1,14 +1,13 @@
-"""Parameters and multiply-adds of a model by part, for the ways to evaluate it.
+"""Parameters and multiply-adds of a model's parts, by the way of evaluation.
 
-Convolutions and matrix products of one picture are counted, norms and what is done element by
-element are not; the auxiliary head counts although it only runs in training, as in the paper. The
-columns are
+Convolutions and matrix products of one picture are counted, norms and element-wise operations are
+not; the auxiliary head counts although it only runs in training, as in the paper. The columns are
 
 - ours (``macs``): as this package evaluates the model;
 - textbook (``macs_textbook``): as the paper counts it. The picture is not padded, levels are
   concatenated before the MLP, and the max pool of its ResNet rounds sizes up (at 1024 pixels to
-  maps of 257, 129, 65, 33 cells). A transposed convolution counts as one over its output, zeros
-  between the cells of its input included: only so does the paper's "Deconvolution" come out;
+  maps of 257, 129, 65, 33 cells). A transposed convolution counts as one over its output, with the
+  zeros between the cells of its input: only this count gives the paper's "Deconvolution";
 - same maps (``macs_textbook_same_maps``): levels are concatenated, but the maps are our model's.
 
 Interpolation is not counted (nearest and bilinear alignment have one cost in the paper), neither at
@@ -41,7 +40,7 @@ GRID_DECODER = "decoder on the grid"
 
 @dataclass(frozen=True)
 class Cost:
-    """A part's parameters and multiply-adds, see this module's docstring."""
+    """Parameters and multiply-adds of a part, see this module's docstring."""
 
     name: str
     params: int
@@ -51,7 +50,7 @@ class Cost:
 
 
 def analyze(cfg: CfgNode | DictConfig, input_size: tuple[int, int]) -> list[Cost]:
-    """The parts in the order in which they run, for one picture of ``input_size`` (y, x) pixels.
+    """Count the parts, in their order, for one picture of ``input_size`` (y, x) pixels.
 
     Raises:
         ValueError: a size below 1, or a model that is no backbone with an ``IFASemSegHead``.
@@ -76,7 +75,7 @@ def analyze(cfg: CfgNode | DictConfig, input_size: tuple[int, int]) -> list[Cost
 
 
 def build_on_meta(cfg: CfgNode | DictConfig) -> nn.Module:
-    """The model without values, in evaluation mode; weights to start from are not looked for."""
+    """Build a config's model on ``meta`` in evaluation mode; initial weights are not loaded."""
     cfg = without_pretrained(cfg)
     try:
         with torch.device("meta"):
@@ -95,7 +94,7 @@ def _build(cfg: CfgNode | DictConfig, device: str) -> nn.Module:
 
 
 def count_params(model: nn.Module) -> dict[str, int]:
-    """Parameters by part."""
+    """Count parameters by part."""
     head = model.sem_seg_head
     modules: dict[str, list[nn.Module]] = _backbone_parts(model.backbone)
     modules |= {f"projection {name}": [m] for name, m in head.projections.items()}
@@ -126,7 +125,7 @@ def _backbone_parts(backbone: nn.Module) -> dict[str, list[nn.Module]]:
 def count_model(
     model: nn.Module, size: tuple[int, int], *, round_up: bool, textbook: bool
 ) -> dict[str, int]:
-    """Multiply-adds by part.
+    """Count multiply-adds by part.
 
     Args:
         model: a segmentation model on the meta device.
@@ -175,7 +174,7 @@ def _count_backbone(
 
 
 def count_alignment(alignment: ImplicitAlignment, levels: list[Tensor], *, textbook: bool) -> int:
-    """Multiply-adds on the finest level's grid, of one evaluation or the other."""
+    """Count multiply-adds on the finest level's grid, by the way of evaluation."""
     query = GridQuery.regular(*levels[0].shape[-2:])
     # One level on its own grid without positions leaves nothing to take apart.
     if textbook or (len(levels) == 1 and not alignment.encodings[0].num_features):
@@ -196,12 +195,12 @@ def _count(function: Callable[..., Any], *args: Any, textbook: bool = False) -> 
 def _convolution_over_output(
     x_shape: torch.Size, w_shape: torch.Size, *args: Any, out_shape: torch.Size, **kwargs: Any
 ) -> int:
-    """Twice the multiply-adds of a convolution, its weights taken once a cell of its output."""
+    """Operations of a convolution (two a multiply-add) whose weights act once an output cell."""
     return 2 * x_shape[0] * math.prod(w_shape) * math.prod(out_shape[2:])
 
 
 def report(parts: list[Cost]) -> dict[str, Any]:
-    """Totals and parts, as they go into a JSON file."""
+    """Convert totals and parts to plain types for a JSON file."""
     rows = [asdict(part) for part in parts]
     totals = {key: sum(row[key] for row in rows) for key in rows[0] if key != "name"}
     return {**totals, "parts": rows}

@@ -1,6 +1,6 @@
-"""Time, memory and bare matrix products of a function, for benchmarks that compare.
+"""Time, memory and bare matrix products of functions, for benchmarks.
 
-Times of a shared machine drift: what is compared runs in turn, and medians and ratios are kept.
+Times of a shared machine drift: compared functions run in turn, and medians and ratios are kept.
 """
 
 import ctypes
@@ -34,7 +34,7 @@ _PRODUCTS = {
 def alternate(
     functions: Mapping[str, Callable[[], Any]], *, repeats: int, warmup: int = 1
 ) -> dict[str, list[float]]:
-    """Wall-clock seconds of each function, run in turn.
+    """Time functions in turn, in wall-clock seconds.
 
     Args:
         functions: what to run, by name.
@@ -54,7 +54,7 @@ def alternate(
 
 
 def timed(function: Callable[[], Any]) -> float:
-    """Wall-clock seconds of one call, until a GPU has done its part of it."""
+    """Time one call in wall-clock seconds, its work on a GPU included."""
     _synchronize()
     start = time.perf_counter()
     function()
@@ -63,12 +63,12 @@ def timed(function: Callable[[], Any]) -> float:
 
 
 def median_ratio(numerator: list[float], denominator: list[float]) -> float:
-    """Median over the turns of the ratio of two functions' times."""
+    """Median ratio of two functions' times over the turns."""
     return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
 
 
 def fit_exponent(sizes: Sequence[float], costs: Sequence[float]) -> float | None:
-    """The e of the power law cost ~ size ** e, by least squares in logarithms.
+    """Fit the exponent e of cost ~ size ** e by least squares in logarithms.
 
     Returns:
         None where there is nothing to fit: fewer than two sizes, or a value that is not positive.
@@ -81,7 +81,7 @@ def fit_exponent(sizes: Sequence[float], costs: Sequence[float]) -> float | None
 def peak_memory(
     function: Callable[[], Any], *, warmup: int = 1, device: str | torch.device | None = None
 ) -> int:
-    """Bytes of tensors that a call holds at its worst, beyond what was held before it.
+    """Peak bytes of tensors that a call holds, beyond those held before it.
 
     What a library allocates by itself for the length of one operation is not seen on a CPU.
 
@@ -115,7 +115,7 @@ def peak_memory(
 
 
 def multiply_adds(function: Callable[[], Any]) -> int:
-    """Of convolutions and matrix products, in the backward pass too."""
+    """Count multiply-adds of convolutions and matrix products, backward pass included."""
     with FlopCounterMode(display=False) as counter:
         function()
     return counter.get_total_flops() // 2
@@ -123,7 +123,7 @@ def multiply_adds(function: Callable[[], Any]) -> int:
 
 @dataclass
 class MemoryWatch:
-    """Memory seen by :func:`watch_memory`.
+    """Memory measured by :func:`watch_memory`.
 
     Attributes:
         peak: bytes held at the worst moment beyond those held at the start; None where the system
@@ -135,12 +135,12 @@ class MemoryWatch:
 
 @contextmanager
 def watch_memory(device: str | torch.device = "cpu") -> Iterator[MemoryWatch]:
-    """Watch the memory of a block, at no cost to its time.
+    """Measure the memory of a block, at no cost to its time.
 
-    On a CPU it is that of the whole process as the system counts it (Linux: the high-water mark of
-    resident memory, set back at the start), so that what libraries allocate by themselves is seen
-    too. It is coarser than :func:`peak_memory`: pages count, the allocator keeps some of them, and
-    what the process does beside the block counts as well. On a GPU it is that of tensors.
+    On a CPU it is the memory of the whole process as the system counts it (Linux: the peak of
+    resident memory, reset at the start), which includes allocations by libraries. It is coarser
+    than :func:`peak_memory`: pages count, the allocator keeps some of them, and other work of the
+    process counts as well. On a GPU it is the memory of tensors.
     """
     watch = MemoryWatch()
     if _is_gpu(device):
@@ -158,7 +158,7 @@ def watch_memory(device: str | torch.device = "cpu") -> Iterator[MemoryWatch]:
 
 
 def _reset_resident_peak() -> int | None:
-    """Set the high-water mark of resident memory back to what is resident now, and return it.
+    """Reset the peak of resident memory to the present value, and return it.
 
     None where the system has no such mark.
     """
@@ -175,13 +175,13 @@ def _reset_resident_peak() -> int | None:
 
 
 def _resident(key: str) -> int:
-    """Bytes of a line of this process's status."""
+    """Read a line of this process's status, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith(f"{key}:")).split()[1])
 
 
 def device_name(device: str | torch.device) -> str:
-    """Name of the machine that figures are measured on: its CPU, or a GPU."""
+    """Name of the processor that is measured: the CPU, or a GPU."""
     if _is_gpu(device):
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
@@ -198,7 +198,7 @@ def _is_gpu(device: str | torch.device | None) -> bool:
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Drop what native code writes to the standard error stream: the profiler's tracer."""
+    """Silence native code on the standard error stream: the profiler's tracer."""
     kept, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(sink, 2)
@@ -210,7 +210,7 @@ def _silent_stderr() -> Iterator[None]:
 
 
 def bare_products(function: Callable[[], Any]) -> Callable[[], None]:
-    """A function that runs the matrix products of ``function`` (convolutions among them) alone.
+    """Build a function that runs the matrix products and convolutions of ``function`` alone.
 
     Their operands are random, of the same sizes, types and memory layouts.
     """
@@ -237,7 +237,7 @@ def bare_products(function: Callable[[], Any]) -> Callable[[], None]:
 
 
 class _Like:
-    """Description of a tensor, to make one that takes its place."""
+    """Description of a tensor, to make a stand-in."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.key = (tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device)

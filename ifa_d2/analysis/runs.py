@@ -1,7 +1,6 @@
-"""Runs that are compared: trained one after the other, evaluated by stride, timed in turn.
+"""Compared runs: trained one after the other, evaluated by stride, timed in turn.
 
-A run has a folder of its own, in which what is done is kept: a comparison that was stopped goes on
-where it was.
+A run keeps its progress in a folder of its own: a stopped comparison is resumed.
 """
 
 import csv
@@ -37,7 +36,7 @@ _TIMES = "training.json"
 
 
 def queries_of_grid(cfg: DictConfig) -> int:
-    """How many queries a crop has that is asked on the grid of its finest feature."""
+    """Number of queries of a crop on the grid of its finest feature."""
     head = cfg.model.sem_seg_head
     names = head.get("in_features") or list(head.input_shape)
     stride = min(int(head.input_shape[name].stride) for name in names)
@@ -46,7 +45,7 @@ def queries_of_grid(cfg: DictConfig) -> int:
 
 
 def check_settings(output: Path, settings: Mapping[str, Any]) -> None:
-    """Note what a folder's run is of, or see that it is the same.
+    """Record the settings of a folder's run, or check that they are the same.
 
     Args:
         output: the folder; overrides.json in it is the note.
@@ -72,7 +71,7 @@ def train(
     log: Path | None = None,
     launch: Sequence[str] = (),
 ) -> None:
-    """Train a run, or what is left of it, by a command of its own.
+    """Train or resume a run by a command of its own.
 
     Its time is added up in the run's folder, see :func:`training_summary`.
 
@@ -81,7 +80,7 @@ def train(
         config_file: of the run.
         output: its folder.
         overrides: changes of the config, "key=value" each.
-        log: takes what the training says; None shows it on the standard error stream.
+        log: receives the training's output; None shows it on the standard error stream.
         launch: arguments of the script, such as its number of processes.
 
     Raises:
@@ -139,7 +138,7 @@ def training_summary(output: Path) -> dict[str, Any]:
 def stride_figures(
     cfg: DictConfig, output: Path, strides: Sequence[int] = STRIDES
 ) -> dict[str, float]:
-    """:func:`evaluate_strides` of a trained run, by the stride as text, kept in its folder."""
+    """Evaluate a trained run by stride, a text; the result is kept in its folder."""
     path = output / "strides.json"
     if path.is_file():
         figures = json.loads(path.read_text())
@@ -160,11 +159,12 @@ def evaluate_strides(
     loader: Iterable[Sequence[Mapping[str, Any]]],
     strides: Sequence[int] = STRIDES,
 ) -> dict[int, float]:
-    """mIoU in percent by decoding stride, over the classes that are there, of features computed
-    once a picture.
+    """Compute mIoU in percent by decoding stride, over the classes that occur.
+
+    Features are computed once a picture.
 
     At stride s the field is asked at one sample for s x s pixels, and the logits are interpolated
-    to the pixels, as Detectron2 does with those of the paper's stride 4.
+    to the pixels, as Detectron2 does with logits at the paper's stride 4.
 
     Args:
         model: with an ``IFASemSegHead``, in eval mode.
@@ -198,7 +198,7 @@ def evaluate_strides(
 
 
 def measure_steps(cfgs: Mapping[str, DictConfig], repeats: int) -> dict[str, dict[str, float]]:
-    """Seconds and peak MiB of a training step (forward and backward) of each config, in turn."""
+    """Measure seconds and peak MiB of a training step of each config, in turn."""
     steps = {}
     for name, cfg in cfgs.items():
         cfg = OmegaConf.merge(cfg, {"dataloader": {"train": {"num_workers": 0}}})
@@ -220,7 +220,7 @@ def _step(model: nn.Module, batch: list[dict[str, Any]]) -> None:
 
 
 def mean_and_deviation(values: Sequence[float], digits: int = 1) -> str:
-    """ "51.0 ± 1.4", the standard deviation where there are several values; "-" of none."""
+    """Format values as "51.0 ± 1.4", or as one number, or as "-" for none."""
     if not values:
         return "-"
     text = f"{statistics.fmean(values):.{digits}f}"
@@ -239,7 +239,7 @@ def write_tables(
         stem: of the names.
         text: the table as Markdown.
         rows: the table, of one set of keys.
-        results: what it was made from.
+        results: the numbers behind the table.
     """
     with atomic_path(folder / f"{stem}.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -255,7 +255,7 @@ def write_tables(
 
 
 def describe_machine() -> str:
-    """The GPU or CPU that trains here, its threads, and torch's version."""
+    """Describe the GPU or CPU that trains, its threads, and torch's version."""
     if torch.cuda.is_available():
         return f"{device_name('cuda')}, torch {torch.__version__}"
     return f"{device_name('cpu')}, {torch.get_num_threads()} threads, torch {torch.__version__}"

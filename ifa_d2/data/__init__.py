@@ -1,4 +1,4 @@
-"""Data sets, and the mapper that feeds them to a model. Importing registers the built-in ones."""
+"""Data sets and the mapper. Importing this package registers the built-in data sets."""
 
 from . import builtin, panoptic_sets
 from .augmentation import build_sem_seg_augmentations

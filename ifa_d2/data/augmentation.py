@@ -1,4 +1,4 @@
-"""The random augmentations that segmentation models are trained with, from Detectron2's parts."""
+"""Random augmentations for semantic segmentation, built from Detectron2's."""
 
 import sys
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def build_sem_seg_augmentations(
     pad_value: float = 116.0,
     ignore_value: int = 255,
 ) -> list[T.Augmentation]:
-    """Random scale, crop, flip and colour jitter; what a crop lacks is padded.
+    """Build random scale, crop with padding, flip and colour jitter.
 
     All draw from numpy's random state, which Detectron2 seeds in each worker.
 
@@ -43,8 +43,8 @@ def build_sem_seg_augmentations(
         max_size: bound of the longer edge in pixels, None for none
         flip: "horizontal", "vertical" or "none", with probability 1/2
         color_jitter: vary brightness, contrast and saturation, each by up to 40 %
-        pad_value: of the image, at the bottom and the right
-        ignore_value: of the label, same
+        pad_value: padding of the image, at the bottom and the right
+        ignore_value: padding of the label, at the bottom and the right
 
     Raises:
         ValueError: an argument out of its range, by name.
@@ -79,10 +79,10 @@ def build_sem_seg_augmentations(
 
 
 class RandomScale(T.Augmentation):
-    """Resizes to a random scale of the length that the shorter edge has at scale 1.
+    """Resize the shorter edge to a random scale of a given length.
 
     Args:
-        short_edge: that length in pixels; None is the image's own.
+        short_edge: length in pixels of the shorter edge at scale 1; None is the image's own.
         low, high: smallest and largest scale.
         law: one of :data:`SCALE_LAWS`.
         max_size: bound of the longer edge in pixels.
@@ -95,7 +95,7 @@ class RandomScale(T.Augmentation):
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
-        """The resize of a (H, W, C) image."""
+        """Draw the resize of a (H, W, C) image."""
         height, width = image.shape[:2]
         low, high = self.low, self.high
         if self.law == "balanced":

@@ -1,4 +1,4 @@
-"""The data sets that the recipes name, as `NAME_train` and `NAME_val`.
+"""Built-in data sets, registered as `NAME_train` and `NAME_val`.
 
 `shapes`, `camvid`, `crackforest`, `pascal_context_59`, `pascal_context_60`, and Detectron2's
 `cityscapes_fine_sem_seg` and `ade20k_sem_seg`; and `cityscapes_fine_sem_seg_test`, which has no
@@ -78,12 +78,12 @@ CONTEXT_IGNORE = 255
 
 
 def prepare_builtin_shapes() -> None:
-    """Draw the shapes where the catalog looks for them, unless they are there."""
+    """Draw the shapes data set in the catalog's folder, unless it is there."""
     prepare_shapes(expand_path("$DETECTRON2_DATASETS/shapes"))
 
 
 def register_all() -> None:
-    """Register the built-in data sets; again changes nothing."""
+    """Register the built-in data sets; a second call changes nothing."""
     for split in SPLITS:
         register_sem_seg_folder(
             f"shapes_{split}",

@@ -1,4 +1,4 @@
-"""Names of data sets for semantic segmentation, and what a wrong one may have meant."""
+"""Names of semantic segmentation data sets, and suggestions for unknown ones."""
 
 import inspect
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _registering_files: dict[str, str] = {}
 
 
 def registering_file(name: str) -> str | None:
-    """The file in which a data set is registered; None of what comes with a package."""
+    """File that registers a data set; None for one that comes with a package."""
     function = dict(DatasetCatalog).get(name)
     file = getattr(function, "registered_in", None)
     if file is None and inspect.isfunction(function):
@@ -27,15 +27,15 @@ def registering_file(name: str) -> str | None:
 
 
 def remember_registering_file(name: str, file: str) -> None:
-    """Note which file registers a data set, for :func:`check_name`."""
+    """Record the file that registers a data set, for :func:`check_name`."""
     _registering_files[name] = file
 
 
 def sem_seg_names() -> list[str]:
-    """The registered data sets with ``stuff_classes``, sorted.
+    """Names of the registered data sets with ``stuff_classes``, sorted.
 
-    Those whose evaluator is for instances alone are left out: Detectron2 gives them the classes of
-    the semantic sets of the same pictures.
+    Data sets whose evaluator is for instances alone are left out: Detectron2 gives them the classes
+    of the semantic sets of the same pictures.
     """
     names = []
     for name in sorted(set(DatasetCatalog) & set(MetadataCatalog)):
@@ -51,10 +51,10 @@ def check_name(name: str, parameter: str) -> None:
 
     Args:
         name: as a user wrote it
-        parameter: what it was given as, for the error
+        parameter: name of the argument, for the error
 
     Raises:
-        ValueError: it is none; the message has the nearest names of `sem_seg_names`.
+        ValueError: an unknown name; the message has the nearest names of `sem_seg_names`.
     """
     if name in DatasetCatalog:
         return
@@ -73,7 +73,7 @@ def check_name(name: str, parameter: str) -> None:
 def check_same_classes(names: Sequence[str]) -> None:
     """Raise unless data sets that are used together give each class the same id.
 
-    What they ignore may differ. Those without ``stuff_classes`` are passed over.
+    Their ignored labels may differ. Data sets without ``stuff_classes`` are passed over.
 
     Args:
         names: registered data sets; the others are compared with the first
@@ -104,6 +104,6 @@ def _quoted(name: str | None) -> str:
 
 
 def _likeness(name: str, known: str) -> tuple[int, float]:
-    """How much of a name is in a known one: names are long, and users leave out parts of them."""
+    """Score how much of a name is in a known one: users leave out parts of long names."""
     matcher = SequenceMatcher(None, name.lower(), known)
     return sum(block.size for block in matcher.get_matching_blocks()), matcher.ratio()

@@ -1,4 +1,4 @@
-"""Every file of a registered data set, opened and compared with what it must be."""
+"""Check of every file of a registered data set."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -9,6 +9,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from tabulate import tabulate
 
+from ..listing import join_some
 from .catalog import check_name
 from .content import LabelContent
 from .labels import read_label
@@ -20,7 +21,7 @@ _NAMED = 8  # how many ids a fault lists
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of a file."""
+    """Fault of a file."""
 
     file: str
     problem: str
@@ -47,18 +48,18 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """Contents of a data set, counted.
+    """Counts and faults of a data set.
 
     Fields:
         name: as registered
         images: pictures, those with faults included
         faults: files that cannot be used
-        only_ignored: label files in which no pixel has a class; they teach nothing
+        only_ignored: label files without a pixel of a class; they teach nothing
         classes: in the order of their ids; of files without fault
         ignored_share: of all pixels, 0 to 1
-        has_labels: False of a data set whose records have none; then only images were opened
-        content_fault: why nothing can be learned from the labels, "" where something can
-        warnings: what is odd in the labels, but may be meant
+        has_labels: False if no record has a label; then only images were opened
+        content_fault: reason why the labels can teach nothing, "" if they can
+        warnings: oddities of the labels that may be intended
     """
 
     name: str
@@ -73,15 +74,15 @@ class DatasetReport:
 
     @property
     def ok(self) -> bool:
-        """Whether every file can be used, and something can be learned from them."""
+        """Whether every file can be used, and the labels can teach something."""
         return self.images > 0 and not self.faults and not self.content_fault
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as it goes into JSON."""
+        """Convert the report to plain types for JSON."""
         return {"ok": self.ok, **asdict(self)}
 
     def to_text(self) -> str:
-        """The report for a person: classes, then every file that is not as it should be."""
+        """Format the report: classes, then every file with a fault."""
         bad = [f"bad: {fault.file}: {fault.problem}" for fault in self.faults]
         if not self.has_labels:
             line = f"{self.name}: {self.images} images without labels, {len(bad)} bad files"
@@ -104,7 +105,7 @@ class DatasetReport:
 
 @dataclass(frozen=True)
 class _Item:
-    """A picture to check; what is None is not known, or not there."""
+    """A picture to check; None is unknown or absent."""
 
     image: str | None
     label: str | None
@@ -176,7 +177,7 @@ def check_dataset(name: str, *, workers: int = 1) -> DatasetReport:
 def _list_items(name: str, num_classes: int) -> Iterator[_Item]:
     dataset, metadata = dict(DatasetCatalog)[name], MetadataCatalog.get(name)
     ignore_label = metadata.get("ignore_label", 255)
-    if hasattr(dataset, "pairs"):  # ours, which lists what is not right too
+    if hasattr(dataset, "pairs"):  # ours, which lists files with faults too
         for image, label in dataset.pairs().values():
             yield _Item(image, label, None, num_classes, ignore_label, dataset.has_labels)
         return
@@ -224,7 +225,7 @@ def _check(item: _Item, num_classes: int) -> _Result:
     is_class = (values >= 0) & (values < min(item.num_classes, num_classes)) & ~is_ignored
     wrong = values[~is_class & ~is_ignored]
     if wrong.size:
-        shown = ", ".join(map(str, wrong[:_NAMED])) + ", ..." * (wrong.size > _NAMED)
+        shown = join_some(wrong, _NAMED)
         problem = f"holds {shown}: neither one of {item.num_classes} classes nor ignore"
         faults.append(Fault(item.label, problem))
     if faults:

@@ -1,10 +1,11 @@
-"""Contents of a data set's labels as a whole, and checks that something can be learned of them."""
+"""Class counts of a data set's labels, and checks that they can teach something."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ..listing import join_some, spread_indices
 from .catalog import check_name
 from .labels import read_label, translate_label
 
@@ -14,7 +15,7 @@ _NAMED = 8  # how many classes a warning lists
 
 @dataclass(frozen=True)
 class LabelContent:
-    """The pixels of a data set's labels, counted.
+    """Pixel counts of a data set's labels.
 
     Fields:
         classes: names of the K registered classes
@@ -30,12 +31,12 @@ class LabelContent:
 
     @property
     def ids(self) -> list[int]:
-        """The ids that occur in the files, sorted."""
+        """Ids that occur in the files, sorted."""
         ids = set(np.flatnonzero(self.pixels).tolist())
         return sorted(ids | ({self.ignore_label} if self.ignored else set()))
 
     def fault(self) -> str:
-        """Why nothing can be learned from these labels, and what to do; "" where something can."""
+        """Explain why these labels can teach nothing, and the remedy; "" if they can."""
         count, present = len(self.classes), np.flatnonzero(self.pixels)
         if count < 2 or len(present) > 1 or not self.ids:
             return ""
@@ -56,7 +57,7 @@ class LabelContent:
         )
 
     def warnings(self, *, whole: bool = True) -> list[str]:
-        """Find what is odd but may be meant, a sentence each.
+        """List oddities that may be intended, a sentence each.
 
         Args:
             whole: all labels were counted, so that a class that was not found is in none.
@@ -66,9 +67,8 @@ class LabelContent:
             found.append(_one_class(self.classes[0]))
         absent = [name for name, area in zip(self.classes, self.pixels, strict=True) if not area]
         if whole and absent and self.ids:
-            more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
             found.append(
-                f"in no image: {', '.join(absent[:_NAMED])}{more}: a model cannot learn them here"
+                f"in no image: {join_some(absent, _NAMED)}: a model cannot learn them here"
             )
         share = self.ignored / max(self.ignored + int(self.pixels.sum()), 1)
         if share > _MOSTLY:
@@ -80,18 +80,18 @@ class LabelContent:
 
 
 def check_label_content(name: str, sample: int = 32) -> list[str]:
-    """Look, before a training, whether the labels of a data set can teach anything.
+    """Check before a training that the labels of a data set can teach something.
 
-    A sample of the labels is opened. Where it holds one class alone, the others are opened too, up
-    to the first that holds a second class: a class may be rare.
+    A sample of the labels is opened. If it holds one class alone, the others are opened too, up to
+    the first with a second class: a class may be rare.
 
     Args:
         name: a registered data set; one without classes, without labels, or whose metadata does not
             say which ``ignore_label`` its files have, is passed over.
-        sample: how many labels, evenly spread.
+        sample: number of labels, evenly spread.
 
     Returns:
-        What is odd, but may be meant, a sentence each.
+        Oddities that may be intended, a sentence each.
 
     Raises:
         FileNotFoundError: the data set, or one of the labels, is not there.
@@ -110,7 +110,7 @@ def check_label_content(name: str, sample: int = 32) -> list[str]:
     if len(classes) == 1:
         raise ValueError(f"data set {name!r}: {_one_class(classes[0])}")
     ignore_label = metadata.ignore_label
-    counts = np.zeros(1 + len(classes), np.int64)  # of what is ignored, then of each class
+    counts = np.zeros(1 + len(classes), np.int64)  # ignored pixels, then those of each class
     opened = 0
     for path in _spread_first(labels, sample):
         if opened >= sample and np.count_nonzero(counts[1:]) > 1:
@@ -132,7 +132,7 @@ def _one_class(name: str) -> str:
 
 
 def _label_files(name: str) -> list[str]:
-    """The label files of a data set, those of ours without a look at the images."""
+    """Label files of a data set; ours are listed without reading the images."""
     dataset = dict(DatasetCatalog)[name]
     if hasattr(dataset, "pairs"):
         labels = [label for _, label in dataset.pairs().values()]
@@ -143,15 +143,14 @@ def _label_files(name: str) -> list[str]:
 
 def _spread_first(labels: list[str], sample: int) -> list[str]:
     """All labels, but evenly spread ones before the rest."""
-    count = min(sample, len(labels))
-    spread = [index * len(labels) // count for index in range(count)]
+    spread = spread_indices(len(labels), sample)
     chosen = set(spread)
     rest = [index for index in range(len(labels)) if index not in chosen]
     return [labels[index] for index in (*spread, *rest)]
 
 
 def _count(path: str, num_classes: int, ignore_label: int) -> np.ndarray:
-    """(1 + num_classes,) pixels of a label: those that are ignored, then those of each class."""
+    """Count the ignored pixels of a label and the pixels of each class, (1 + num_classes,)."""
     label = translate_label(
         read_label(path),
         path,

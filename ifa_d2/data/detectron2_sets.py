@@ -1,9 +1,9 @@
 """Cityscapes and ADE20K under Detectron2's names, listed by Detectron2's own functions.
 
-To its listing this adds what it lacks: `ignore_label` and `num_classes` of each record, by which
-the mapper checks ids; a check that every image has its label (Detectron2 leaves out what has no
-partner in ADE20K, and looks at Cityscapes' first picture only); an order that is the same on every
-machine; colours to draw with; and the folder that `$DETECTRON2_DATASETS` names now, not at import.
+This adds `ignore_label` and `num_classes` to each record, by which the mapper checks ids; a check
+that every image has its label (Detectron2 leaves out files without partner in ADE20K, and looks at
+Cityscapes' first picture only); an order that is the same on every machine; colours to draw with;
+and the folder that `$DETECTRON2_DATASETS` names now, not at import.
 
 Cityscapes' test set is listed here, from its images alone: its labels are not published.
 """
@@ -28,7 +28,7 @@ _ADE20K_FOLDERS = {"train": "training", "val": "validation"}
 
 @dataclass(frozen=True)
 class Detectron2SemSeg:
-    """A data set that Detectron2 lists and a `SemSegFolder` checks; what the catalog holds.
+    """Catalog entry of a data set that Detectron2 lists and a `SemSegFolder` checks.
 
     Fields:
         folder: where the files are, and how images and labels are paired
@@ -42,11 +42,11 @@ class Detectron2SemSeg:
     metadata_roots: tuple[str, ...]
 
     def __call__(self) -> list[dict]:
-        """List the pictures: Detectron2's records with `ignore_label` and `num_classes`, sorted.
+        """List Detectron2's records, sorted, with `ignore_label` and `num_classes`.
 
         Raises:
             FileNotFoundError: the data set is not there or not prepared.
-            ValueError: files without partner, or what else Detectron2's function rejects.
+            ValueError: files without partner, or records that Detectron2's function rejects.
         """
         roots = [
             expand_path(root)
@@ -74,11 +74,11 @@ class Detectron2SemSeg:
 
     @property
     def has_labels(self) -> bool:
-        """As `SemSegFolder.has_labels`."""
+        """Whether the images have labels: all of them, or none."""
         return self.folder.has_labels
 
     def pairs(self) -> dict[str, tuple[str | None, str | None]]:
-        """As `SemSegFolder.pairs`."""
+        """Pair images and labels, see `SemSegFolder.pairs`."""
         return self.folder.pairs()
 
 
@@ -87,7 +87,7 @@ def _list_ade20k(image_root: str, label_root: str) -> list[dict]:
 
 
 def register_detectron2_sets(split: str) -> None:
-    """Register one split of both, in the place of Detectron2's own; again changes nothing."""
+    """Register one split of both in place of Detectron2's; a second call changes nothing."""
     cityscapes = _cityscapes(
         split, f"{_CITYSCAPES_ROOT}/gtFine/{split}", how_to_prepare("cityscapes")
     )
@@ -140,7 +140,7 @@ def _cityscapes(split: str, label_root: str | None, how_to_get: str) -> SemSegFo
 
 
 def how_to_prepare(dataset: str) -> str:
-    """The end of an error about a data set that is not there."""
+    """Instructions that end an error about a missing data set."""
     return (
         f"Run `python tools/prepare_datasets.py {dataset} ROOT`, which also says what to download, "
         "and set DETECTRON2_DATASETS to ROOT."

@@ -1,10 +1,11 @@
-"""Label files, read and transformed with their ids as they are."""
+"""Reading and transforming label files without changing their ids."""
 
 import numpy as np
 from detectron2.data import transforms as T
 from fvcore.transforms.transform import Transform, TransformList
 from PIL import Image, ImageOps
 
+from ..listing import join_some
 from .pictures import grey_bits, opened, verify
 
 # One number a pixel: bilevel, 8-bit grey, palette, and what Pillow makes of 16-bit grey.
@@ -76,10 +77,8 @@ def translate_label(
             )
         wrong = np.unique(label[((label < 0) | (label >= num_classes)) & ~ignored])
         if wrong.size:
-            values = ", ".join(str(value) for value in wrong[:_NAMED])
-            values += ", ..." if wrong.size > _NAMED else ""
             raise ValueError(
-                f"label {path!r} holds {values}: allowed are "
+                f"label {path!r} holds {join_some(wrong, _NAMED)}: allowed are "
                 f"the {num_classes} classes 0..{num_classes - 1} and {ignore_label} (ignore)"
             )
     if label.dtype != np.uint8 or not 0 <= ignore_value <= 255:

@@ -1,4 +1,4 @@
-"""From a data set's record to what a segmentation model takes."""
+"""Mapper from a data set's record to a segmentation model's input."""
 
 import copy
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from .points import PointSampler, labels_at, pixel_footprint, trace_back
 
 
 class SemSegMapper:
-    """Reads an image and its label, augments both alike, and gives tensors.
+    """Read an image and its label, augment both alike, and convert them to tensors.
 
     Called with a dict of Detectron2's data set format it returns a copy with
 
@@ -24,11 +24,11 @@ class SemSegMapper:
     - `sem_seg`: (H, W) int64, class ids and `ignore_value`; absent for a record without label
     - with `num_points`, `sem_seg_points`: (P, 2) float32 (y, x) in [0, 1] of the image;
       `sem_seg_point_labels`: (P,) int64, read from the annotation before it was resized;
-      `sem_seg_num_uniform_points`: that many of them, the first, are uniform;
+      `sem_seg_num_uniform_points`: number of uniform points, which come first;
       `sem_seg_point_footprint`: (2,) float32 size (y, x) of an annotation's pixel, as shares of
       the image's sides
 
-    The record may hold `sem_seg_file_name`, `ignore_label` and `num_classes`; those of
+    The record may hold `sem_seg_file_name`, `ignore_label` and `num_classes`, as the records of
     `register_sem_seg_folder` do.
     """
 
@@ -54,8 +54,9 @@ class SemSegMapper:
             augmentations: applied in order; none leaves image and label in their files' size
             image_format: "RGB" or "BGR", as the model's pixel mean
             ignore_value: the label that the model skips
-            ignore_label: its value in the files of records that do not say; default `ignore_value`
-            num_classes: of records that do not say; None leaves their ids unchecked
+            ignore_label: its value in the files, for records without `ignore_label`; default
+                `ignore_value`
+            num_classes: for records without `num_classes`; None leaves their ids unchecked
             num_points: P, labelled points of each image (for a `FieldSegmentor` whose head's
                 targets are points); 0 gives none
             point_sampling, importance_ratio, boundary_width, point_balance: `sampling` and the
@@ -97,7 +98,7 @@ class SemSegMapper:
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
         """Arguments from yacs keys: INPUT.* and MODEL.SEM_SEG_HEAD.IGNORE_VALUE.
 
-        INPUT.POINTS is of training alone.
+        INPUT.POINTS counts in training alone.
 
         INPUT.SCALE_RANGE () leaves scales to MIN_SIZE_TRAIN, as in Detectron2. INPUT.CROP.TYPE
         "absolute" crops to CROP.SIZE pixels and pads smaller images.
@@ -145,7 +146,7 @@ class SemSegMapper:
     def _draw_points(
         self, sem_seg: torch.Tensor, annotation: np.ndarray, transform: T.Transform
     ) -> dict[str, torch.Tensor | int]:
-        """Points of what the augmentations made, labelled by what they were given."""
+        """Draw points of the augmented image, labelled by the annotation before augmentation."""
         points = self.points(sem_seg[None])
         source = trace_back(points[0], transform, annotation.shape, tuple(sem_seg.shape))
         labels = labels_at(torch.from_numpy(annotation)[None], source[None]).long()

@@ -1,4 +1,4 @@
-"""Instances out of panoptic label pictures, for Detectron2's mapper."""
+"""Instances from panoptic label pictures, for Detectron2's mapper."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ from pycocotools import mask as rle
 
 
 class PanopticInstanceMapper(DatasetMapper):
-    """Detectron2's ``DatasetMapper`` for data sets whose instances are in panoptic pictures alone.
+    """Detectron2's mapper for data sets whose instances are in panoptic pictures alone.
 
     In training a record with ``pan_seg_file_name`` and ``segments_info`` (``isthing`` and
     ``category_id`` of the things' classes) gets ``annotations``: boxes and bit masks of its things.
     A record that has annotations keeps them.
 
     Args:
-        args, kwargs: those of ``DatasetMapper``; ``instance_mask_format`` must be "bitmask" where
-            ``use_instance_mask`` is set.
+        args, kwargs: arguments of ``DatasetMapper``; ``instance_mask_format`` must be "bitmask"
+            where ``use_instance_mask`` is set.
 
     Raises:
         ValueError: another mask format.
@@ -39,15 +39,15 @@ class PanopticInstanceMapper(DatasetMapper):
 
 
 def segment_ids(picture: np.ndarray) -> np.ndarray:
-    """(H, W) int32 ids of the segments of a panoptic label picture (H, W, 3) uint8, RGB.
+    """Decode a panoptic label picture (H, W, 3) uint8 RGB to segment ids (H, W) int32.
 
-    As COCO's format has it, R + 256 G + 65536 B; panopticapi, which says so too, need not be there.
+    COCO's format, R + 256 G + 65536 B; panopticapi, which decodes it too, is not needed.
     """
     return picture.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
 
 
 def read_instances(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The things of a panoptic record as annotations in Detectron2's format.
+    """Read the things of a panoptic record as annotations in Detectron2's format.
 
     Args:
         record: with ``pan_seg_file_name`` and ``segments_info``.

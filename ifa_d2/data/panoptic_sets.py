@@ -30,7 +30,7 @@ _HOW_TO_GET = (
 
 @dataclass(frozen=True)
 class CityscapesPanoptic:
-    """One split in the catalog: a list of records when called.
+    """Catalog entry of one split; lists its records when called.
 
     Fields:
         split: "train" or "val"
@@ -40,11 +40,11 @@ class CityscapesPanoptic:
 
     @property
     def name(self) -> str:
-        """Of the data set."""
+        """Name of the data set."""
         return f"cityscapes_fine_panoptic_{self.split}_separated"
 
     def roots(self) -> dict[str, str]:
-        """Where the files are, by the metadata's names."""
+        """Folders and files of the split, by the metadata's names."""
         base = expand_path("$DETECTRON2_DATASETS/cityscapes")
         panoptic = os.path.join(base, "gtFine", f"cityscapes_panoptic_{self.split}")
         return {
@@ -55,7 +55,7 @@ class CityscapesPanoptic:
         }
 
     def __call__(self) -> list[dict]:
-        """List the pictures: Detectron2's records, with our class numbers and stuff labels.
+        """List Detectron2's records, with our class numbers and stuff labels.
 
         Raises:
             FileNotFoundError: the data set is not there or not prepared.
@@ -87,7 +87,7 @@ class CityscapesPanoptic:
 
 
 def register_cityscapes_panoptic() -> None:
-    """Register both splits; again changes nothing."""
+    """Register both splits; a second call changes nothing."""
     for split in ("train", "val"):
         dataset = CityscapesPanoptic(split)
         if dataset.name in DatasetCatalog:
@@ -99,7 +99,7 @@ def register_cityscapes_panoptic() -> None:
             stuff_classes=["things", *(one["name"] for one in _STUFF)],
             stuff_colors=[[82, 18, 128], *(list(one["color"]) for one in _STUFF)],
             thing_dataset_id_to_contiguous_id=dict(CITYSCAPES_THINGS),
-            # As of COCO: 0 is "things" on both sides.
+            # As in COCO's metadata: 0 is "things" on both sides.
             stuff_dataset_id_to_contiguous_id={0: 0, **CITYSCAPES_STUFF},
             evaluator_type="cityscapes_panoptic_seg",
             ignore_label=255,

@@ -1,4 +1,4 @@
-"""A function over many files in several processes."""
+"""Mapping a function over many files in several processes."""
 
 import multiprocessing
 import os
@@ -18,7 +18,7 @@ _MAX_CHUNK = 16
 
 
 def default_workers() -> int:
-    """As many processes as there are processors for this one."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -36,24 +36,24 @@ def run_parallel(
     description: str,
     unit: str = "image",
 ) -> Iterator[Result]:
-    """`function` of each item in their order, with a progress bar.
+    """Apply `function` to each item, in their order, with a progress bar.
 
     Args:
-        function: of a module's top level, or a `functools.partial` of one
-        items: its arguments
+        function: a function at a module's top level, or a `functools.partial` of one
+        items: arguments of the function, one a call
         workers: processes; 1 runs in this one
-        description: in front of the bar
-        unit: what an item is
+        description: text in front of the bar
+        unit: name of an item, after the bar's numbers
 
     Raises:
-        ValueError: `workers` is below 1; and what `function` raises.
+        ValueError: `workers` is below 1. Errors of `function` are raised too.
     """
     check_workers(workers)
     bar = {"total": len(items), "desc": description, "unit": unit}
     if workers == 1 or len(items) < 2:
         yield from tqdm(map(function, items), **bar)
         return
-    # On Linux a new process takes over what is imported, which alone takes seconds otherwise.
+    # On Linux a new process inherits imported modules; importing them takes seconds otherwise.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     chunk = min(_MAX_CHUNK, max(1, len(items) // (_CHUNKS * workers)))
     with ProcessPoolExecutor(workers, context, initializer=_leave_with_parent) as pool:
@@ -61,13 +61,13 @@ def run_parallel(
         try:
             yield from tqdm(results, **bar)
         finally:
-            # Waits for what has begun. Otherwise the pool's thread would go on into the end of the
+            # Waits for running calls. Otherwise the pool's thread would go on into the end of the
             # program, which writes into a pipe that the thread may just have closed.
             pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _leave_with_parent() -> None:
-    """End this process when its parent is gone, which a killed parent cannot ask for itself."""
+    """End this process with its parent: a parent that is killed cannot ask for it."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

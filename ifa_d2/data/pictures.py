@@ -1,12 +1,12 @@
-"""One reader of picture files, for training, checks, prediction and drawing alike.
+"""Reader of picture files, for training, checks, prediction and drawing.
 
-A file is decoded whole before anything is made of it, so that what Pillow can tell of damage is
-told: a file that is cut off, and most flipped bits of a PNG. A flipped bit of a JPEG or of raw
+A file is decoded whole before its use, so that all damage that Pillow detects is reported: a file
+that is cut off, and most flipped bits of a PNG. A flipped bit of a JPEG or of raw
 pixels often decodes to other pixels, which no reader can know. ``strict`` also compares the
 checksums that PNG files have.
 
-What would be read wrongly is refused: more than 8 bits a channel, which Pillow cuts off, and more
-bands than colours have.
+Files that would be read wrongly are refused: those of more than 8 bits a channel, which Pillow cuts
+off, and of more bands than colours have.
 """
 
 import os
@@ -26,7 +26,7 @@ _ALPHA = (1, 2)  # of the tag _EXTRA
 
 
 def read_picture(path: str, channel_order: str = "RGB", *, strict: bool = False) -> np.ndarray:
-    """Read a picture's pixels, the right way up.
+    """Read a picture, turned by its orientation tag.
 
     Args:
         path: a file, or an address that Detectron2's ``PathManager`` knows.
@@ -56,10 +56,10 @@ def read_picture(path: str, channel_order: str = "RGB", *, strict: bool = False)
 
 
 def picture_size(path: str) -> tuple[int, int]:
-    """(height, width) as :func:`read_picture` returns it; pixels are not decoded.
+    """Read (height, width) as :func:`read_picture` returns it; pixels are not decoded.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`read_picture`, of what the file's header tells.
+        FileNotFoundError, ValueError: see :func:`read_picture`, as far as the file's header tells.
     """
     with opened(path, "image") as image:
         width, height = image.size
@@ -71,7 +71,7 @@ def picture_size(path: str) -> tuple[int, int]:
 
 
 def grey_bits(image: Image.Image) -> int:
-    """Bits a pixel of an opened file of one grey channel: below 8, Pillow has scaled its values."""
+    """Bits a pixel of an opened grey file; Pillow scales values of fewer than 8 bits."""
     if image.format == "PNG":
         rawmode = image.tile[0][3] if image.tile else ""
         rawmode = rawmode if isinstance(rawmode, str) else rawmode[0]
@@ -81,11 +81,11 @@ def grey_bits(image: Image.Image) -> int:
 
 @contextmanager
 def opened(path: str, kind: str) -> Iterator[Image.Image]:
-    """An opened file; whatever goes wrong with it becomes a ValueError that names the file.
+    """Open a file; any error becomes a ValueError that names it.
 
     Args:
-        path: as of :func:`read_picture`.
-        kind: what the file is, for the error.
+        path: see :func:`read_picture`.
+        kind: "image" or "label", for the error.
     """
     local = PathManager.get_local_path(path)
     if os.path.exists(local) and not stat.S_ISREG(os.stat(local).st_mode):
@@ -113,23 +113,25 @@ def _unreadable(kind: str, path: str, error: Exception) -> ValueError:
 
 
 def plain_reason(error: Exception, path: str) -> str:
-    """Reason of an error about a file, without the file's name."""
+    """Text of an error about a file, without the file's name."""
     text = str(error).replace(f" <_io.BufferedReader name={path!r}>", "")
     return text.replace(f" {path!r}", "").rstrip(":")
 
 
 def verify(path: str) -> None:
-    """Compare the checksums that a file has, whatever Pillow raises where they are wrong.
+    """Verify a file's checksums; errors are Pillow's own.
 
-    It opens the file anew: what was checked so has no pixels to give.
+    The file is opened anew: Pillow cannot decode an image after it was verified.
     """
     with open(PathManager.get_local_path(path), "rb") as file, Image.open(file) as image:
         image.verify()
 
 
 def refusal(image: Image.Image) -> str:
-    """Why the pixels of an opened file, not decoded yet, would not be read as they are; "" where
-    they would."""
+    """Explain why an opened file's pixels would be read changed; "" if they would not.
+
+    Pixels are not decoded.
+    """
     if image.mode not in _MODES:
         return f"has pixels of mode {image.mode}"
     if (bits := max(_bits(image))) > 8:
@@ -143,7 +145,7 @@ def refusal(image: Image.Image) -> str:
 
 
 def _bits(image: Image.Image) -> tuple[int, ...]:
-    """Bits of each channel in the file, where Pillow's mode does not say."""
+    """Bits of each channel in the file, for modes of Pillow that do not tell."""
     if image.format == "PNG" and image.tile:
         raw = image.tile[0][3]
         raw = raw if isinstance(raw, str) else raw[0]

@@ -1,4 +1,4 @@
-"""Points at which a segmentation is learned: where they lie, and what is there.
+"""Labelled points for training: their sampling, labels and footprints.
 
 Coordinates are (y, x), from 0 at the top or left border of an image to 1 at its bottom or right
 one; a pixel ``i`` of ``n`` covers ``i / n`` to ``(i + 1) / n``.
@@ -22,25 +22,25 @@ _MARGIN = 1e-3
 
 @dataclass(frozen=True)
 class PointSampler:
-    """Draws points at continuous coordinates from label maps.
+    """Draw points at continuous coordinates from label maps.
 
     A labelled pixel is drawn, then a place inside it. The first :attr:`num_uniform` points are
-    uniform, so that statistics can be had from them; the others follow ``sampling``. An image that
+    uniform, for statistics over them; the others follow ``sampling``. An image that
     has no pixel to draw from (no boundary, no label at all) gives uniform points instead.
 
     Attributes:
         num_points: P, of each image.
         sampling: ``"uniform"``; ``"boundary"``, uniform over the pixels of :func:`near_boundary`;
             ``"class_balanced"``, each class of the image as often as any other;
-            ``"balanced_boundary"``, each class as often as any other, from those of its pixels that
-            are near a boundary.
+            ``"balanced_boundary"``, each class as often as any other, from its pixels near a
+            boundary.
         importance_ratio: share of the points that are not uniform, where ``sampling`` is another.
             (PointRend's 0.75, Kirillov et al. 2020, Sec. 3.1.)
-        boundary_width: in pixels, of what is near a boundary.
+        boundary_width: distance in pixels up to which a pixel is near a boundary.
         ignore_value: label of pixels that do not count.
-        balance: of the balanced samplings, how far classes are made alike: those of an image are
-            drawn in proportion to their pixels to the power ``1 - balance``. 1 draws them equally
-            often, 0.5 by the square root of their pixels.
+        balance: strength of the balanced samplings: the classes of an image are drawn in
+            proportion to their pixels to the power ``1 - balance``. 1 draws them equally often, 0.5
+            by the square root of their pixels.
 
     Raises:
         ValueError: an attribute out of its range, or a share that leaves no uniform point.
@@ -74,13 +74,13 @@ class PointSampler:
 
     @property
     def num_uniform(self) -> int:
-        """How many of the points, the first ones, are uniform over the labelled pixels."""
+        """Number of points, the first ones, that are uniform over the labelled pixels."""
         if self.sampling == "uniform":
             return self.num_points
         return self.num_points - round(self.importance_ratio * self.num_points)
 
     def __call__(self, labels: Tensor) -> Tensor:
-        """Points (B, P, 2) float32 of label maps (B, H, W), drawn from torch's random state."""
+        """Draw points (B, P, 2) float32 of label maps (B, H, W), from torch's random state."""
         labelled = labels != self.ignore_value
         points = [_draw(labelled.double(), labelled, self.num_uniform)]
         rest = self.num_points - self.num_uniform
@@ -89,7 +89,7 @@ class PointSampler:
         return torch.cat(points, dim=1)
 
     def _weights(self, labels: Tensor, labelled: Tensor) -> Tensor:
-        """Of pixels (B, H, W), by which the points that are not uniform are drawn."""
+        """Weights of pixels (B, H, W) for drawing the points that are not uniform."""
         if self.sampling == "class_balanced":
             return _balanced(labels, labelled, self.balance)
         near = near_boundary(labels, self.boundary_width, self.ignore_value)
@@ -99,8 +99,16 @@ class PointSampler:
 
 
 def near_boundary(labels: Tensor, width: int, ignore_value: int) -> Tensor:
-    """Labelled pixels from which a pixel of another class is at most ``width`` rows and columns
-    away: (B, H, W) bool of labels (B, H, W). Ignored pixels are of no class."""
+    """Mask of labelled pixels near a pixel of another class.
+
+    Args:
+        labels: (B, H, W); ignored pixels are of no class.
+        width: rows and columns to the other pixel, at most.
+        ignore_value: label of ignored pixels.
+
+    Returns:
+        (B, H, W) bool.
+    """
     labelled = labels != ignore_value
     values = labels.float()
 
@@ -113,7 +121,7 @@ def near_boundary(labels: Tensor, width: int, ignore_value: int) -> Tensor:
 
 
 def labels_at(labels: Tensor, points: Tensor) -> Tensor:
-    """The labels (B, P) of the pixels of (B, H, W) in which points (B, P, 2) lie.
+    """Labels (B, P) at points (B, P, 2) of label maps (B, H, W).
 
     One outside [0, 1] has the label of the border's pixel.
     """
@@ -126,20 +134,20 @@ def labels_at(labels: Tensor, points: Tensor) -> Tensor:
 def trace_back(
     points: Tensor, transform: Transform, source_size: tuple[int, int], size: tuple[int, int]
 ) -> Tensor:
-    """Where points of a transformed image lie in the image that it was made of.
+    """Map points of a transformed image back to its source image.
 
     Args:
         points: (P, 2) of the transformed image.
-        transform: Detectron2's; it must move coordinates by an affine map, as resizes, crops,
-            paddings, flips and rotations do.
+        transform: Detectron2's transform; it must move coordinates by an affine map, as resizes,
+            crops, paddings, flips and rotations do.
         source_size: (height, width) in pixels of the image before the transform.
         size: (height, width) after it.
 
     Returns:
-        (P, 2) float64; outside [0, 1] for what was added around the image.
+        (P, 2) float64; outside [0, 1] for padding around the image.
 
     Raises:
-        ValueError: a transform that is not affine, or not to be undone.
+        ValueError: a transform that is not affine, or not invertible.
     """
     matrix, shift = _affine(transform, source_size)
     target = points.double().flip(-1).numpy() * [size[1], size[0]]  # (x, y) in pixels
@@ -150,10 +158,10 @@ def trace_back(
 def pixel_footprint(
     transform: Transform, source_size: tuple[int, int], size: tuple[int, int]
 ) -> Tensor:
-    """How large a pixel of the source is in a transformed image.
+    """Size of a pixel of the source image in a transformed image.
 
     Args:
-        transform, source_size, size: as of :func:`trace_back`.
+        transform, source_size, size: see :func:`trace_back`.
 
     Returns:
         (2,) float32 widths (y, x), as shares of the transformed image's sides.
@@ -167,7 +175,7 @@ def pixel_footprint(
 
 
 def _affine(transform: Transform, source_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The (2, 2) matrix and (2,) shift by which a transform moves (x, y) in pixels."""
+    """Matrix (2, 2) and shift (2,) of an affine transform of (x, y) in pixels."""
     height, width = source_size
     corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float64)  # (x, y)
     moved = np.asarray(transform.apply_coords(corners.copy()), np.float64)
@@ -182,8 +190,10 @@ def _affine(transform: Transform, source_size: tuple[int, int]) -> tuple[np.ndar
 
 
 def _balanced(labels: Tensor, chosen: Tensor, balance: float) -> Tensor:
-    """Weights (B, H, W) of the chosen, labelled pixels by which each class among those of an image
-    weighs its number of pixels to the power ``1 - balance``."""
+    """Weights (B, H, W) of the chosen, labelled pixels, balanced between classes.
+
+    The weights of a class in an image sum to its number of pixels to the power ``1 - balance``.
+    """
     flat = labels.masked_fill(~chosen, 0).flatten(1)
     counts = labels.new_zeros((len(labels), int(flat.max()) + 1), dtype=torch.float64)
     counts.scatter_add_(1, flat, chosen.double().flatten(1))
@@ -192,7 +202,7 @@ def _balanced(labels: Tensor, chosen: Tensor, balance: float) -> Tensor:
 
 
 def _draw(weights: Tensor, labelled: Tensor, count: int) -> Tensor:
-    """Points (B, count, 2) in pixels drawn by weights (B, H, W) float64, which may be all zero."""
+    """Draw points (B, count, 2) in pixels by weights (B, H, W) float64, which may be all zero."""
     for fallback in (labelled.double(), torch.ones_like(weights)):
         empty = weights.sum(dim=(1, 2), keepdim=True) == 0
         weights = torch.where(empty, fallback, weights)

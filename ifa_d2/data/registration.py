@@ -1,4 +1,4 @@
-"""Any folder of images and any folder of label PNGs as a Detectron2 data set."""
+"""Registration of a folder of images and a folder of label PNGs as a data set."""
 
 import logging
 import os
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from matplotlib.colors import hsv_to_rgb
 
+from ..listing import join_some
 from .folders import files_below
 from .pictures import picture_size
 
@@ -20,7 +21,7 @@ _NAMED = 5  # how many files an error lists
 
 
 def expand_path(path: str | os.PathLike[str]) -> str:
-    """`path` with `~` and environment variables filled in.
+    """Expand `~` and environment variables in a path.
 
     `$DETECTRON2_DATASETS` means "datasets" where it is not set, as in Detectron2. It is read at
     each call, so that it may be set after the import.
@@ -34,7 +35,7 @@ def expand_path(path: str | os.PathLike[str]) -> str:
 
 @dataclass(frozen=True)
 class SemSegFolder:
-    """A pair of folders that lists itself when called; what the catalog holds.
+    """Catalog entry of a folder of images and one of labels; lists them when called.
 
     Two equal ones are the same data set. See `register_sem_seg_folder` for the fields.
     """
@@ -92,7 +93,7 @@ class SemSegFolder:
         return self.label_root is not None
 
     def pairs(self) -> dict[str, tuple[str | None, str | None]]:
-        """(image, label) by their common name, sorted; None where one is missing.
+        """Pair images and labels by their common name, sorted; None where one is missing.
 
         Raises:
             FileNotFoundError: a root is missing or holds nothing.
@@ -109,7 +110,7 @@ class SemSegFolder:
         return {stem: (images.get(stem), labels.get(stem)) for stem in sorted(stems)}
 
     def check_pairs(self) -> dict[str, tuple[str, str | None]]:
-        """`pairs`, of which every image has its label and every label its image.
+        """Pair images and labels; raise if an image or a label is alone.
 
         Raises:
             FileNotFoundError: a root is missing or holds nothing.
@@ -120,9 +121,9 @@ class SemSegFolder:
         return pairs
 
     def write_roots(self) -> None:
-        """Tell the metadata where the files are now.
+        """Write the present folders to the metadata.
 
-        Past Metadata's own setter, which allows one value for ever: `$DETECTRON2_DATASETS` may
+        Metadata's own setter is bypassed, as it allows one value only: `$DETECTRON2_DATASETS` may
         have changed since the data set was registered.
         """
         metadata = vars(MetadataCatalog.get(self.name))
@@ -131,7 +132,7 @@ class SemSegFolder:
             metadata["sem_seg_root"] = expand_path(self.label_root)
 
     def _list(self, kind: str, root: str, suffixes: tuple[str, ...]) -> dict[str, str]:
-        """Files below a root, by their names without root and suffix."""
+        """List files below a root, by their names without root and suffix."""
         if not os.path.isdir(root):
             raise FileNotFoundError(
                 f"data set {self.name!r}: its {kind} folder {root!r} does not exist{self._hint()}"
@@ -165,24 +166,23 @@ class SemSegFolder:
         for kind, other, place in kinds:
             alone = [files[place] for files in pairs.values() if files[1 - place] is None]
             if alone:
-                more = f" and {len(alone) - _NAMED} more" if len(alone) > _NAMED else ""
                 raise ValueError(
                     f"data set {self.name!r}: {len(alone)} {kind} file(s) without {other}: "
-                    f"{', '.join(alone[:_NAMED])}{more}{self._hint()}"
+                    f"{join_some(alone, _NAMED)}{self._hint()}"
                 )
 
     def _hint(self) -> str:
-        """How to get the data set, as the end of an error's sentence."""
+        """Instructions to get the data set, to end an error's sentence."""
         return f". {self.how_to_get}" if self.how_to_get else ""
 
 
 def _composed(name: str) -> str:
-    """A file's name with each letter and its accents as one: systems write them in two ways."""
+    """Compose letters and accents of a file's name (NFC): systems write them in two ways."""
     return unicodedata.normalize("NFC", name)
 
 
 def default_colors(num_classes: int) -> tuple[tuple[int, int, int], ...]:
-    """RGB colours that are easy to tell apart: hues at golden-ratio steps, three brightnesses."""
+    """Make distinct RGB colours: hues at golden-ratio steps, three brightnesses."""
     hsv = [
         ((0.6 + 0.6180339887 * i) % 1, (0.75, 0.55, 0.9)[i % 3], (0.9, 0.7, 0.5)[i // 3 % 3])
         for i in range(num_classes)
@@ -214,15 +214,15 @@ def register_sem_seg_folder(
     again, on another load or in another process, changes nothing.
 
     Args:
-        name: what DATASETS.TRAIN, or a recipe, calls the data set
+        name: name of the data set in DATASETS.TRAIN or a recipe
         image_root: folder of the images; `~` and environment variables are filled in when listing
-        label_root: folder of the labels, same; None for images that have none, as a test set's
+        label_root: folder of the labels, likewise; None for images without, as in a test set
         classes: class names; class id = place in this list
         colors: an (R, G, B) of 0..255 for each class, to draw with; made up if None
         ignore_label: the value in the label files that means "no class here"
-        image_suffixes: what an image's file name ends in, e.g. ".jpg" or "_leftImg8bit.png"
-        label_suffix: what a label's file name ends in, e.g. "_gtFine_labelTrainIds.png"
-        evaluator_type: metadata for whoever chooses the evaluator
+        image_suffixes: ending of an image's file name, e.g. ".jpg" or "_leftImg8bit.png"
+        label_suffix: ending of a label's file name, e.g. "_gtFine_labelTrainIds.png"
+        evaluator_type: metadata by which the evaluator is chosen
         extra_images: images without a label are left out; otherwise they are an error
         prepare: called before listing, for data that can make itself
         how_to_get: a sentence for the error when a folder, or some files, are missing

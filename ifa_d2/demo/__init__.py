@@ -1,4 +1,4 @@
-"""Parts of the demo command: pictures and films in, drawn segmentations out."""
+"""Parts of the demo command: sources, answers, drawings and films."""
 
 from .answers import Answer, Segmenter, View
 from .drawing import Drawing, find_metadata

@@ -1,4 +1,4 @@
-"""A model's answer about a part of a picture, at the size and confidence asked for.
+"""Answers of a model about a window of a picture, at a size and a confidence.
 
 Windows are (y0, x0, y1, x1) in pixels of the picture, sizes (height, width) in samples.
 
@@ -35,7 +35,7 @@ Window = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class View:
-    """The question that is asked about every picture.
+    """Window, size and confidence of the answers.
 
     Args:
         window: the part of the picture, in whole pixels; None is all of it.
@@ -65,11 +65,11 @@ class View:
 
     @property
     def plain(self) -> bool:
-        """Whether the model's own answer about the whole picture is what is asked."""
+        """Whether the view is the model's own answer about the whole picture."""
         return self == View()
 
     def resolve(self, image_size: tuple[int, int]) -> tuple[Window, tuple[int, int]]:
-        """The window and the size (h, w) of the answer for a picture of a size (H, W).
+        """Resolve the window and the size (h, w) of the answer for a picture of (H, W).
 
         Raises:
             ValueError: the window is empty or reaches out of the picture, or the answer has more
@@ -115,16 +115,16 @@ class Answer:
 
 
 class Segmenter:
-    """Asks a model about pictures, as a view wants it.
+    """Ask a model about pictures, by a view.
 
-    A plain view gets what the model is evaluated by. Any other asks the field of a model with an
-    ``IFASemSegHead``; logits of other models are interpolated.
+    A plain view gets the output that the model is evaluated by. Any other view asks the field of a
+    model with an ``IFASemSegHead``; logits of other models are interpolated.
 
     Args:
         cfg: the model's config, of either kind, for the size and channel order of its input.
         model: a semantic segmentor in eval mode, maybe in a ``MultiViewSegmentor``; or a
             ``PanopticFPN``, whose answers are panoptic.
-        view: what is asked.
+        view: window, size and confidence of the answers.
 
     Raises:
         ValueError: a window of a panoptic model without a field.
@@ -145,7 +145,7 @@ class Segmenter:
             model.combine_instances_score_thresh = view.confidence
 
     def __call__(self, image: np.ndarray) -> Answer:
-        """The answer about a picture.
+        """Answer about a picture.
 
         Args:
             image: (H, W, 3) uint8 RGB.
@@ -166,20 +166,20 @@ class Segmenter:
         return Answer(shown, labels=labels, num_classes=num_classes)
 
     def _inputs(self, image: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
-        """The model's input for an answer of a size."""
+        """Make the model's input for an answer of a size."""
         return picture_input(image, self.augmentations, self.image_format, size)
 
     def _ask_panoptic(
         self, image: np.ndarray, window: Window, size: tuple[int, int]
     ) -> tuple[Tensor, Sequence[dict[str, Any]]]:
-        """(h, w) ids of segments, and Detectron2's ``segments_info``."""
+        """Compute (h, w) ids of segments, and Detectron2's ``segments_info``."""
         if self.view.plain or not self.has_field:
             return self.model([self._inputs(image, size)])[0]["panoptic_seg"]
         inputs = self._inputs(image, image.shape[:2])
         return compute_panoptic_fields(self.model, [inputs])[0].panoptic(size, window)
 
     def _ask_model(self, inputs: dict[str, Any], *_: object) -> tuple[np.ndarray, int | None]:
-        """(H, W) labels, and K where the model gives logits."""
+        """Compute (H, W) labels, and K for a model that gives logits."""
         sem_seg = self.model([inputs])[0]["sem_seg"]  # (K, H, W) logits or (H, W) labels
         if sem_seg.dim() == 2:
             return sem_seg.cpu().numpy(), None
@@ -188,7 +188,7 @@ class Segmenter:
     def _ask_samples(
         self, inputs: dict[str, Any], window: Window, size: tuple[int, int]
     ) -> tuple[np.ndarray, int]:
-        """(h, w) labels of a window, made in pieces, and K."""
+        """Compute (h, w) labels of a window, in pieces, and K."""
         if self.has_field:
             source = compute_fields(self.model, [inputs])[0]
             query, num_classes = source.query(size, window), source.num_classes
@@ -212,7 +212,7 @@ class Segmenter:
         return sem_seg
 
     def _decide(self, logits: Tensor) -> Tensor:
-        """(h, w) classes of (K, h, w) logits, or UNSURE."""
+        """Decide (h, w) classes of (K, h, w) logits, or UNSURE."""
         if not self.view.confidence:
             return best_classes(logits)[1]
         best, labels = best_classes(logits.float().softmax(dim=0))
@@ -220,7 +220,7 @@ class Segmenter:
 
 
 def _resample(image: np.ndarray, window: Window, size: tuple[int, int]) -> np.ndarray:
-    """A window of an image at a size: averaged where it shrinks, bicubic where it grows."""
+    """Resize a window of an image, by areas if it shrinks and bicubically if it grows."""
     y0, x0, y1, x1 = window
     crop = np.ascontiguousarray(image[y0:y1, x0:x1])
     if crop.shape[:2] == tuple(size):
@@ -231,7 +231,7 @@ def _resample(image: np.ndarray, window: Window, size: tuple[int, int]) -> np.nd
 
 
 def resample_labels(labels: np.ndarray, window: Window, size: tuple[int, int]) -> np.ndarray:
-    """A window of labels (H, W) at a size, each sample the pixel that its centre lies in."""
+    """Resize a window of labels (H, W); a sample takes the pixel at its centre."""
     y0, x0, y1, x1 = window
     rows = y0 + ((2 * np.arange(size[0]) + 1) * (y1 - y0)) // (2 * size[0])
     cols = x0 + ((2 * np.arange(size[1]) + 1) * (x1 - x0)) // (2 * size[1])

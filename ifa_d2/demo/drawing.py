@@ -1,4 +1,4 @@
-"""From a picture and its ground truth to what the demo shows."""
+"""Drawings of the demo, from pictures and their ground truth."""
 
 import math
 
@@ -23,7 +23,7 @@ LAYOUTS = ("row", "overlay")
 
 
 def find_metadata(cfg: CfgNode | DictConfig, dataset_name: str | None = None) -> Metadata:
-    """Names and colours of the classes of a data set, by default the one a config evaluates on.
+    """Names and colours of a data set's classes; by default the config's test data.
 
     Raises:
         ValueError: the config names none, or it is not registered with classes.
@@ -38,10 +38,10 @@ def find_metadata(cfg: CfgNode | DictConfig, dataset_name: str | None = None) ->
 
 
 class Drawing:
-    """Segments pictures and draws the answers.
+    """Segment pictures and draw the answers.
 
     Args:
-        segmenter: what answers.
+        segmenter: gives the answers.
         metadata: names and colours of the classes.
         layout: "row" of image, prediction and ground truth, or the "overlay" alone.
         alpha: opacity of the colours.
@@ -71,7 +71,7 @@ class Drawing:
         self.names = names
 
     def read(self, picture: Picture) -> tuple[np.ndarray, np.ndarray | None]:
-        """A picture (H, W, 3), and its ground truth (H, W) if it has any.
+        """Read a picture (H, W, 3), and its ground truth (H, W) if there is one.
 
         Raises:
             ValueError: a damaged file, labels of another size or of no class, or a picture that
@@ -101,7 +101,7 @@ class Drawing:
         """Segment a picture (H, W, 3) and draw it; the drawing is an RGB image.
 
         Raises:
-            ValueError: as of the segmenter, or a class beyond the data set's.
+            ValueError: see :class:`Segmenter`; or a class beyond the data set's.
         """
         answer = self.segmenter(image)
         self._check_classes(answer)
@@ -133,7 +133,7 @@ class Drawing:
 
 
 def _row_scale(image: np.ndarray) -> int:
-    """By what whole factor a small image is enlarged, within what can be drawn."""
+    """Whole factor to enlarge a small image by, within the size that can be drawn."""
     height, width = image.shape[:2]
     most = min(math.isqrt(MAX_SAMPLES // (height * width)), MAX_SIDE // max(height, width))
     return max(1, min(enlargement(image), most))

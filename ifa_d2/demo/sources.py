@@ -36,20 +36,20 @@ class Picture:
 
 
 def is_image(path: str) -> bool:
-    """Whether a name ends as pictures do."""
+    """Tell whether a name ends in a picture's suffix."""
     return path.lower().endswith(IMAGE_SUFFIXES)
 
 
 def is_video(path: str) -> bool:
-    """Whether a name ends as films do."""
+    """Tell whether a name ends in a film's suffix."""
     return path.lower().endswith(VIDEO_SUFFIXES)
 
 
 def find_pictures(inputs: Sequence[str]) -> list[Picture]:
-    """The pictures that files, glob patterns and folders stand for, each under a name of its own.
+    """Find the pictures of files, glob patterns and folders, and name each differently.
 
-    A folder stands for the pictures in it and below, by their suffixes, but for hidden ones. Where
-    names would be the same, the later ones get -2, -3 and so on.
+    A folder stands for the pictures in it and below, by their suffixes, without hidden ones. Names
+    that are there already get -2, -3 and so on.
 
     Raises:
         FileNotFoundError: a file does not exist, a pattern fits none, or a folder has no pictures.
@@ -75,7 +75,7 @@ def find_pictures(inputs: Sequence[str]) -> list[Picture]:
 
 
 def label_pictures(pictures: Sequence[Picture], labels: Sequence[str]) -> list[Picture]:
-    """The pictures with their ground truth, in order.
+    """Pair pictures with their ground truth, in order.
 
     Raises:
         FileNotFoundError: a label file does not exist.
@@ -90,7 +90,7 @@ def label_pictures(pictures: Sequence[Picture], labels: Sequence[str]) -> list[P
 
 
 def dataset_pictures(name: str, num: int) -> list[Picture]:
-    """``num`` pictures of a data set, evenly spread, with their ground truth where it has any.
+    """Choose ``num`` evenly spread pictures of a data set, with ground truth if it has any.
 
     Raises:
         ValueError: no such data set, or ``num`` below 1.
@@ -114,7 +114,7 @@ def _pictures_below(folder: Path) -> list[Picture]:
 
 
 def _is_named_picture(path: str) -> bool:
-    """Whether a name is a file's; that of a broken link is, so that reading says what it is."""
+    """Tell whether a name is a file's; a broken link counts, so that reading it explains it."""
     return os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path))
 
 
@@ -134,7 +134,7 @@ def _name_apart(pictures: Sequence[Picture], taken: Iterable[str] = ()) -> list[
 def decode_ahead(
     jobs: Iterable[Job], decode: Callable[[Job], Result], *, workers: int = 2, ahead: int = 4
 ) -> Iterator[tuple[Job, Result | Exception]]:
-    """Each job with what ``decode`` makes of it, in order, worked on by threads beforehand.
+    """Decode jobs in threads, ahead of their use; yields each with its result, in order.
 
     Args:
         jobs: read as needed.

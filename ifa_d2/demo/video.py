@@ -1,4 +1,4 @@
-"""Films and cameras, frame by frame, by OpenCV. Frames are (H, W, 3) uint8 RGB arrays."""
+"""Films and cameras by OpenCV. Frames are (H, W, 3) uint8 RGB arrays."""
 
 import os
 import sys
@@ -12,11 +12,11 @@ import numpy as np
 
 # Codecs that OpenCV's own build writes, by the container that takes them.
 _CODECS = {".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v", ".mp4": "mp4v", ".webm": "VP90"}
-_FRAMES_A_SECOND = 25.0  # of a camera that does not say
+_FRAMES_A_SECOND = 25.0  # of a camera that reports none
 
 
 class VideoFrames:
-    """The frames of a film or of a camera, once.
+    """Iterator of the frames of a film or camera, once.
 
     Args:
         source: a file, or the number of a camera.
@@ -24,7 +24,7 @@ class VideoFrames:
 
     Attributes:
         fps: frames a second.
-        count: frames to come, as the file says it; None for a camera.
+        count: number of frames by the file's header; None for a camera.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -63,13 +63,13 @@ class VideoFrames:
 
 
 class VideoWriter:
-    """Writes frames of one size to a film, which appears under its name when it is complete.
+    """Writer of a film of frames of one size, which gets its name when it is complete.
 
-    A context manager: an error inside it leaves what the file was. The suffix says the container:
+    A context manager: an error inside it leaves the old file. The suffix selects the container:
     .mp4, .mov and .mkv (MPEG-4), .webm (VP9, which browsers play), .avi (motion JPEG).
 
     Args:
-        path: of the film; folders on the way are made.
+        path: path of the film; parent folders are made.
         fps: frames a second.
 
     Raises:
@@ -92,7 +92,7 @@ class VideoWriter:
         return self
 
     def write(self, frame: np.ndarray) -> None:
-        """Append a frame; of an odd size, its last row or column is left out."""
+        """Append a frame, without its last row or column where their number is odd."""
         height, width = (side - side % 2 or side for side in frame.shape[:2])
         if self._writer is None:
             code = cv2.VideoWriter_fourcc(*_CODECS[self.path.suffix.lower()])

@@ -11,6 +11,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import Detectron2Handler, PathManager
 
 from ..files import atomic_path
+from ..listing import join_some
 from ..modeling.packaged_weights import with_frozen_backbone, without_frozen_backbone
 from .foreign_weights import read_weights_file, rename_weights
 
@@ -251,7 +252,7 @@ class Checkpointer(DetectionCheckpointer):
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    return join_some(names, _NAMED)
 
 
 def _save(data: dict[str, Any], path: os.PathLike[str]) -> None:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..data.catalog import check_name, check_same_classes
 from ..data.content import check_label_content
+from ..listing import spread_indices
 from .build import build_test_mapper, build_yacs_mapper, is_panoptic, test_dataset_names
 from .settings import is_yacs
 
@@ -99,8 +100,7 @@ def choose_records(name: str, num: int) -> list[dict[str, Any]]:
     if num < 1:
         raise ValueError(f"num must be at least 1, got {num}")
     records = DatasetCatalog.get(name)
-    count = min(num, len(records))
-    return [records[index * len(records) // count] for index in range(count)]
+    return [records[index] for index in spread_indices(len(records), num)]
 
 
 def picture_input(

@@ -1,4 +1,4 @@
-"""Evaluators: figures of a data set, and its predictions as files."""
+"""Evaluators: metrics of a data set, and its predictions as files."""
 
 from .export import FORMATS, PredictionWriter
 from .label_tiff import write_label_tiff

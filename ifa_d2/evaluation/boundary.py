@@ -1,7 +1,7 @@
 """Measures near boundaries: boundary IoU, and trimaps.
 
-Distances are in whole pixels, of rows or of columns, whichever is more (chessboard distance): what
-an erosion with a 3 x 3 square done d times reaches.
+Distances are in whole pixels, of rows or of columns, whichever is more (chessboard distance): an
+erosion with a 3 x 3 square, repeated d times, reaches the distance d.
 
 A pixel is inside its class's mask, further than d from its contour, where the smallest and the
 largest label of the square around it are both its own. So one erosion and one dilation of the
@@ -22,18 +22,18 @@ from .confusion import count_pairs
 
 @dataclass(frozen=True)
 class Width:
-    """How far from a boundary a measure looks.
+    """Distance from a boundary within which pixels count.
 
     Attributes:
-        value: whole pixels, or below 1 a share of the picture's diagonal, as Cheng et al. 2021
-            have it (https://arxiv.org/abs/2103.16562: 0.02, and 0.005 for Cityscapes).
+        value: whole pixels, or below 1 a share of the picture's diagonal, as in Cheng et al. 2021
+            (https://arxiv.org/abs/2103.16562: 0.02, and 0.005 for Cityscapes).
     """
 
     value: int | float
 
     @classmethod
     def parse(cls, parameter: str, values: Sequence[int | float]) -> tuple["Width", ...]:
-        """Widths of a user's numbers.
+        """Parse widths from a user's numbers.
 
         Raises:
             ValueError: a number that is neither, or one that comes twice; it names ``parameter``.
@@ -54,35 +54,35 @@ class Width:
 
     @property
     def name(self) -> str:
-        """As it stands in the name of a figure: "3px" or "0.5pct"."""
+        """Text for a metric's name: "3px" or "0.5pct"."""
         return f"{self.value}px" if isinstance(self.value, int) else f"{100 * self.value:g}pct"
 
     def pixels(self, size: tuple[int, int]) -> int:
-        """The distance in a picture of a (height, width): at least 1 pixel."""
+        """Distance in pixels, at least 1, in a picture of (height, width)."""
         if isinstance(self.value, int):
             return min(self.value, max(1, *size))
         return max(1, round(self.value * float(np.hypot(*size))))
 
 
 class BoundaryCounter:
-    """Confusion matrices near the boundaries of one picture."""
+    """Confusion matrices of one picture near its boundaries."""
 
     def __init__(self, label: np.ndarray, prediction: np.ndarray, num_classes: int) -> None:
         """
         Args:
-            label: (H, W), classes and ``num_classes`` for what is to be ignored.
+            label: (H, W), classes and ``num_classes`` for ignored pixels.
             prediction: (H, W), classes, of the same unsigned type.
             num_classes: K.
         """
         self._label = label
         self._num_classes = num_classes
         self._prediction = prediction
-        # What is predicted where nothing is labelled must neither count nor shape a contour.
+        # Predictions on ignored pixels must neither count nor shape a contour.
         self._masked = self._keep(prediction, label != num_classes)
         self._mixed: dict[int, np.ndarray] = {}
 
     def boundary(self, width: Width) -> np.ndarray:
-        """The matrix of both maps, each kept only near the contours of its own masks.
+        """Matrix of both maps, each kept only near the contours of its own masks.
 
         ``union_figures`` makes boundary IoU of it (Cheng et al. 2021). The mask of a class is that
         of its labelled pixels; the picture's edge and unlabelled pixels are outside of it, for the
@@ -94,7 +94,7 @@ class BoundaryCounter:
         return count_pairs(label, self._band(self._masked, mixed, distance), self._num_classes)
 
     def trimap(self, width: Width) -> np.ndarray:
-        """The matrix of the labelled pixels near another label (Kohli et al. 2009, IJCV 82).
+        """Matrix of the labelled pixels near another label (Kohli et al. 2009, IJCV 82).
 
         Unlabelled pixels are another label, the picture's edge is none.
         """
@@ -107,7 +107,7 @@ class BoundaryCounter:
         return self._mixed[distance]
 
     def _band(self, labels: np.ndarray, mixed: np.ndarray, distance: int) -> np.ndarray:
-        """Labels where they are mixed or at the picture's edge; no class elsewhere."""
+        """Keep labels near other labels or the picture's edge; no class elsewhere."""
         band = self._keep(labels, mixed)
         for edge in (np.s_[:distance], np.s_[-distance:]):
             band[edge] = labels[edge]
@@ -115,13 +115,13 @@ class BoundaryCounter:
         return band
 
     def _keep(self, labels: np.ndarray, where: np.ndarray) -> np.ndarray:
-        """Labels where a (H, W) bool says so; no class elsewhere."""
+        """Keep labels where a (H, W) mask is true; no class elsewhere."""
         kept = np.full_like(labels, self._num_classes)
         return cv2.copyTo(labels, where.view(np.uint8), kept)
 
 
 def mixed_within(labels: np.ndarray, distance: int) -> np.ndarray:
-    """(H, W) bool: some pixel of the picture within a distance has another label.
+    """Mask (H, W) of the pixels with another label within a distance.
 
     Args:
         labels: (H, W) of uint8 or uint16.

@@ -1,8 +1,8 @@
-"""Confusion matrices of label maps, and the figures that follow from them.
+"""Confusion matrices of label maps, and their metrics.
 
 Shape legend: K classes, H x W pixels. A confusion matrix is (K + 1, K + 1) int64: ``[i, j]`` counts
-the pixels of label i that are predicted as j, and index K stands for "no class": in a label, what
-is to be ignored.
+the pixels of label i that are predicted as j, and index K stands for "no class": in a label, for
+ignored pixels.
 """
 
 from dataclasses import dataclass
@@ -10,21 +10,22 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-# OpenCV counts in float32, which holds every whole number up to here.
-_COUNTED_AT_ONCE = 2**24
 
-
-def count_pairs(label: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
-    """The confusion matrix of one picture.
+def count_pairs(
+    label: np.ndarray, prediction: np.ndarray, num_classes: int, *, max_pixels: int = 2**24
+) -> np.ndarray:
+    """Confusion matrix of one picture.
 
     Args:
         label: (H, W) of uint8 or uint16, classes and ``num_classes``.
-        prediction: same.
+        prediction: (H, W) of the label's type, classes and ``num_classes``.
         num_classes: K.
+        max_pixels: pixels counted at once, in bands of whole rows. OpenCV counts in float32, which
+            holds every whole number up to 2**24.
     """
     side = num_classes + 1
     counts = np.zeros((side, side), np.int64)
-    rows = max(1, _COUNTED_AT_ONCE // label.shape[1])
+    rows = max(1, max_pixels // label.shape[1])
     for top in range(0, len(label), rows):
         pair = [np.ascontiguousarray(each[top : top + rows]) for each in (label, prediction)]
         found = cv2.calcHist(pair, [0, 1], None, [side, side], [0, side, 0, side])
@@ -34,7 +35,7 @@ def count_pairs(label: np.ndarray, prediction: np.ndarray, num_classes: int) -> 
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures of a confusion matrix, as shares of 1; NaN where there is nothing to divide by.
+    """Metrics of a confusion matrix, from 0 to 1; NaN for a division by zero.
 
     Attributes:
         iou: (K,) intersection over union of each class; NaN for those left out of the mean.
@@ -60,17 +61,17 @@ class Figures:
 
     @property
     def absent(self) -> np.ndarray:
-        """(K,) bool: the class is in no label and in no prediction."""
+        """Mask (K,) of classes in no label and no prediction."""
         return (self.labelled == 0) & (self.predicted == 0)
 
     @property
     def predicted_only(self) -> np.ndarray:
-        """(K,) bool: the class is predicted, but is in no label."""
+        """Mask (K,) of classes in predictions, but in no label."""
         return (self.labelled == 0) & (self.predicted > 0)
 
 
 def confusion_figures(counts: np.ndarray, *, count_predicted_only: bool) -> Figures:
-    """Figures of a confusion matrix; ignored pixels do not count.
+    """Compute the metrics of a confusion matrix; ignored pixels do not count.
 
     Args:
         counts: the matrix.
@@ -97,7 +98,7 @@ def confusion_figures(counts: np.ndarray, *, count_predicted_only: bool) -> Figu
 
 
 def union_figures(counts: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """(K,) IoU of each class between two maps in which most pixels may be of no class.
+    """Compute (K,) IoU between two maps in which most pixels may be of no class.
 
     Unlike :func:`confusion_figures`, a pixel that has a class in only one of the maps counts
     against that class.
@@ -112,7 +113,7 @@ def union_figures(counts: np.ndarray, counted: np.ndarray) -> np.ndarray:
 
 
 def mean_of_known(values: np.ndarray) -> float:
-    """Mean of what is not NaN; NaN if all is."""
+    """Mean of the values that are not NaN; NaN if none is left."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
 

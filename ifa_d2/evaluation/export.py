@@ -25,10 +25,10 @@ _ROWS = 64  # of probabilities made at once
 
 
 def check_unused(output_dir: str | os.PathLike[str], formats: Sequence[str]) -> None:
-    """Check that the folders of some formats hold no files: they would mix with new predictions.
+    """Check that the folders of formats are empty, so that predictions do not mix.
 
     Args:
-        output_dir, formats: as of :class:`PredictionWriter`.
+        output_dir, formats: see :class:`PredictionWriter`.
 
     Raises:
         ValueError: a format's folder holds files, or is a file; the message names it.
@@ -44,13 +44,13 @@ def check_unused(output_dir: str | os.PathLike[str], formats: Sequence[str]) -> 
 
 
 class PredictionWriter(DatasetEvaluator):
-    """Writes what a model predicts; gives no figures, and needs no labels.
+    """Write predictions to files; there are no metrics, and no labels are needed.
 
     Each format has a folder of its own below ``output_dir``:
 
     - ``ids/``: PNG of class ids, 8 bits a pixel or, for more than 256 classes, 16;
     - ``palette/``: same ids, as an 8-bit PNG that shows the data set's colours;
-    - ``cityscapes/``: what the Cityscapes server takes, ``<image>_pred.png`` without sub-folders,
+    - ``cityscapes/``: the Cityscapes server's format, ``<image>_pred.png`` without sub-folders,
       with the ids of Cityscapes' own list (road is 7);
     - ``probabilities/``: ``.npy`` of (K, H, W) float16. It is not compressed, so that it is
       written in bands, and ``numpy.load(path, mmap_mode="r")`` reads any window of it;
@@ -70,7 +70,7 @@ class PredictionWriter(DatasetEvaluator):
         Args:
             dataset_name: a registered data set with ``stuff_classes``.
             output_dir: where the files go; made if it is not there.
-            formats: one or more of those above.
+            formats: one or more of the formats above.
             distributed: all processes write, and wait for each other in the end.
 
         Raises:
@@ -97,7 +97,7 @@ class PredictionWriter(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        """Begin again; files that are there are written anew."""
+        """Start anew; files that are there are overwritten."""
         self._images: dict[Path, str] = {}
 
     def process(
@@ -128,7 +128,7 @@ class PredictionWriter(DatasetEvaluator):
                     draw(labels).save(temporary, format="PNG")
 
     def _path(self, format_name: str, file_name: str) -> Path:
-        """The file of an image's prediction, which no other image has."""
+        """Path of an image's prediction; raise if another image has it."""
         name = _file_of(format_name, file_name, self._metadata)
         path = self._output_dir / format_name / name
         if self._images.setdefault(path, file_name) != file_name:
@@ -139,7 +139,7 @@ class PredictionWriter(DatasetEvaluator):
         return path
 
     def evaluate(self) -> None:
-        """Say how many files there are now; there are no figures."""
+        """Log the number of files; there are no metrics."""
         count = len(self._images)
         if self._distributed:
             count = sum(comm.all_gather(count))
@@ -148,12 +148,12 @@ class PredictionWriter(DatasetEvaluator):
 
 
 def _plain_ids(metadata: Metadata) -> Callable[[np.ndarray], Image.Image]:
-    """Labels to a grey picture, of 8 or 16 bits as they are."""
+    """Convert labels to a grey picture, of 8 or 16 bits as they are."""
     return Image.fromarray
 
 
 class _Palette:
-    """Labels to a picture in the data set's colours."""
+    """Converter of labels to a picture in the data set's colours."""
 
     def __init__(self, metadata: Metadata) -> None:
         count = len(metadata.stuff_classes)
@@ -171,7 +171,7 @@ class _Palette:
 
 
 class _CityscapesIds:
-    """Labels to a picture of Cityscapes' own ids, found by the classes' names."""
+    """Converter of labels to a picture of Cityscapes' own ids, by the classes' names."""
 
     def __init__(self, metadata: Metadata) -> None:
         unknown = [name for name in metadata.stuff_classes if name not in name2label]
@@ -187,7 +187,7 @@ class _CityscapesIds:
 
 
 def _file_of(format_name: str, file_name: str, metadata: Metadata) -> Path:
-    """Where an image's prediction goes below its format's folder."""
+    """Path of an image's prediction below its format's folder."""
     if format_name == "cityscapes":
         return Path(f"{Path(file_name).stem}_pred.png")
     # Detectron2 says image_dir for Cityscapes and image_root for others.

@@ -1,4 +1,4 @@
-"""Labels straight from a field into a tiled TIFF, for pictures larger than memory."""
+"""Writing a field's labels to a tiled TIFF, for pictures larger than memory."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,9 +24,9 @@ def write_label_tiff(
     The file is deflated, and a BigTIFF where it may pass 4 GB. It appears whole or not at all.
 
     Args:
-        field: what is asked.
+        field: the field of the picture.
         path: of the file.
-        size, window: as of :meth:`SegmentationField.query`.
+        size, window: see :meth:`SegmentationField.query`.
         tile: side of a tile in pixels, a multiple of 16.
         colors: (R, G, B) of each class, 0 to 255, for viewers; the values stay class ids. Not for
             more than 256 classes.
@@ -62,7 +62,7 @@ def _tiles(
     window: Sequence[float] | None,
     tile: int,
 ) -> Iterator[np.ndarray]:
-    """Whole tiles from left to right, then downwards; what lies beyond the labels is 0."""
+    """Cut whole tiles, row by row from the left, padded with 0 beyond the labels."""
     for _, band in field.iter_bands(size, window, height=tile):
         rows, columns = band.shape
         padded = np.pad(band.numpy(), ((0, tile - rows), (0, -columns % tile)))
@@ -71,7 +71,7 @@ def _tiles(
 
 
 def _colormap(colors: Sequence[Sequence[int]], num_classes: int) -> np.ndarray:
-    """(3, 256) uint16, as TIFF has it."""
+    """Convert colours to TIFF's colour map, (3, 256) uint16."""
     values = np.asarray(colors)
     if values.shape != (num_classes, 3) or num_classes > 256:
         raise ValueError(

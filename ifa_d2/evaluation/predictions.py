@@ -1,4 +1,4 @@
-"""Labels of a model's output.
+"""Conversion of a model's output to labels.
 
 Shape legend: K classes, H x W pixels of a picture.
 """
@@ -12,12 +12,12 @@ _GPU_BAND = 2**22
 
 
 def label_dtype(num_classes: int) -> np.dtype:
-    """The smallest unsigned integer type that holds every class and ``num_classes`` itself."""
+    """Smallest unsigned integer type that holds every class and ``num_classes`` itself."""
     return np.min_scalar_type(num_classes)
 
 
 def predicted_labels(sem_seg: Tensor, num_classes: int, source: str) -> np.ndarray:
-    """(H, W) most likely classes of a model's output, of :func:`label_dtype`.
+    """Convert a model's output to (H, W) most likely classes of :func:`label_dtype`.
 
     Logits are compared band by band: beside them, memory holds the labels and little more. Of
     equal logits the first class wins.

@@ -1,4 +1,4 @@
-"""Reports of an evaluation, for people and programs: a table, JSON, CSV and a picture."""
+"""Reports of an evaluation: a table, JSON, CSV and a picture."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ _NAME_LENGTH = 24  # letters of a class's name in the picture; some of ADE20K's 
 
 
 def per_class_table(figures: Mapping[str, Any], class_names: Sequence[str]) -> str:
-    """A table of IoU, precision, recall and boundary IoU by class, and their means.
+    """Format a table of IoU, precision, recall and boundary IoU by class, and their means.
 
     Args:
         figures: of one data set, as ``SemSegEvaluator`` names them, in percent.
@@ -31,7 +31,7 @@ def per_class_table(figures: Mapping[str, Any], class_names: Sequence[str]) -> s
         value = figures.get(key, float("nan"))
         return "-" if np.isnan(value) else f"{value:.2f}"
 
-    # Head of a column, what its keys begin with, the key of its mean.
+    # Head of a column, prefix of its keys, key of its mean.
     columns = [
         ("IoU", "IoU", "mIoU"),
         ("precision", "Precision", "mPrecision"),
@@ -47,7 +47,7 @@ def per_class_table(figures: Mapping[str, Any], class_names: Sequence[str]) -> s
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Write plain types as JSON; what is not a number becomes null."""
+    """Write plain types as JSON; NaN and infinity become null."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(_plain(content), indent=1, allow_nan=False) + "\n")
 
@@ -99,7 +99,7 @@ def write_confusion(
 
 
 def _draw(counts: np.ndarray, class_names: Sequence[str], dataset: str) -> Figure:
-    """The matrix in percent of its rows, written into the fields where they have room."""
+    """Draw the matrix in percent of its rows, with numbers in cells that have room."""
     shares = 100 * (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
     count = len(class_names)
     written = count <= _WRITTEN_CLASSES

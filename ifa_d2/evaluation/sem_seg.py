@@ -1,4 +1,4 @@
-"""Figures of semantic segmentation over a data set."""
+"""Semantic segmentation metrics over a data set."""
 
 import logging
 from collections import OrderedDict
@@ -24,7 +24,7 @@ _logger = logging.getLogger(__name__)
 
 
 class SemSegEvaluator(DatasetEvaluator):
-    """Counts which label is predicted as which, and gives the figures that follow.
+    """Count confusion matrices over a data set, and compute their metrics.
 
     ``evaluate()["sem_seg"]`` holds, in percent and under Detectron2's names, ``mIoU``, ``fwIoU``,
     ``mACC``, ``pACC``, ``IoU-<class>`` and ``ACC-<class>``, which is the class's recall, and
@@ -66,16 +66,16 @@ class SemSegEvaluator(DatasetEvaluator):
             output_dir: where to write ``sem_seg_evaluation.json`` and
                 ``confusion_matrix.{json,csv,png}``; None or empty writes nothing.
             boundary_widths: distances from a contour up to which boundary IoU looks: whole pixels,
-                or below 1 shares of the picture's diagonal. Without any, nothing is spent on it.
-            trimap_widths: same, of the bands around boundaries that trimap figures are over.
+                or below 1 shares of the picture's diagonal. Without any, it is not computed.
+            trimap_widths: likewise, the widths of the bands around boundaries of trimap metrics.
             count_predicted_only: a class that is predicted but in no label counts as 0 in mIoU, as
-                the Cityscapes benchmark has it. False leaves it out, as Detectron2's
+                in the Cityscapes benchmark. False leaves it out, as Detectron2's
                 ``SemSegEvaluator`` does. None is True for data sets of Cityscapes' evaluator type.
             f1_classes: names of thin classes that get precision, recall and F1 with a tolerance.
             f1_tolerance: in pixels, in a straight line.
 
         Raises:
-            ValueError: a data set without classes, a width that is none, an unknown class or a
+            ValueError: a data set without classes, an invalid width, an unknown class or a
                 negative tolerance.
         """
         metadata = MetadataCatalog.get(dataset_name)
@@ -105,7 +105,7 @@ class SemSegEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was counted."""
+        """Reset the counts."""
         measures = 1 + len(self._boundary_widths) + len(self._trimap_widths)
         side = self._num_classes + 1
         # The whole picture's, then one for each boundary width, then one for each trimap width.
@@ -127,7 +127,7 @@ class SemSegEvaluator(DatasetEvaluator):
             FileNotFoundError: there is no label file.
             ValueError: an image without label where others have one, another number of classes than
                 the data set's, a label of another size than the prediction, or a label or a
-                prediction that holds what is no class. It names the file.
+                prediction with an id that is no class. The message names the file.
         """
         for one, output in zip(inputs, outputs, strict=True):
             file_name = self._label_file(one)
@@ -145,7 +145,7 @@ class SemSegEvaluator(DatasetEvaluator):
             self._num_images += 1
 
     def _count(self, label: np.ndarray, prediction: np.ndarray) -> Iterator[np.ndarray]:
-        """The confusion matrix of each measure."""
+        """Count the confusion matrix of each measure."""
         yield count_pairs(label, prediction, self._num_classes)
         if self._boundary_widths or self._trimap_widths:
             counter = BoundaryCounter(label, prediction, self._num_classes)
@@ -154,20 +154,20 @@ class SemSegEvaluator(DatasetEvaluator):
 
     @cached_property
     def _label_files(self) -> dict[str, str]:
-        """The label file of each image that has one."""
+        """Label files by image, for images that have one."""
         records = DatasetCatalog.get(self._dataset_name)
         key = "sem_seg_file_name"
         return {record["file_name"]: record[key] for record in records if record.get(key)}
 
     def _label_file(self, one: Mapping[str, Any]) -> str | None:
-        """The label file of an image; None of a data set that has no label at all."""
+        """Label file of an image; None for a data set without labels."""
         file_name = one.get("sem_seg_file_name") or self._label_files.get(one["file_name"])
         if file_name is None and (self._label_files or self._num_images):
             raise ValueError(f"{self._dataset_name} has no label for {one['file_name']!r}")
         return file_name
 
     def _read_label(self, path: str, size: tuple[int, ...]) -> np.ndarray:
-        """(H, W) classes, and the number of classes where nothing is labelled."""
+        """Read (H, W) classes; ignored pixels get the number of classes."""
         label = read_label(path)
         if label.shape != size:
             raise ValueError(
@@ -183,7 +183,7 @@ class SemSegEvaluator(DatasetEvaluator):
         return label.astype(label_dtype(self._num_classes), copy=False)
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
-        """The figures over all images; None but on the main process, {} of images without labels.
+        """Compute the metrics; None but on the main process, {} for images without labels.
 
         Called by all processes together.
 
@@ -216,7 +216,7 @@ class SemSegEvaluator(DatasetEvaluator):
         return OrderedDict(sem_seg=figures)
 
     def _percent(self, whole: Figures) -> dict[str, float]:
-        """Figures of the whole pictures, in Detectron2's order and by its names."""
+        """Metrics of whole pictures, in Detectron2's order and by its names."""
 
         def by_class(prefix: str, values: np.ndarray) -> dict[str, float]:
             return self._by_class(prefix, values)
@@ -239,7 +239,7 @@ class SemSegEvaluator(DatasetEvaluator):
         return {f"{prefix}-{name}": 100 * float(value) for name, value in pairs}
 
     def _boundary_percent(self, counts: np.ndarray, whole: Figures) -> dict[str, float]:
-        """Figures near boundaries, of the matrices in the order of the widths."""
+        """Metrics near boundaries, from matrices in the order of the widths."""
         figures: dict[str, float] = {}
         counted = ~np.isnan(whole.iou)
         for width, matrix in zip(self._boundary_widths, counts, strict=False):
@@ -254,7 +254,7 @@ class SemSegEvaluator(DatasetEvaluator):
         return figures
 
     def _tolerant_percent(self, near: np.ndarray) -> dict[str, float]:
-        """Figures with a tolerance, of the classes that have them."""
+        """Metrics with a tolerance, for the classes that have them."""
         return {
             f"{kind}_{self._f1_tolerance}px-{self._class_names[chosen]}": value
             for chosen, counts in zip(self._f1_classes, near, strict=True)

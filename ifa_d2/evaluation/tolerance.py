@@ -1,7 +1,7 @@
-"""Precision and recall of thin things, for which a pixel beside the line still counts as on it.
+"""Precision and recall of thin objects, with a tolerance in pixels.
 
-As in the literature on cracks (Shi et al. 2016, IEEE T-ITS 17(12), CrackForest): a drawn line is
-never exact to the pixel.
+A pixel beside the line counts as on it, as in the literature on cracks (Shi et al. 2016, IEEE T-ITS
+17(12), CrackForest): a drawn line is never exact to the pixel.
 """
 
 import cv2
@@ -11,11 +11,11 @@ import numpy as np
 def near_counts(
     label: np.ndarray, prediction: np.ndarray, num_classes: int, chosen: int, tolerance: int
 ) -> np.ndarray:
-    """Counts of which precision, recall and F1 of a class are made, in one picture.
+    """Count the pixels for precision, recall and F1 of a class in one picture.
 
     Args:
-        label: (H, W) of uint8 or uint16, classes and ``num_classes`` for what is to be ignored.
-        prediction: same, without ignored pixels.
+        label: (H, W) of uint8 or uint16, classes and ``num_classes`` for ignored pixels.
+        prediction: (H, W) of the label's type, classes.
         num_classes: K.
         chosen: the class.
         tolerance: distance in pixels, in a straight line, up to which a pixel is near another.
@@ -37,8 +37,11 @@ def near_counts(
 
 
 def tolerant_figures(counts: np.ndarray) -> dict[str, float]:
-    """``Precision``, ``Recall`` and ``F1`` in percent of :func:`near_counts`, summed over pictures;
-    NaN where there is nothing to divide by."""
+    """Compute ``Precision``, ``Recall`` and ``F1`` in percent; NaN for a division by zero.
+
+    Args:
+        counts: :func:`near_counts`, summed over pictures.
+    """
     near_true, predicted, near_predicted, true = (float(count) for count in counts)
     precision = near_true / predicted if predicted else float("nan")
     recall = near_predicted / true if true else float("nan")

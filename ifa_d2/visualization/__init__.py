@@ -1,4 +1,4 @@
-"""Pictures of segmentations: drawn over the image, side by side, and as a sheet of many."""
+"""Drawings of segmentations: over the image, side by side, and as contact sheets."""
 
 from .drawing import draw_labels, draw_panoptic, draw_points, draw_segmentation
 from .sheets import (

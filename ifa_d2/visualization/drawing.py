@@ -16,13 +16,13 @@ from detectron2.utils.visualizer import VisImage, Visualizer
 from ..text import class_captions, draw_as_is
 
 _NAMED_SHARE = 0.01  # of the picture, that a region must cover to have its name written on it
-_STRIPE = 4  # pixels of the drawing, black on what is ignored
+_STRIPE = 4  # pixels of the drawing, black where ignored
 _POINT_RADIUS, _RING_RADIUS = 2.75, 4.0  # pixels of the drawing
 _SUBPIXELS = 4  # binary digits of a pixel's fraction, for OpenCV
 
 
 class _Visualizer(Visualizer):
-    """Detectron2's, which writes names as they are: no formulas, no squares."""
+    """Detectron2's ``Visualizer`` with literal names: no formulas, no missing glyphs."""
 
     def draw_text(self, text: str, position: tuple[float, float], **options: Any) -> VisImage:
         output = super().draw_text(text, position, **options)
@@ -43,7 +43,7 @@ def draw_segmentation(
 
     Args:
         image: (H, W, 3).
-        sem_seg: class ids, (H, W); what is not a class is left as it is.
+        sem_seg: class ids, (H, W); pixels of other ids are not drawn over.
         metadata: with ``stuff_classes`` and ``stuff_colors``.
         scale: of the drawing to the image.
         alpha: opacity of the colours.
@@ -57,7 +57,7 @@ def draw_segmentation(
     """
     _check_size("sem_seg", sem_seg, image)
     # Not by Visualizer.draw_sem_seg: its outlines run through the centres of the border pixels, and
-    # what is a pixel wide would be lost.
+    # regions of one pixel's width would be lost.
     is_class = (sem_seg >= 0) & (sem_seg < len(metadata.stuff_classes))
     colors = np.asarray(metadata.stuff_colors, np.float64)[np.where(is_class, sem_seg, 0)]
     blended = np.where(is_class[..., None], (1 - alpha) * image + alpha * colors, image)
@@ -83,7 +83,7 @@ def draw_panoptic(
     scale: float = 1.0,
     alpha: float = 0.6,
 ) -> np.ndarray:
-    """Draw a panoptic segmentation over its image, with names and scores, as Detectron2 does.
+    """Draw a panoptic segmentation over its image, with names and scores.
 
     Args:
         image: (H, W, 3).
@@ -116,7 +116,7 @@ def draw_labels(
     scale: int = 1,
     names: bool = True,
 ) -> np.ndarray:
-    """:func:`draw_segmentation`, with black stripes on what is not a class and is ignored."""
+    """Draw a segmentation over its image, with black stripes on ignored pixels."""
     drawn = draw_segmentation(image, sem_seg, metadata, scale=scale, names=names).copy()
     ignored = ((sem_seg < 0) | (sem_seg >= len(metadata.stuff_classes))).astype(np.uint8)
     ignored = cv2.resize(ignored, drawn.shape[1::-1], interpolation=cv2.INTER_NEAREST)
@@ -133,7 +133,7 @@ def draw_points(
     *,
     scale: int = 1,
 ) -> np.ndarray:
-    """Draw labelled points over an image, each in its class's colour; ignored ones are hollow.
+    """Draw labelled points over an image in their classes' colours; ignored ones are hollow.
 
     Args:
         image: (H, W, 3).
@@ -174,7 +174,7 @@ def _check_size(name: str, segmentation: np.ndarray, image: np.ndarray) -> None:
 
 
 def _keep_inside(output: VisImage, margin: float = 2.0) -> None:
-    """Move the text that was drawn last, so that it keeps ``margin`` pixels from the border."""
+    """Move the last text, so that it keeps ``margin`` pixels from the border."""
     text = output.ax.texts[-1]
     box = text.get_window_extent(output.canvas.get_renderer())  # in pixels, y upwards
     width, height = output.fig.bbox.size
@@ -185,7 +185,7 @@ def _keep_inside(output: VisImage, margin: float = 2.0) -> None:
 
 
 def _largest_region(mask: np.ndarray) -> tuple[float, float] | None:
-    """(x, y) deepest inside a mask's largest connected part; None if it is too small to name."""
+    """Find (x, y) deepest in a mask's largest connected part; None if too small for a name."""
     _, parts, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), 8)
     areas = statistics[1:, cv2.CC_STAT_AREA]
     if areas.max(initial=0) < _NAMED_SHARE * mask.size:
@@ -193,7 +193,7 @@ def _largest_region(mask: np.ndarray) -> tuple[float, float] | None:
     part = (parts == 1 + areas.argmax()).astype(np.uint8)
     # The picture's border counts as outside, so that names keep off it.
     depth = cv2.distanceTransform(np.pad(part, 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    # In the middle of a band all is equally deep: of that, what is closest to the part's middle.
+    # The middle line of a band is equally deep: take its point closest to the part's centre.
     ys, xs = np.nonzero(depth > depth.max() - 0.5)
     middle_y, middle_x = np.median(np.nonzero(part), axis=1)
     closest = np.hypot(ys - middle_y, xs - middle_x).argmin()

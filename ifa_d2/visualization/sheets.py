@@ -1,4 +1,4 @@
-"""Drawings side by side with captions, and as a sheet of many; and the files that hold them.
+"""Drawings side by side with captions, contact sheets, and their files.
 
 Shape legend: H x W an image's size in pixels. Images are (H, W, 3) uint8 RGB arrays.
 """
@@ -69,7 +69,7 @@ def sample_row(
 
     Args:
         image: (H, W, 3).
-        sem_seg: class ids, (H, W); what is not a class is ignored.
+        sem_seg: class ids, (H, W); pixels of other ids are ignored.
         metadata: with ``stuff_classes`` and ``stuff_colors``.
         points: (P, 2) of (y, x) in [0, 1] of the image.
         point_labels: their class ids, (P,).
@@ -89,14 +89,14 @@ def sample_row(
 
 
 def enlargement(image: np.ndarray, min_width: int = 480) -> int:
-    """The whole factor that takes an image to about a width, 1 if it is wide enough."""
+    """Whole factor that takes an image to about a width, 1 if it is wide enough."""
     return max(1, round(min_width / image.shape[1]))
 
 
 def image_and_panels(
     image: np.ndarray, panels: Mapping[str, np.ndarray], *, scale: int = 1
 ) -> np.ndarray:
-    """An image and drawings of it in a row, with captions.
+    """Put an image and drawings of it in a row, with captions.
 
     Args:
         image: (H, W, 3).
@@ -109,7 +109,7 @@ def image_and_panels(
 
 
 def contact_sheet(pictures: Sequence[np.ndarray], columns: int = 1) -> np.ndarray:
-    """Pictures in rows of ``columns``, each in a cell of the largest one's size.
+    """Arrange pictures in rows of ``columns``, in cells of the largest one's size.
 
     Raises:
         ValueError: there are none, or ``columns`` is not positive.
@@ -129,7 +129,7 @@ def contact_sheet(pictures: Sequence[np.ndarray], columns: int = 1) -> np.ndarra
 
 
 def save_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
-    """Write an RGB image as PNG; it appears under its name when it is complete."""
+    """Write an RGB image as PNG, complete or not at all."""
     with atomic_path(path) as temporary:
         Image.fromarray(image).save(temporary, format="PNG")
 
@@ -160,7 +160,7 @@ def _fit(picture: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _join(pictures: Sequence[np.ndarray], *, axis: int) -> np.ndarray:
-    """Pictures of one height (axis 1) or one width (axis 0) with gaps between them."""
+    """Join pictures of one height (axis 1) or one width (axis 0), with gaps between them."""
     parts = []
     for picture in pictures:
         shape = list(picture.shape)

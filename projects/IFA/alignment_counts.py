@@ -1,4 +1,4 @@
-"""Counts of each validation picture, of a trained model: what intervals and tables are made of.
+"""Counts of a trained model for each validation picture, for intervals and tables.
 
 Shape legend: N pictures, K classes, H x W pixels of a picture.
 """
@@ -34,7 +34,7 @@ F1_TOLERANCE = 2
 def count_pictures(
     cfg: DictConfig, model: nn.Module, *, settings: Sequence[str] = SETTINGS, f1_class: str = ""
 ) -> dict[str, dict[str, np.ndarray]]:
-    """The counts of each setting.
+    """Count all pictures in each setting.
 
     Args:
         cfg: of the run; its first test set is evaluated.
@@ -79,7 +79,7 @@ def count_pictures(
 
 
 def _resized(one: Mapping, scale: float) -> dict:
-    """A picture at a share of its size; what it is answered at stays its own."""
+    """Resize a picture's input to a share of its size; the answer keeps its size."""
     image, (height, width) = one["image"].float(), one["sem_seg"].shape
     size = (round(height * scale), round(width * scale))
     if size != tuple(image.shape[1:]):
@@ -88,7 +88,7 @@ def _resized(one: Mapping, scale: float) -> dict:
 
 
 def _labels(field: SegmentationField, size: tuple[int, int], stride: int) -> np.ndarray:
-    """(H, W) labels: logits at every stride-th pixel, interpolated to all."""
+    """Compute (H, W) labels from logits at every stride-th pixel, interpolated."""
     logits = field.logits([math.ceil(n / stride) for n in size])
     if tuple(logits.shape[1:]) != size:
         logits = F.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0]
@@ -110,7 +110,7 @@ def _count(
 
 
 def write_counts(path: Path, counts: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """Keep counts in a file, each array by the name ``setting:kind``."""
+    """Write counts to a file, each array by the name ``setting:kind``."""
     flat = {f"{s}:{kind}": array for s, found in counts.items() for kind, array in found.items()}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **flat)

@@ -1,4 +1,4 @@
-"""Variants that compare_alignments.py trains: a method and changes of it, joined by "+".
+"""Variants of compare_alignments.py: a method and its changes, joined by "+".
 
 ``ifa+integrated+stride2`` is IFA whose encoding is averaged over samples, with a level of the
 backbone's features at stride 2. Every name is a function that changes a recipe in place.
@@ -17,7 +17,7 @@ DETAIL_CHANNELS = 16
 
 
 def _probe(cfg: DictConfig) -> None:
-    """A linear classifier of the features as they are, interpolated bilinearly."""
+    """Linear classifier of the features, interpolated bilinearly."""
     cfg.model.sem_seg_head.update(alignment="bilinear", projections=["identity"], hidden_dims=[])
 
 
@@ -56,7 +56,7 @@ def _points(sampling: str, balance: float = 1.0) -> Callable[[DictConfig], None]
 
 
 def _stride2(cfg: DictConfig) -> None:
-    """The backbone's features of stride 2 as a level."""
+    """Add the backbone's features of stride 2 as a level."""
     backbone, head = cfg.model.backbone, cfg.model.sem_seg_head
     backbone = backbone.get("bottom_up", backbone)
     channels = {"tf_efficientnet_lite0": 16}[backbone.model_name]
@@ -67,7 +67,7 @@ def _stride2(cfg: DictConfig) -> None:
 
 
 def _detail(cfg: DictConfig) -> None:
-    """Two convolutions of the picture itself as a level of stride 1."""
+    """Add two convolutions of the picture as a level of stride 1."""
     norm = cfg.model.backbone.get("norm", "BN")
     for name in ("pixel_mean", "pixel_std"):  # which may look at the backbone's name
         cfg.model[name] = instantiate(cfg.model[name])

@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""Ways to bring features together, side by side on one backbone: trained alike, decoded at several
-strides, of pictures at their own size and smaller.
+"""Comparison of alignment methods on one backbone.
+
+They are trained alike and decoded at several strides, of pictures at their own size and smaller.
 
     python projects/IFA/compare_alignments.py --config-file camvid/ifa_lite0.py \\
         --variants bilinear ifa ifa+integrated --seeds 1 2 3 --output output/alignments/camvid
     python projects/IFA/compare_alignments.py --config-file crackforest/ifa_lite0.py \\
         --variants probe ifa --seeds 1 2 3 --f1-class crack --output output/alignments/crackforest
 
-Trains what is not trained yet, in --jobs processes side by side; a run that was stopped goes on.
-Each run keeps the counts of every validation picture (counts.npz), of which tables and paired
-intervals are made: see summarize_alignments.py.
+Unfinished runs are trained in --jobs processes side by side; a stopped run is resumed.
+Each run keeps the counts of every validation picture (counts.npz), from which
+summarize_alignments.py makes tables and paired intervals.
 """
 
 import argparse
@@ -42,7 +43,7 @@ COUNTS = "counts.npz"
 
 
 class _Trainer(Trainer):
-    """Evaluation comes after the training, of more than the trainer's own."""
+    """Trainer without evaluation: more than its own metrics are counted afterwards."""
 
     @classmethod
     def test(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -52,7 +53,7 @@ class _Trainer(Trainer):
 def build_config(
     config_file: str, variant: str, seed: int, output: Path, opts: Sequence[str]
 ) -> DictConfig:
-    """The config of a run.
+    """Build the config of a run.
 
     Raises:
         ValueError: an unknown variant, or an override that does not fit.
@@ -65,7 +66,7 @@ def build_config(
 
 @dataclass(frozen=True)
 class Job:
-    """Runs of one seed: trained on the same batches where they are several.
+    """Runs of one seed; several are trained on the same batches.
 
     Attributes:
         config_file, opts: of the recipe.
@@ -87,7 +88,7 @@ class Job:
         return build_config(self.config_file, variant, self.seed, self.outputs[variant], self.opts)
 
     def run(self) -> str:
-        """Train what is not trained yet, and count; returns the folders."""
+        """Train unfinished runs, and count; returns the folders."""
         for name in ("detectron2", "fvcore"):
             logging.getLogger(name).setLevel(logging.ERROR)
         cfgs = {variant: self.config(variant) for variant in self.outputs}
@@ -111,7 +112,7 @@ class Job:
 
 
 def plan(args: argparse.Namespace) -> list[Job]:
-    """The jobs, seed by seed.
+    """Plan the jobs, seed by seed.
 
     Raises:
         ValueError: an unknown variant, or an override that does not fit: before anything starts.

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Training targets side by side: step time, memory, and mIoU decoded at stride 8, 4, 2 and 1.
+"""Comparison of training targets: step time, memory, and mIoU at strides 8, 4, 2 and 1.
 
     python projects/IFA/compare_targets.py --dataset shapes --output output/targets/shapes
     python projects/IFA/compare_targets.py --dataset camvid --targets grid jittered_grid boundary \\
         --local-ensemble yes --seeds 1 2 3 --output output/targets/camvid -- train.max_iter=1600
 
-Trains what is not trained yet, one run after the other, by tools/train_net.py; a run that was
-stopped goes on. Writes targets.md, .csv, .json and .png below the output folder.
+Unfinished runs are trained one after the other by tools/train_net.py; a stopped run is resumed.
+Writes targets.md, .csv, .json and .png below the output folder.
 """
 
 import argparse
@@ -60,7 +60,7 @@ TARGETS = {
 
 
 def overrides_of(config_file: str, targets: str, ensemble: bool, opts: Sequence[str]) -> list[str]:
-    """Changes that make a recipe one of the compared trainings."""
+    """Overrides of a recipe for one of the compared trainings."""
     cfg = load_config(config_file, opts)
     head = cfg.model.sem_seg_head
     points = queries_of_grid(cfg)
@@ -77,7 +77,7 @@ def overrides_of(config_file: str, targets: str, ensemble: bool, opts: Sequence[
 
 
 def table_rows(results: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Rows as they are shown; figures of several seeds as mean and standard deviation."""
+    """Format rows; several seeds become a mean and a standard deviation."""
     rows = []
     for result in results:
         row = {
@@ -94,7 +94,7 @@ def table_rows(results: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 
 def plot(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
-    """Draw mIoU by the stride of decoding: a line for each training, its seeds as bars."""
+    """Plot mIoU by the stride of decoding: a line for each training, its seeds as bars."""
     figure = Figure(figsize=(7.5, 0.9 + 0.3 * max(len(results), 8)), layout="constrained")
     axes = figure.add_subplot()
     for index, result in enumerate(results):

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Draw answers and features of models side by side (the paper's Fig. 4 and 5).
+"""Draw predictions and features of models side by side (the paper's Fig. 4 and 5).
 
     python projects/IFA/draw_comparison.py predictions --output fig4.png \\
         bilinear=output/shapes/bilinear IFA=output/shapes/ifa
     python projects/IFA/draw_comparison.py features --output fig5.png IFA=output/shapes/ifa
 
-predictions draws picture, each model's answer and ground truth, and frames where the first two
-models differ most. Without --pictures it takes those in which the framed parts are largest,
-whoever is right there.
-features draws maps averaged over channels: the backbone's first and last stage, and the field
-aligned: what the MLP's last hidden layer (--layer) makes of all levels, where they are asked.
+predictions draws the picture, each model's prediction and the ground truth, and frames the largest
+differences between the first two models. Without --pictures it takes the pictures with the largest
+framed parts, whichever model is right there.
+features draws maps averaged over channels: the backbone's first and last stage, and the aligned
+field, the output of the MLP's last hidden layer (--layer) at the queries.
 
 RUN is the output folder of a training, or a config file with weights in train.init_checkpoint,
 which count where its own output folder has no checkpoint.
@@ -53,7 +53,7 @@ _ALPHA = 0.75  # of the classes' colours
 
 @dataclass(frozen=True)
 class Run:
-    """A trained model under its name."""
+    """A named trained model."""
 
     name: str
     model: nn.Module
@@ -61,7 +61,7 @@ class Run:
 
 
 def load_run(text: str) -> Run:
-    """The model of "[NAME=]RUN", see this module's docstring.
+    """Load the model of "[NAME=]RUN", see this module's docstring.
 
     Raises:
         ValueError: no such folder, or one that has no config or no checkpoint.
@@ -91,7 +91,7 @@ def _run_files(texts: Sequence[str]) -> Iterator[Path]:
 
 
 def decode(run: Run, inputs: Mapping[str, Any], field: SegmentationField, stride: int) -> Tensor:
-    """(H, W) labels of a picture, asked at one sample for ``stride`` pixels a side."""
+    """Decode (H, W) labels of a picture, at one sample for ``stride`` pixels a side."""
     logits = field.logits(grid_size(inputs, stride))[None]
     if tuple(logits.shape[2:]) != field.image_size:
         logits = F.interpolate(logits, field.image_size, mode="bilinear", align_corners=False)
@@ -99,7 +99,7 @@ def decode(run: Run, inputs: Mapping[str, Any], field: SegmentationField, stride
 
 
 def grid_size(inputs: Mapping[str, Any], stride: int) -> tuple[int, int]:
-    """(height, width) in samples of a model's input asked at a stride."""
+    """Grid (height, width) of a model's input at a stride, in samples."""
     return tuple(math.ceil(n / stride) for n in inputs["image"].shape[-2:])
 
 
@@ -111,7 +111,7 @@ def draw_predictions(
     metadata: Metadata,
     width: int,
 ) -> np.ndarray:
-    """A row: picture, answers and ground truth, framed.
+    """Draw a row: picture, predictions and ground truth, framed.
 
     Args:
         picture: (H, W, 3) RGB.
@@ -137,7 +137,7 @@ def draw_predictions(
 def feature_maps(
     run: Run, inputs: Mapping[str, Any], stride: int, layer: int = -1
 ) -> dict[str, np.ndarray]:
-    """Maps averaged over channels, of the picture without its padding.
+    """Compute feature maps averaged over channels, without the picture's padding.
 
     Args:
         run: the model.
@@ -169,7 +169,7 @@ def feature_maps(
 
 
 def hidden_map(field: SegmentationField, size: tuple[int, int], layer: int = -1) -> Tensor:
-    """(C, H, W) output of a hidden layer of the field's MLP, after norm and ReLU.
+    """Compute the output (C, H, W) of a hidden layer of the field's MLP, after norm and ReLU.
 
     Raises:
         ValueError: a layer that is not there.
@@ -190,7 +190,7 @@ def hidden_map(field: SegmentationField, size: tuple[int, int], layer: int = -1)
 
 
 def iter_pictures(run: Run, indices: Sequence[int] | None = None) -> Iterator[dict[str, Any]]:
-    """Inputs of the run's test data, all or those of these indices, in the data's order.
+    """Iterate over inputs of the run's test data, all or some by index, in its order.
 
     Raises:
         ValueError: an index that is not there.
@@ -210,7 +210,7 @@ def iter_pictures(run: Run, indices: Sequence[int] | None = None) -> Iterator[di
 
 
 def draw_all_predictions(runs: Sequence[Run], args: argparse.Namespace) -> list[np.ndarray]:
-    """The rows of ``predictions``."""
+    """Draw the rows of ``predictions``."""
     if len(runs) < 2:
         raise ValueError(f"predictions needs two runs or more, got {len(runs)}")
     metadata = MetadataCatalog.get(build.test_dataset_names(runs[0].cfg)[0])
@@ -243,7 +243,7 @@ def _rank(entry: tuple[Any, ...]) -> tuple[float, int]:
 
 
 def draw_all_features(runs: Sequence[Run], args: argparse.Namespace) -> list[np.ndarray]:
-    """The rows of ``features``: for each picture one for each run."""
+    """Draw the rows of ``features``: one for each picture and run."""
     rows = []
     pictures = iter_pictures(runs[0], args.pictures)
     for inputs in islice(pictures, args.count) if args.pictures is None else pictures:

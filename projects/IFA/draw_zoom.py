@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One field asked three times: the picture at its own size, at 4x, and a window at 16x.
+"""Draw one field at three sizes: the picture at 1x and at 4x, and a window at 16x.
 
     python projects/IFA/draw_zoom.py --config-file shapes/ifa_r18.py --input picture.png \\
         --window 0 100 32 148 --output zoom.png
@@ -32,7 +32,7 @@ def panel(
     zoom: int,
     width: int,
 ) -> np.ndarray:
-    """The labels of a window at ``zoom`` samples a pixel over the enlarged image."""
+    """Draw the labels of a window at ``zoom`` samples a pixel over the enlarged image."""
     y0, x0, y1, x1 = window
     size = ((y1 - y0) * zoom, (x1 - x0) * zoom)
     labels = field.labels(size, window).numpy()

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""How well and how fast refined labels are, against labels asked at every pixel.
+"""Agreement and time of refined labels, against labels of every pixel.
 
     python projects/IFA/measure_refinement.py --config-file camvid/ifa_r18.py \\
         --input street1.png street2.png --input-size 1024 2048
 
-For each threshold: the share of pixels that agree with dense decoding, the samples that were asked
-over those of the grid at stride 4, and the time over that of labels of that grid, the features
-being there before the clock starts.
+For each threshold: the share of pixels that agree with dense decoding, the number of
+samples asked over the number of the grid at stride 4, and the time over the time of that grid's
+labels. Features are computed before the clock starts.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from ifa_d2.modeling.refinement import refined_labels
 def measure(
     fields: Sequence[SegmentationField], thresholds: Sequence[float], repeats: int
 ) -> list[dict[str, Any]]:
-    """A row for each threshold, means over the fields, asked at their pictures' own pixels."""
+    """Measure a row for each threshold: means over fields, at their pictures' own size."""
     rows = []
     for threshold in thresholds:
         refinement = Refinement(threshold)

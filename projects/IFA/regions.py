@@ -1,4 +1,4 @@
-"""Where segmentations differ, framed, and maps as colours."""
+"""Frames around differences of segmentations, and colour maps."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ def differing_regions(
     margin: float = 0.02,
     max_regions: int = 4,
 ) -> list[Box]:
-    """Boxes around the largest connected regions in which two segmentations differ.
+    """Find boxes of the largest connected regions in which two segmentations differ.
 
     Args:
         first, second, truth: class ids, (H, W).
@@ -54,7 +54,7 @@ def differing_regions(
 
 
 def merge_boxes(boxes: Sequence[Box]) -> list[Box]:
-    """Boxes of which none overlaps another: those that do are replaced by the box around them."""
+    """Replace boxes that overlap by the box around them, until none do."""
     merged: list[Box] = []
     for box in boxes:
         while touching := next((b for b in merged if _overlap(b, box)), None):
@@ -70,7 +70,7 @@ def _overlap(a: Box, b: Box) -> bool:
 
 
 def draw_frames(image: np.ndarray, boxes: Sequence[Box], scale: int = 1) -> np.ndarray:
-    """The image with frames; boxes are in its pixels before it was enlarged by ``scale``."""
+    """Draw frames on an image; boxes are in its pixels before it was enlarged by ``scale``."""
     drawn = np.array(image, order="C")
     for y0, x0, y1, x1 in boxes:
         corners = (scale * x0, scale * y0), (scale * x1 - 1, scale * y1 - 1)
@@ -80,7 +80,7 @@ def draw_frames(image: np.ndarray, boxes: Sequence[Box], scale: int = 1) -> np.n
 
 
 def draw_map(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A map (h, w) as colours (H, W, 3), dark to bright from its 1st to its 99th percentile."""
+    """Draw a map (h, w) in colours (H, W, 3), dark to bright from 1st to 99th percentile."""
     low, high = np.percentile(values, (1, 99))
     shades = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
     large = cv2.resize((255 * shades).astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST)
@@ -88,5 +88,5 @@ def draw_map(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def enlarge(image: np.ndarray, scale: int) -> np.ndarray:
-    """Each pixel as a square of ``scale`` x ``scale``."""
+    """Enlarge each pixel to a square of ``scale`` x ``scale``."""
     return np.kron(image, np.ones((scale, scale, 1), image.dtype))

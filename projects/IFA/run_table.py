@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The paper's tables, row by row.
+"""Costs and trainings of the paper's tables, row by row.
 
     python projects/IFA/run_table.py 1 --dataset shapes --seeds 2
     python projects/IFA/run_table.py 3 --dataset camvid --budget 800 --rows fpn_64 fpn_64_ifa
@@ -24,7 +24,7 @@ several scales and mirrored pictures, which for one run is
 
 prints the parameters and multiply-adds of every row that has a model here, beside the paper's. Ours
 are counted as the paper counts, see "textbook" in ifa_d2/analysis/cost.py, so that they can be
-compared; the last column is what the model takes as it runs here. The paper gives no costs of its
+compared; the last column is the model's cost as it runs here. The paper gives no costs of its
 Tables 2 to 4.
 """
 
@@ -48,7 +48,7 @@ TABLES = ("1", "2", "3", "5", "6", "7")  # Table 4's rows cost the same, but for
 
 
 def cost_rows(tables: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """For each row its table and name, its costs, and those of the paper or None.
+    """Compute each row's table, name and costs, and the paper's costs or None.
 
     Yields:
         ``table``, ``row``, ``params``, ``macs`` (as the paper counts), ``macs_here`` (as it runs),
@@ -78,7 +78,7 @@ def _difference(ours: int, paper: int | None) -> str:
 
 
 def format_costs(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows for a person."""
+    """Format the rows as a table."""
     lines = []
     for row in rows:
         params, macs = row["paper_params"], row["paper_macs"]
@@ -102,7 +102,7 @@ def format_costs(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def notes(tables: Sequence[str]) -> list[str]:
-    """A line for each table that has fewer rows than the paper's."""
+    """Notes on tables with fewer rows than the paper's, a line each."""
     paper = read_paper_tables()
     return [
         f"{paper[n]['where']}: {len(paper[n]['rows'])} of the paper's {paper[n]['paper_rows']} rows"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tables and paired intervals of what compare_alignments.py has counted.
+"""Tables and paired intervals from the counts of compare_alignments.py.
 
     python projects/IFA/summarize_alignments.py output/alignments/camvid --seeds 3 4 5 \\
         --pairs ifa+integrated:bilinear ifa:probe
@@ -42,7 +42,7 @@ Counts = Mapping[str, Mapping[str, np.ndarray]]
 def figures(
     counts: Counts,
 ) -> dict[str, tuple[str, Callable[[np.ndarray], np.ndarray], int | None]]:
-    """The figures that counts have: their arrays' name, the metric, and which part of the array."""
+    """Metrics of the counts: the array's name, the metric, and the part of the array."""
     found: dict = {"mIoU": ("confusion", mean_iou, None)}
     for index, width in enumerate(BOUNDARY_WIDTHS):
         found[f"boundary IoU {width.name}"] = ("boundary", mean_boundary_iou, index)
@@ -52,7 +52,7 @@ def figures(
 
 
 def arrays(runs: Sequence[Counts], setting: str, kind: str, index: int | None) -> np.ndarray:
-    """(S, N, ...) counts of one kind, of the runs of several seeds."""
+    """Stack the counts of several seeds' runs of one kind, (S, N, ...)."""
     stacked = np.stack([run[setting][kind] for run in runs])
     return stacked if index is None else stacked[:, :, index]
 
@@ -60,7 +60,7 @@ def arrays(runs: Sequence[Counts], setting: str, kind: str, index: int | None) -
 def read_runs(
     folder: Path, variants: Sequence[str], seeds: Sequence[int]
 ) -> dict[str, list[Counts]]:
-    """The counts of each variant that has all seeds.
+    """Read the counts of the variants that have all seeds.
 
     Raises:
         ValueError: nothing is there.
@@ -77,7 +77,7 @@ def read_runs(
 
 
 def table(runs: Mapping[str, list[Counts]]) -> tuple[str, list[dict]]:
-    """Mean and standard deviation over seeds, as Markdown and as numbers."""
+    """Make a table of means and standard deviations over seeds, in Markdown and as numbers."""
     texts, numbers = [], []
     kinds = figures(next(iter(runs.values()))[0])
     for name, (kind, metric, index) in kinds.items():
@@ -98,7 +98,7 @@ def table(runs: Mapping[str, list[Counts]]) -> tuple[str, list[dict]]:
 
 
 def differences(runs: Mapping[str, list[Counts]], pairs: Sequence[str]) -> tuple[str, list[dict]]:
-    """Intervals of every pixel against stride 4, and of the pairs.
+    """Compute intervals of every pixel against stride 4, and of the pairs.
 
     Raises:
         ValueError: a pair of variants that are not there.

@@ -1,4 +1,4 @@
-"""The rows of the paper's tables: their models, and what trains them here."""
+"""Rows of the paper's tables: their models, and their training recipes here."""
 
 import json
 from collections.abc import Sequence
@@ -39,24 +39,24 @@ _SMALL_HRNETS = {
 
 
 def read_paper_tables() -> dict[str, dict[str, Any]]:
-    """The paper's tables by their number, as paper_tables.json holds them."""
+    """Read the paper's tables, by number, from paper_tables.json."""
     return json.loads((HERE / "paper_tables.json").read_text(encoding="utf-8"))["tables"]
 
 
 def row_config(row: dict[str, Any], num_classes: int) -> DictConfig:
-    """The config of a row, of which ``model`` is complete."""
+    """Load the config of a row; only its ``model`` is complete."""
     cfg = LazyConfig.load(str(HERE / "configs" / row["config"]))
     cfg.model.sem_seg_head.num_classes = num_classes
     return cfg
 
 
 def row_name(row: dict[str, Any]) -> str:
-    """A row's short name: that of its config, without folder and suffix."""
+    """Short name of a row: its config's name without folder and suffix."""
     return Path(row["config"]).stem
 
 
 def choose_rows(table: dict[str, Any], names: Sequence[str] | None) -> list[dict[str, Any]]:
-    """A table's rows of these names, in the table's order; None is all.
+    """Choose a table's rows by name, in the table's order; None is all.
 
     Raises:
         ValueError: a row that is not there.
@@ -71,12 +71,12 @@ def choose_rows(table: dict[str, Any], names: Sequence[str] | None) -> list[dict
 
 
 def trained_config(row: dict[str, Any]) -> str:
-    """The config that a row is trained by, without suffix: one for all rows of the same model."""
+    """Name, without suffix, of the config that all rows of the same model are trained by."""
     return str(Path(row.get("same_as", row["config"])).with_suffix(""))
 
 
 def _recipe(dataset: str, backbone: str, depth: int) -> str:
-    """The recipe of a training whose row has a ResNet of this depth, before it is shrunk.
+    """Training recipe for a row with a ResNet of this depth, before it is shrunk.
 
     Raises:
         ValueError: no weights to begin with.
@@ -95,7 +95,7 @@ def _recipe(dataset: str, backbone: str, depth: int) -> str:
 def training_config(
     row: dict[str, Any], dataset: str, backbone: str, norm: str = "BN"
 ) -> DictConfig:
-    """The complete recipe that trains a row: the data set's, with the row's model.
+    """Build the complete recipe of a row: the data set's recipe, with the row's model.
 
     Rows that are trained at points draw them from the crops' labels, as many as the grid has cells.
 
@@ -132,7 +132,7 @@ def training_config(
 
 
 def shrink(model: DictConfig) -> None:
-    """Put a small backbone in place of a model's own, in place; what a table compares stays.
+    """Replace a model's backbone by a small one, in place; compared parts stay.
 
     A ResNet-18 or -50 becomes that of the R-18 recipes, a ResNet-101 the same of depth 34: their
     blocks have no dilation, so that they lose the multi-grid and a dilated row has stride 32.

@@ -1,4 +1,4 @@
-"""Trains the rows of a table one after the other, and writes what comes out beside the paper's."""
+"""Training of a table's rows, one by one, with results beside the paper's."""
 
 import argparse
 import sys
@@ -36,7 +36,7 @@ _FAILURES = (ValueError, RuntimeError, OSError)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, evaluate and measure a table's rows; writes after each run.
+    """Train, evaluate and measure a table's rows, and write the table after each run.
 
     Args:
         options: ``table``, ``rows``, ``dataset``, ``backbone``, ``seeds``, ``budget``, ``repeats``,
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
 def _prepare(
     rows: Sequence[dict[str, Any]], folder: Path, options: argparse.Namespace
 ) -> tuple[list[dict[str, Any]], dict[str, DictConfig]]:
-    """A result for each row with what is known before it is trained, and the configs that train.
+    """Start a result for each row with its costs, and build the configs to train.
 
     The recipe of a row is written to its folder once, and read from there ever after.
     """
@@ -121,7 +121,7 @@ def _prepare(
 
 
 def _norm(options: argparse.Namespace) -> str:
-    """A batch norm with the statistics of the whole batch, over all processes."""
+    """Batch norm with statistics of the whole batch, over all processes."""
     if local_processes(options) == 1:
         return "BN"
     return "SyncBN" if options.num_processes is None else "naiveSyncBN"
@@ -135,7 +135,7 @@ def _launch(options: argparse.Namespace) -> list[str]:
 
 
 def _changes(options: argparse.Namespace, seed: int) -> list[str]:
-    """Changes of a recipe that the command makes."""
+    """Overrides of a recipe by the command's arguments."""
     budget = [] if options.budget is None else [f"train.max_iter={options.budget}"]
     return [*budget, *options.opts, f"train.seed={seed}"]
 
@@ -150,7 +150,7 @@ def _overrides(options: argparse.Namespace, seed: int) -> list[str]:
 def _runs(
     results: Sequence[dict[str, Any]], seeds: int
 ) -> Iterator[tuple[str, dict[str, Any], int]]:
-    """All rows with seed 1, then all with seed 2: a table that was stopped has whole columns."""
+    """Iterate over seeds, then rows, so that a stopped table has whole columns."""
     total = seeds * len(results)
     for index in range(total):
         result, seed = results[index % len(results)], 1 + index // len(results)

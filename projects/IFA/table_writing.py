@@ -1,4 +1,4 @@
-"""Writes a table of trained rows beside the paper's figures: Markdown, CSV, JSON and a plot."""
+"""Writing a table of trained rows beside the paper's: Markdown, CSV, JSON and a plot."""
 
 import argparse
 import shlex
@@ -80,7 +80,7 @@ def _about(
 
 
 def training_times(results: Sequence[Mapping[str, Any]]) -> str:
-    """A sentence on how long the trainings took; empty where that is not known."""
+    """Sentence on the trainings' duration; empty if unknown."""
     trainings = [one for result in results for one in result.get("trainings", {}).values()]
     seconds = [one["seconds"] for one in trainings if "seconds" in one]
     if not seconds:
@@ -91,7 +91,7 @@ def training_times(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def table_rows(results: Sequence[Mapping[str, Any]], dataset: str) -> list[dict[str, str]]:
-    """Rows as they are shown."""
+    """Format rows for a table."""
     rows = []
     for result in results:
         row = {"row": result["row"], f"paper, {dataset}": number(result["paper_miou"], 2)}
@@ -115,7 +115,7 @@ def table_rows(results: Sequence[Mapping[str, Any]], dataset: str) -> list[dict[
 def plot(
     path: Path, results: Sequence[Mapping[str, Any]], here: str, paper: Mapping[str, Any]
 ) -> None:
-    """Draw mIoU of the rows, each seed and their mean, and the paper's beside it."""
+    """Plot mIoU of the rows, each seed and their mean, beside the paper's."""
     known = any(result["paper_miou"] is not None for result in results)
     figure, axes = plt.subplots(
         1,

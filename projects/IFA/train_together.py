@@ -1,4 +1,4 @@
-"""Trainings that see the same batches, in one process: what a batch costs to load is paid once.
+"""Trainings on the same batches, in one process, so that a batch is loaded once.
 
 Reading, scaling and jittering pictures takes more processor time than a step of a small network on
 a GPU, so that networks that are to be compared on the same data are better trained in step.
@@ -25,8 +25,6 @@ from ifa_d2.engine.solver import build_optimizer, build_scheduler
 from ifa_d2.files import atomic_path
 
 _logger = logging.getLogger(__name__)
-# After so many iterations it is known how long one takes.
-_MEASURED = 40
 
 
 @dataclass
@@ -58,7 +56,7 @@ class _Training:
 
 
 class _SharedFeatures:
-    """Frozen backbones give every training the same features of a batch: one of them is asked."""
+    """Frozen backbones of several trainings, of which one computes a batch's features for all."""
 
     def __init__(self, trainings: Sequence[_Training]) -> None:
         backbones = [getattr(t.model.backbone, "bottom_up", t.model.backbone) for t in trainings]
@@ -78,22 +76,24 @@ class _SharedFeatures:
         return self._found
 
     def forget(self) -> None:
-        """Let the next batch be looked at."""
+        """Drop the features of the last batch."""
         self._found: dict[str, torch.Tensor] | None = None
 
     def release(self) -> None:
-        """Give the backbones back as they were."""
+        """Restore the backbones' own ``forward``."""
         for backbone in self._backbones:
             del backbone.forward
 
 
-def train_together(cfgs: Sequence[DictConfig], *, seconds: float = 0) -> None:
-    """Train on the batches of the first config's loader; writes each run's last checkpoint.
+def train_together(cfgs: Sequence[DictConfig], *, seconds: float = 0, measured: int = 40) -> None:
+    """Train on the batches of the first config's loader, and write each run's last checkpoint.
 
     Args:
         cfgs: of equal data, batch, seed and length; each with an output folder of its own.
         seconds: iterations are cut to what fits into this time, of all trainings alike; 0 leaves
             them. How many there were is in training.json.
+        measured: iterations that are timed to find out how many fit into ``seconds``, after as
+            many that are not.
 
     Raises:
         ValueError: configs whose data, batch, seed or length differ, or a loss that is not finite.
@@ -107,10 +107,10 @@ def train_together(cfgs: Sequence[DictConfig], *, seconds: float = 0) -> None:
         shared.forget()
         losses = [training.step(batch) for training in trainings]
         iteration += 1
-        if iteration == _MEASURED:
+        if iteration == measured:
             begin = time.monotonic()
-        if seconds and iteration == 2 * _MEASURED:
-            each = (time.monotonic() - begin) / _MEASURED
+        if seconds and iteration == 2 * measured:
+            each = (time.monotonic() - begin) / measured
             left = max(0.0, seconds - (time.monotonic() - start))
             if iteration + int(left / each) < max_iter:
                 max_iter = iteration + int(left / each)
@@ -138,7 +138,7 @@ def _check_alike(cfgs: Sequence[DictConfig]) -> None:
 
 
 def _shorten(training: _Training, max_iter: int) -> None:
-    """Let the schedule, a function of the share that is done, end at another iteration."""
+    """End the schedule, a function of the share that is done, at another iteration."""
     done = training.scheduler.last_epoch
     cfg = OmegaConf.merge(training.cfg, {"train": {"max_iter": max_iter}})
     training.scheduler = build_scheduler(cfg, training.optimizer)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train a small model, and ask the field that it sees in a picture: at sizes, windows and points.
+"""Train a small model, and ask a picture's field at sizes, windows and points.
 
 A script in cells, for an editor that runs "# %%" cells, or as a whole:
 
@@ -97,7 +97,7 @@ print(f"{record['file_name']}: {height} x {width} pixels, {field.num_classes} cl
 
 
 def drawn(labels: np.ndarray, shown: np.ndarray, panel_width: int = 480) -> np.ndarray:
-    """Labels over the picture that they are of, both enlarged to a panel."""
+    """Draw labels over their picture, both enlarged to a panel."""
     shown = cv2.resize(shown, labels.shape[::-1], interpolation=cv2.INTER_CUBIC)
     panel = draw_segmentation(shown, labels, metadata, names=False)
     size = (panel_width, max(1, round(panel_width * labels.shape[0] / labels.shape[1])))

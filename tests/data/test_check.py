@@ -11,7 +11,7 @@ from PIL import Image
 
 from ifa_d2.data import register_sem_seg_folder
 from ifa_d2.data.catalog import sem_seg_names
-from ifa_d2.data.check import check_dataset
+from ifa_d2.data.check import DatasetReport, check_dataset
 
 CLASSES = ("ground", "thing", "other")
 
@@ -20,25 +20,42 @@ def register(root: Path) -> None:
     register_sem_seg_folder("mine", root / "images", root / "labels", CLASSES, ignore_label=9)
 
 
-def test_frequencies(write, tmp_path: Path) -> None:
-    first = np.array([[0, 0, 0, 9], [1, 1, 0, 9]], np.uint8)
-    write("a", (2, 4), label=first)
+@pytest.fixture
+def counted(write, tmp_path: Path) -> DatasetReport:
+    """The report on three labels: of two classes, without a class, and of one class."""
+    write("a", (2, 4), label=np.array([[0, 0, 0, 9], [1, 1, 0, 9]], np.uint8))
     write("b", (2, 4), label=np.full((2, 4), 9, np.uint8))
     write("c", (1, 2), label=np.array([[0, 0]], np.uint8))
     register(tmp_path)
-    report = check_dataset("mine")
-    assert report.ok and report.images == 3
-    assert [c.name for c in report.classes] == list(CLASSES)
-    assert [c.pixels for c in report.classes] == [6, 2, 0]
-    assert [c.share for c in report.classes] == [0.75, 0.25, 0]
-    assert [c.images for c in report.classes] == [2, 1, 0]
-    assert report.ignored_share == pytest.approx(10 / 18)
-    assert report.only_ignored == (str(tmp_path / "labels" / "b.png"),)
-    text = report.to_text()
+    return check_dataset("mine")
+
+
+def test_frequencies(counted: DatasetReport) -> None:
+    assert [c.name for c in counted.classes] == list(CLASSES)
+    assert [c.pixels for c in counted.classes] == [6, 2, 0]
+    assert [c.share for c in counted.classes] == [0.75, 0.25, 0]
+    assert [c.images for c in counted.classes] == [2, 1, 0]
+
+
+def test_ignored_pixels(counted: DatasetReport, tmp_path: Path) -> None:
+    assert counted.ignored_share == pytest.approx(10 / 18)
+    assert counted.only_ignored == (str(tmp_path / "labels" / "b.png"),)
+
+
+def test_report_as_text(counted: DatasetReport, tmp_path: Path) -> None:
+    text = counted.to_text()
     assert "in no image: other" in text
     assert f"nothing but ignore: {tmp_path / 'labels' / 'b.png'}" in text
-    assert json.loads(json.dumps(report.to_dict()))["classes"][1]["pixels"] == 2
-    assert check_dataset("mine", workers=2) == report
+
+
+def test_report_as_json(counted: DatasetReport) -> None:
+    content = json.loads(json.dumps(counted.to_dict()))
+    assert content["ok"] and content["images"] == 3
+    assert content["classes"][1]["pixels"] == 2
+
+
+def test_processes_change_nothing(counted: DatasetReport) -> None:
+    assert check_dataset("mine", workers=2) == counted
 
 
 def test_every_bad_file_is_named(write, tmp_path: Path) -> None:

@@ -102,20 +102,30 @@ def test_an_ignored_value_below_the_classes(write, tmp_path) -> None:
     assert "in no image: ground" in absent
 
 
-def test_what_has_no_labels_or_classes_is_passed_over(write, tmp_path) -> None:
-    image, label = write("a", (4, 6), num_classes=2)
+def test_images_without_labels_are_passed_over(write, tmp_path) -> None:
+    write("a", (4, 6), num_classes=2)
     register_sem_seg_folder("mine", tmp_path / "images", None, CLASSES)
     assert check_label_content("mine") == []
-    records = [{"file_name": str(image), "sem_seg_file_name": str(label)}]
-    DatasetCatalog.register("theirs", lambda: records)
-    assert check_label_content("theirs") == []
-    MetadataCatalog.get("theirs").stuff_classes = ["ground", "thing"]
-    assert check_label_content("theirs") == []
-    label.write_bytes(b"")
+
+
+@pytest.mark.parametrize("metadata", [{}, {"stuff_classes": ["ground", "thing"]}])
+def test_labels_whose_ids_are_not_known_are_not_opened(write, metadata) -> None:
+    register_broken_label(write, **metadata)
     assert check_label_content("theirs") == []  # it may be a mapper that knows what is ignored
-    MetadataCatalog.get("theirs").ignore_label = 255
+
+
+def test_labels_whose_ids_are_known_are_opened(write) -> None:
+    register_broken_label(write, stuff_classes=["ground", "thing"], ignore_label=255)
     with pytest.raises(ValueError, match="cannot read the label"):
         check_label_content("theirs")
+
+
+def register_broken_label(write, **metadata: object) -> None:
+    image, label = write("a", (4, 6), num_classes=2)
+    label.write_bytes(b"")
+    records = [{"file_name": str(image), "sem_seg_file_name": str(label)}]
+    DatasetCatalog.register("theirs", lambda: records)
+    MetadataCatalog.get("theirs").set(**metadata)
 
 
 def test_bad_arguments(write, tmp_path) -> None:

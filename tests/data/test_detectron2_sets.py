@@ -57,24 +57,32 @@ def test_hidden_files_do_not_count(root: Path) -> None:
     assert DatasetCatalog.get(ADE20K) == before
 
 
-def test_metadata(root: Path) -> None:
-    for name, num_classes in ((CITYSCAPES, 19), (ADE20K, 150)):
-        DatasetCatalog.get(name)
-        metadata = MetadataCatalog.get(name)
-        assert len(metadata.stuff_classes) == len(metadata.stuff_colors) == num_classes
-        assert metadata.ignore_label == 255
+@pytest.mark.parametrize(("name", "num_classes"), [(CITYSCAPES, 19), (ADE20K, 150)])
+def test_metadata(name: str, num_classes: int) -> None:
+    metadata = MetadataCatalog.get(name)
+    assert len(metadata.stuff_classes) == len(metadata.stuff_colors) == num_classes
+    assert metadata.ignore_label == 255
+
+
+def test_cityscapes_classes_are_the_training_ids() -> None:
     metadata = MetadataCatalog.get(CITYSCAPES)
-    for index in range(19):
-        label = trainId2label[index]
-        assert (metadata.stuff_classes[index], metadata.stuff_colors[index]) == (
-            label.name,
-            list(label.color),
-        )
+    labels = [trainId2label[index] for index in range(19)]
+    assert metadata.stuff_classes == [label.name for label in labels]
+    assert metadata.stuff_colors == [list(label.color) for label in labels]
     assert metadata.evaluator_type == "cityscapes_sem_seg"
-    assert metadata.image_dir == str(root / "cityscapes" / "leftImg8bit" / "train")
-    assert metadata.gt_dir == str(root / "cityscapes" / "gtFine" / "train")
-    expected = root / "ADEChallengeData2016" / "annotations_detectron2" / "training"
-    assert MetadataCatalog.get(ADE20K).sem_seg_root == str(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "folder"),
+    [
+        (CITYSCAPES, "image_dir", "cityscapes/leftImg8bit/train"),
+        (CITYSCAPES, "gt_dir", "cityscapes/gtFine/train"),
+        (ADE20K, "sem_seg_root", "ADEChallengeData2016/annotations_detectron2/training"),
+    ],
+)
+def test_metadata_has_the_present_folders(root: Path, name: str, key: str, folder: str) -> None:
+    DatasetCatalog.get(name)
+    assert MetadataCatalog.get(name).get(key) == str(root / folder)
 
 
 @pytest.mark.parametrize(("name", "wrong"), [(CITYSCAPES, 19), (ADE20K, 150)])
@@ -140,11 +148,19 @@ def test_cityscapes_test_is_its_images_whatever_labels_are_there(root: Path, dum
         assert "sem_seg_file_name" not in record
         assert (record["height"], record["width"]) == miniatures.SIZE
         assert (record["ignore_label"], record["num_classes"]) == (255, 19)
-    assert "sem_seg" not in SemSegMapper(is_train=False)(records[0])
+
+
+def test_cityscapes_test_is_mapped_for_testing_alone(root: Path) -> None:
+    miniatures.make_cityscapes_test(root)
+    record = DatasetCatalog.get(TEST)[0]
+    assert "sem_seg" not in SemSegMapper(is_train=False)(record)
     with pytest.raises(ValueError, match="has no sem_seg_file_name to train on"):
-        SemSegMapper(is_train=True)(records[0])
-    DatasetCatalog.get(VAL)
-    val, test = (vars(MetadataCatalog.get(name)) for name in (VAL, TEST))
+        SemSegMapper(is_train=True)(record)
+
+
+def test_metadata_of_cityscapes_test_is_without_labels(root: Path) -> None:
+    miniatures.make_cityscapes_test(root)
+    val, test = ((DatasetCatalog.get(n), vars(MetadataCatalog.get(n)))[1] for n in (VAL, TEST))
     different = {key for key in val if val[key] != test.get(key)}
     assert different == {"name", "image_dir", "image_root", "gt_dir", "sem_seg_root"}
     images = str(root / "cityscapes" / "leftImg8bit" / "test")

@@ -14,14 +14,15 @@ from ifa_d2.data.labels import LabelAugInput, translate_label
 IDS = np.array([[0, 1, 2], [200, 254, 255]], np.uint8)
 
 
-def test_grey_and_palette_labels_keep_their_ids(tmp_path):
-    palette = Image.fromarray(IDS, mode="P")
-    palette.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())
-    for name, image in (("grey.png", Image.fromarray(IDS)), ("palette.png", palette)):
-        image.save(tmp_path / name)
-        label = read_label(str(tmp_path / name))
-        assert label.dtype == np.uint8
-        np.testing.assert_array_equal(label, IDS)
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_grey_and_palette_labels_keep_their_ids(tmp_path, mode):
+    image = Image.fromarray(IDS, mode=mode)
+    if mode == "P":
+        image.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())
+    image.save(tmp_path / "label.png")
+    label = read_label(str(tmp_path / "label.png"))
+    assert label.dtype == np.uint8
+    np.testing.assert_array_equal(label, IDS)
 
 
 def test_16_bit_labels_keep_their_ids(tmp_path):
@@ -68,16 +69,18 @@ def _translate(label: np.ndarray, **changes: int | None) -> np.ndarray:
     return translate_label(label, "file.png", **arguments)
 
 
-def test_the_files_ignore_label_becomes_the_models():
-    label = _translate(np.array([[0, 11], [10, 11]], np.uint8))
-    assert label.dtype == np.uint8
-    assert label.tolist() == [[0, 255], [10, 255]]
-    label = _translate(np.array([[0, 11], [10, 11]], np.uint8), ignore_value=-1)
-    assert label.tolist() == [[0, -1], [10, -1]]
+@pytest.mark.parametrize(("ignore_value", "dtype"), [(255, np.uint8), (-1, np.int32)])
+def test_the_files_ignore_label_becomes_the_models(ignore_value, dtype):
+    label = _translate(np.array([[0, 11], [10, 11]], np.uint8), ignore_value=ignore_value)
+    assert label.dtype == dtype
+    assert label.tolist() == [[0, ignore_value], [10, ignore_value]]
 
 
 def test_deep_labels_become_shallow_where_they_fit():
     assert _translate(np.array([[3, 11]], np.int32)).dtype == np.uint8
+
+
+def test_deep_labels_stay_deep_where_they_do_not_fit():
     deep = _translate(np.array([[3, 400, 65535]], np.int32), num_classes=500, ignore_label=65535,
                       ignore_value=-1)  # fmt: skip
     assert deep.tolist() == [[3, 400, -1]]
@@ -86,6 +89,9 @@ def test_deep_labels_become_shallow_where_they_fit():
 def test_values_that_are_no_class_are_named():
     with pytest.raises(ValueError, match=r"'file.png' holds 12, 255: .* 11 classes 0..10 and 11"):
         _translate(np.array([[0, 12], [255, 11]], np.uint8))
+
+
+def test_values_are_not_checked_without_a_number_of_classes():
     assert _translate(np.array([[12]], np.uint8), num_classes=None).tolist() == [[12]]
 
 

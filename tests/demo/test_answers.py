@@ -101,7 +101,7 @@ def test_labels_alone_have_no_probabilities(parts: tuple) -> None:
 
 
 @pytest.fixture(scope="module")
-def panoptic() -> nn.Module:
+def panoptic_model() -> nn.Module:
     """A panoptic model that has learned nothing, and takes anything for an instance."""
     torch.manual_seed(0)
     cfg = get_config("panoptic/coco/panoptic_ifa_r50.py")
@@ -119,11 +119,15 @@ def panoptic() -> nn.Module:
     return model
 
 
+@pytest.fixture
+def panoptic(panoptic_model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    """The model, which gets its threshold back: a view's confidence replaces it."""
+    name = "combine_instances_score_thresh"
+    monkeypatch.setattr(panoptic_model, name, getattr(panoptic_model, name))
+    return panoptic_model
+
+
 def test_panoptic_views(parts: tuple, panoptic: nn.Module) -> None:
-    threshold = panoptic.combine_instances_score_thresh
-    stuff = ask(parts, panoptic)
-    assert panoptic.combine_instances_score_thresh == threshold
-    assert not any(one["isthing"] for one in stuff.segments) and stuff.labels is None
     answer = ask(parts, panoptic, window=(4, 6, 34, 46), zoom=2, confidence=0.01)
     assert answer.segment_ids.shape == (60, 80) and answer.image.shape == (60, 80, 3)
     assert any(one["isthing"] for one in answer.segments)
@@ -133,6 +137,15 @@ def test_panoptic_views(parts: tuple, panoptic: nn.Module) -> None:
     ids, segments = found.panoptic((60, 80), (4, 6, 34, 46))
     assert np.array_equal(answer.segment_ids, ids.numpy()) and answer.segments == segments
 
+
+def test_panoptic_confidence_0_is_the_models_threshold(parts: tuple, panoptic: nn.Module) -> None:
+    threshold = panoptic.combine_instances_score_thresh
+    stuff = ask(parts, panoptic)
+    assert panoptic.combine_instances_score_thresh == threshold
+    assert not any(one["isthing"] for one in stuff.segments) and stuff.labels is None
+
+
+def test_panoptic_drawings(parts: tuple, panoptic: nn.Module) -> None:
     metadata = Metadata(
         name="things and stuff",
         thing_classes=["cat", "dog"],
@@ -168,41 +181,57 @@ def test_views_out_of_range(view: dict, message: str) -> None:
         View(**view).resolve((40, 48))
 
 
-def test_drawings(parts: tuple, trained: Path) -> None:
+@pytest.mark.parametrize("layout", ["overlay", "row"])
+def test_drawings(parts: tuple, trained: Path, layout: str) -> None:
     cfg, model, image, _ = parts
     metadata = MetadataCatalog.get("tiny")
-    segmenter = Segmenter(cfg, model, View(window=(2, 3, 22, 33), zoom=2))
     options = {"alpha": 0.3, "names": False}
+    segmenter = Segmenter(cfg, model, View(window=(2, 3, 22, 33), zoom=2))
+    drawing = Drawing(segmenter, metadata, layout=layout, **options)
     label = trained / "labels" / "1.png"
-    picture = Picture(str(trained / "images" / "1.png"), "1", str(label))
-    read, truth = Drawing(segmenter, metadata).read(picture)
+    read, truth = drawing.read(Picture(str(trained / "images" / "1.png"), "1", str(label)))
     shown = cv2.resize(image[2:22, 3:33], (60, 40), interpolation=cv2.INTER_CUBIC)
     labels = field(parts).labels((40, 60), (2, 3, 22, 33)).numpy()
-    overlay = Drawing(segmenter, metadata, layout="overlay", **options).draw(read, truth)
-    assert np.array_equal(overlay, draw_segmentation(shown, labels, metadata, **options))
-    row = Drawing(segmenter, metadata, **options).draw(read, truth)
-    doubled = truth[2:22, 3:33].repeat(2, axis=0).repeat(2, axis=1)
-    assert np.array_equal(row, side_by_side(shown, labels, metadata, doubled, **options))
-    assert row.shape[1] == 3 * 480 + 12
+    if layout == "overlay":
+        expected = draw_segmentation(shown, labels, metadata, **options)
+    else:
+        doubled = truth[2:22, 3:33].repeat(2, axis=0).repeat(2, axis=1)
+        expected = side_by_side(shown, labels, metadata, doubled, **options)
+        assert expected.shape[1] == 3 * 480 + 12
+    assert np.array_equal(drawing.draw(read, truth), expected)
 
 
-def test_drawings_of_what_does_not_fit(parts: tuple, trained: Path, tmp_path: Path) -> None:
-    cfg, model, image, _ = parts
-    metadata = MetadataCatalog.get("tiny")
-    path = str(trained / "images" / "1.png")
-    outside = Drawing(Segmenter(cfg, model, View(window=(0, 0, 50, 9))), metadata)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alpha": 2}, r"opacity must be in .0, 1., got 2"),
+        ({"layout": "pile"}, "layout must be one of"),
+    ],
+)
+def test_options_of_drawings(parts: tuple, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Drawing(Segmenter(parts[0], parts[1], View()), MetadataCatalog.get("tiny"), **options)
+
+
+def test_a_window_out_of_the_picture_names_the_picture(parts: tuple, trained: Path) -> None:
+    segmenter = Segmenter(parts[0], parts[1], View(window=(0, 0, 50, 9)))
     with pytest.raises(ValueError, match=r"1.png: window must be .* inside the picture"):
-        outside.read(Picture(path, "1"))
-    with pytest.raises(ValueError, match=r"opacity must be in .0, 1., got 2"):
-        Drawing(outside.segmenter, metadata, alpha=2)
-    with pytest.raises(ValueError, match="layout must be one of"):
-        Drawing(outside.segmenter, metadata, layout="pile")
+        Drawing(segmenter, MetadataCatalog.get("tiny")).read(
+            Picture(str(trained / "images" / "1.png"), "1")
+        )
+
+
+def test_a_label_of_another_size_is_named(parts: tuple, trained: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "small.png"), np.zeros((9, 9), np.uint8))
-    drawing = Drawing(Segmenter(cfg, Ramp(), View()), metadata)
+    drawing = Drawing(Segmenter(parts[0], Ramp(), View()), MetadataCatalog.get("tiny"))
     with pytest.raises(ValueError, match=r"label .*small.png has \(height, width\) \(9, 9\)"):
-        drawing.read(Picture(path, "1", str(tmp_path / "small.png")))
+        drawing.read(Picture(str(trained / "images/1.png"), "1", str(tmp_path / "small.png")))
+
+
+def test_a_model_of_other_classes_is_not_drawn(parts: tuple) -> None:
+    drawing = Drawing(Segmenter(parts[0], Ramp(), View()), MetadataCatalog.get("tiny"))
     with pytest.raises(ValueError, match="predicts 2 classes, but the data set has 3"):
-        drawing.draw(image)
+        drawing.draw(parts[2])
 
 
 def test_the_size_of_a_large_picture_is_its_owner_s_choice() -> None:

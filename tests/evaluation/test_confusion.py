@@ -1,21 +1,21 @@
 import numpy as np
 import pytest
 
-from ifa_d2.evaluation import confusion
 from ifa_d2.evaluation.confusion import confusion_figures, count_pairs, union_figures
 from ifa_d2.evaluation.predictions import label_dtype
 
 
+@pytest.mark.parametrize("max_pixels", [1, 130, 2**24])
 @pytest.mark.parametrize("num_classes", [1, 2, 19, 171, 254, 255, 256, 300])
-def test_pairs_are_counted(num_classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confusion, "_COUNTED_AT_ONCE", 130)  # and so in bands of rows
+def test_pairs_are_counted(num_classes: int, max_pixels: int) -> None:
     rng = np.random.default_rng(num_classes)
     dtype = label_dtype(num_classes)
     label, prediction = rng.integers(0, num_classes + 1, (2, 37, 41)).astype(dtype)
     label[0, :2] = prediction[0, :2] = 0, num_classes
     expected = np.zeros((num_classes + 1,) * 2, np.int64)
     np.add.at(expected, (label.ravel(), prediction.ravel()), 1)
-    np.testing.assert_array_equal(count_pairs(label, prediction, num_classes), expected)
+    counts = count_pairs(label, prediction, num_classes, max_pixels=max_pixels)
+    np.testing.assert_array_equal(counts, expected)
 
 
 def test_more_pixels_than_a_float_counts() -> None:

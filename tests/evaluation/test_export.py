@@ -43,9 +43,8 @@ def test_ids_and_palette(pictures: Pictures, answer) -> None:
         np.testing.assert_array_equal(np.asarray(image.convert("RGB")), colors[PREDICTION])
 
 
-def test_probabilities(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ifa_d2.evaluation.export._ROWS", 2)
-    values = 3 * torch.randn(3, 5, 7)
+def test_probabilities(pictures: Pictures) -> None:
+    values = 3 * torch.randn(3, 150, 7)  # three bands of rows, the last one not full
     folder = write(pictures, ["probabilities"], {"sem_seg": values})
     assert files(folder) == ["probabilities/town/a.npy"]
     found = np.load(folder / "probabilities/town/a.npy", mmap_mode="r")

@@ -31,12 +31,15 @@ def test_it_holds_the_labels(tmp_path, size, tile):
     assert [p.name for p in tmp_path.iterdir()] == ["labels.tif"]
 
 
-def test_window_many_classes_and_colours(tmp_path):
+def test_a_window_of_many_classes(tmp_path):
     field, window = make_field(300), (3, 5, 20, 41)
     write_label_tiff(field, tmp_path / "a.tif", (40, 50), window, tile=16)
     value = tifffile.imread(tmp_path / "a.tif")
     assert value.dtype == np.int16
     assert np.array_equal(value, field.labels((40, 50), window).numpy())
+
+
+def test_colours(tmp_path):
     field = make_field()
     colors = np.arange(21).reshape(7, 3)
     write_label_tiff(field, tmp_path / "b.tif", tile=16, colors=colors)

@@ -30,23 +30,42 @@ def test_table() -> None:
     ]
 
 
-@pytest.mark.parametrize("count", [2, 40])
-def test_confusion_matrix_is_written_three_ways(count: int, tmp_path: Path) -> None:
-    names = ['a "class", with a comma', *(f"class {index}" for index in range(1, count))]
-    counts = np.random.default_rng(0).integers(0, 2**40, (count, count))
+@pytest.fixture(scope="module", params=[2, 40])
+def matrix(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[str], np.ndarray]:
+    """The folder of a written confusion matrix of some classes, their names, and the matrix."""
+    names = ['a "class", with a comma', *(f"class {index}" for index in range(1, request.param))]
+    counts = np.random.default_rng(0).integers(0, 2**40, (request.param,) * 2)
     counts[1] = 0
-    write_confusion(tmp_path / "new", counts, names, "some data")
-    found = sorted(path.name for path in (tmp_path / "new").iterdir())
+    folder = tmp_path_factory.mktemp("matrix") / "new"
+    write_confusion(folder, counts, names, "some data")
+    return folder, names, counts
+
+
+def test_confusion_matrix_is_three_files(matrix: tuple[Path, list[str], np.ndarray]) -> None:
+    found = sorted(path.name for path in matrix[0].iterdir())
     assert found == [f"confusion_matrix.{suffix}" for suffix in ("csv", "json", "png")]
-    content = json.loads((tmp_path / "new/confusion_matrix.json").read_text())
+
+
+def test_confusion_matrix_as_json(matrix: tuple[Path, list[str], np.ndarray]) -> None:
+    folder, names, counts = matrix
+    content = json.loads((folder / "confusion_matrix.json").read_text())
     assert (content["rows"], content["columns"]) == ("labels", "predictions")
     assert content["classes"] == names
     assert content["pixels"] == counts.tolist()
-    with open(tmp_path / "new/confusion_matrix.csv", newline="") as file:
+
+
+def test_confusion_matrix_as_csv(matrix: tuple[Path, list[str], np.ndarray]) -> None:
+    folder, names, counts = matrix
+    with open(folder / "confusion_matrix.csv", newline="") as file:
         head, *rows = csv.reader(file)
     assert head[1:] == names == [row[0] for row in rows]
     assert [[int(cell) for cell in row[1:]] for row in rows] == counts.tolist()
-    with Image.open(tmp_path / "new/confusion_matrix.png") as picture:
+
+
+def test_confusion_matrix_as_a_picture(matrix: tuple[Path, list[str], np.ndarray]) -> None:
+    with Image.open(matrix[0] / "confusion_matrix.png") as picture:
         assert min(picture.size) > 300
         assert len(picture.convert("RGB").getcolors(10**6)) > 10
 

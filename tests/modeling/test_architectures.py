@@ -1,12 +1,11 @@
-"""Every model of the paper's tables trains, evaluates and answers queries, all in one way.
+"""Every model of the paper's tables trains, evaluates and answers queries.
 
 The models are those of projects/IFA/configs with small backbones and few channels, on three drawn
-scenes of odd sizes. Each file there is one of them, so that none is forgotten.
+scenes of odd sizes. Every file there is tested, or shrinks to the model of one that is.
 """
 
 import json
 import shutil
-import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -83,7 +82,7 @@ def small_model(config: str) -> DictConfig:
 
 @cache
 def distinct_configs() -> tuple[str, ...]:
-    """The configs below projects/IFA/configs, one of those that shrink to the same model."""
+    """Names of configs below projects/IFA/configs, one for each model that they shrink to."""
     found: dict[str, str] = {}
     for path in sorted(CONFIGS.rglob("*.py"), key=lambda p: (p.parent.name != "table1", p)):
         name = path.relative_to(CONFIGS).as_posix()
@@ -101,14 +100,16 @@ def image(height: int, width: int) -> dict:
 
 
 class Architecture:
-    """What has to hold of each model. A subclass names its ``config`` in projects/IFA/configs."""
+    """Properties of every model.
 
-    config: str
+    A subclass is parametrised by ``model_config``, the names of its configs below
+    projects/IFA/configs.
+    """
 
     @pytest.fixture(scope="class")
     @classmethod
-    def model_config(cls) -> DictConfig:
-        return small_model(cls.config)
+    def model_config(cls, request: pytest.FixtureRequest) -> DictConfig:
+        return small_model(request.param)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -202,6 +203,21 @@ class Architecture:
         assert direct.shape == (1, len(CLASSES), 5, 9) and direct.isfinite().all()
 
 
+def of_configs(names: Iterable[str]) -> pytest.MarkDecorator:
+    """Parametrise an :class:`Architecture` by configs; each is trained once for its tests."""
+    return pytest.mark.parametrize("model_config", list(names), indirect=True, scope="class")
+
+
+def other_configs() -> list[str]:
+    """All but table 1's, which alignments/test_training.py has: two processes share the work."""
+    return [name for name in distinct_configs() if not name.startswith("table1/")]
+
+
+@of_configs(other_configs())
+class TestArchitectures(Architecture):
+    pass
+
+
 @pytest.mark.parametrize(
     ("config", "head", "ifa"),
     [
@@ -255,41 +271,10 @@ def test_yacs_builds_the_same_head(config: str, head: dict, ifa: dict) -> None:
         assert str(built) == str(instantiate(lazy))
 
 
-def collect(names: Iterable[str], **bases: type[Architecture]) -> dict[str, type[Architecture]]:
-    """A test class for each config, under its name, such as TestTable1Carafe.
-
-    Args:
-        names: below projects/IFA/configs.
-        bases: other classes than :class:`Architecture`, by the config's name without folder and
-            suffix.
-    """
-    classes = {}
-    for config in names:
-        words = config.removesuffix(".py").replace("/", "_").split("_")
-        name = "Test" + "".join(word.capitalize() for word in words)
-        base = bases.get(Path(config).stem, Architecture)
-        body = {"config": config, "__doc__": f"{config}.", "__module__": __name__}
-        classes[name] = type(name, (base,), body)
-    return classes
-
-
-# Table 1's are tested by alignments/test_training.py, so that two processes share the work.
-globals().update(collect(name for name in distinct_configs() if not name.startswith("table1/")))
-
-
 def test_every_config_is_tested() -> None:
-    """Each file is the config of a class, or shrinks to the model of one."""
-    from tests.modeling.alignments import test_training
-
-    tested = {
-        vars(value)["config"]
-        for module in (sys.modules[__name__], test_training)
-        for name, value in vars(module).items()
-        if name.startswith("Test")
-    }
-    assert tested == set(distinct_configs())
+    """Files that are not tested shrink to the model of one that is."""
     there = {path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.py")}
-    assert there - tested == {
+    assert there - set(distinct_configs()) == {
         *("figure3/dim24.py", "table4/learned.py", "table4/learned_jittered.py"),
         *(f"table3/fpn_32{form}.py" for form in ("", "_ifa", "_ifa_jittered")),
         *(f"table3/deeplabv3plus_32{form}.py" for form in ("", "_ifa")),

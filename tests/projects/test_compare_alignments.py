@@ -164,9 +164,8 @@ def test_a_run_is_cut_to_the_time_and_says_so(compared: Path, tmp_path: Path, mo
     monkeypatch.setenv("TINY_DATA", str(compared))
     together = importlib.import_module("train_together")
     driver = importlib.import_module("compare_alignments")
-    monkeypatch.setattr(together, "_MEASURED", 2)
     cfg = driver.build_config(str(RECIPE), PROBE, 1, tmp_path, ["train.max_iter=100000"])
-    together.train_together([cfg], seconds=1e-3)
+    together.train_together([cfg], seconds=1e-3, measured=2)
     assert json.loads((tmp_path / "training.json").read_text())["iterations"] == 4
 
 

@@ -1,5 +1,7 @@
-"""Measurements of ``tools/benchmark.py``: one module a command, each with a ``run_*`` function that
-returns what goes into its JSON file, and a ``*_tables`` function that writes it as tables.
+"""Measurements of ``tools/benchmark.py``, one module a command.
+
+Each has a ``run_*`` function that returns the content of the command's JSON file, and a
+``*_tables`` function that formats it as tables.
 """
 
 from .evaluator import evaluator_tables, run_evaluator

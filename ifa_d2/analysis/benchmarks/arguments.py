@@ -1,4 +1,4 @@
-"""The command line of ``tools/benchmark.py``: the arguments of each command, and their ranges."""
+"""Arguments of the commands of ``tools/benchmark.py``, and their ranges."""
 
 import argparse
 from pathlib import Path
@@ -14,12 +14,12 @@ LARGE = (1024, 2048)  # (height, width) of a picture of Cityscapes, in pixels
 
 
 def parse_arguments(description: str) -> argparse.Namespace:
-    """The command line of ``tools/benchmark.py``: a command's name, and what it measures with.
+    """Parse the command line of ``tools/benchmark.py`` into a command and its arguments.
 
     Values out of range end the program with a message that names the argument.
 
     Args:
-        description: what the help begins with.
+        description: text at the start of the help.
     """
     parser = command_parser(description)
     commands = parser.add_subparsers(dest="command", required=True)

@@ -29,7 +29,7 @@ _THEIRS = "Detectron2"
 def run_evaluator(
     *, input_size: tuple[int, int], num_classes: int, repeats: int, device: str
 ) -> dict[str, Any]:
-    """Time and memory of counting one picture: reading its label, and everything in ``process``.
+    """Measure time and memory of evaluating one picture, from its label file to its counts.
 
     Each way is timed as a user runs it: Detectron2's gets logits, measures its boundary IoU and
     encodes run lengths, which it has no option against; ours measures boundaries and trimaps at
@@ -99,7 +99,7 @@ def _processing(
 
 
 def _resident_mib(function: Callable[[], None]) -> float | None:
-    """Memory of the process beyond what it holds before; None where the system does not tell."""
+    """Peak memory of the process beyond its memory before; None if the system reports none."""
     with watch_memory() as watch:
         function()
     return None if watch.peak is None else watch.peak / 2**20
@@ -110,7 +110,7 @@ def _miou(evaluator: DatasetEvaluator) -> float:
 
 
 def _made_up_answer(size: tuple[int, int], num_classes: int) -> tuple[np.ndarray, Tensor]:
-    """A label of smooth regions with a strip to ignore, and logits that are mostly right."""
+    """Make a label of smooth regions with an ignored strip, and logits that mostly match it."""
     generator = torch.Generator().manual_seed(0)
 
     def smooth(cell: int) -> Tensor:
@@ -126,7 +126,7 @@ def _made_up_answer(size: tuple[int, int], num_classes: int) -> tuple[np.ndarray
 
 @contextmanager
 def _registered(label: np.ndarray, num_classes: int) -> Iterator[dict[str, str]]:
-    """A data set of one picture for as long as the block lasts; gives the evaluator's input."""
+    """Register a data set of one picture for the block; yields the evaluator's input."""
     with tempfile.TemporaryDirectory() as folder:
         roots = [Path(folder) / kind for kind in ("images", "labels")]
         for root in roots:
@@ -144,7 +144,7 @@ def _registered(label: np.ndarray, num_classes: int) -> Iterator[dict[str, str]]
 
 
 def evaluator_tables(result: Mapping[str, Any]) -> str:
-    """The rows for a person."""
+    """Format the rows as tables."""
     table = github_table(
         [
             {

@@ -1,4 +1,4 @@
-"""How the cost of asking a field grows with what is asked.
+"""Growth of the cost of a field's answers with the size of the request.
 
 The field is that of the R-50 head of the paper's Table 1 over random levels of one picture, which
 are there before the clock starts: only the asking is measured. Grids are asked for labels
@@ -51,7 +51,7 @@ def run_growth(
     repeats: int,
     device: str,
 ) -> dict[str, Any]:
-    """Time and memory against megapixels and classes, stride ratio, and points.
+    """Measure time and memory by megapixels and classes, stride ratio, and points.
 
     Args:
         input_size: (height, width) in pixels of the picture the levels are of.
@@ -116,7 +116,7 @@ def _random_levels(
 
 
 def _output_size(megapixels: float, input_size: tuple[int, int]) -> tuple[int, int]:
-    """At least so many pixels in the picture's shape."""
+    """Smallest size of the picture's shape with at least so many pixels."""
     queries = megapixels * 1e6
     height = math.ceil(math.sqrt(queries * input_size[0] / input_size[1]))
     return height, math.ceil(queries / height)
@@ -170,7 +170,7 @@ def _measure(
 
 
 def _exponents(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of time and memory, over each thing that two or more rows differ in alone."""
+    """Fit exponents of time and memory to rows that differ in one quantity alone."""
     groups: list[tuple[str, str, list[Mapping[str, Any]]]] = []
     rows = result["rows"]
     for over, fixed in (("megapixels", "classes"), ("classes", "megapixels")):
@@ -195,7 +195,7 @@ def _exponents(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def growth_tables(result: Mapping[str, Any]) -> str:
-    """The rows and the fitted exponents for a person."""
+    """Format the rows and the fitted exponents as tables."""
     tables = [
         [
             {

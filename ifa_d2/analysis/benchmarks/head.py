@@ -22,7 +22,7 @@ _RECIPE = "cityscapes/ifa_r50.py"
 def run_head(
     *, input_sizes: Sequence[tuple[int, int]], repeats: int, device: str
 ) -> dict[str, Any]:
-    """Time and memory of ``layers`` of the R-50 head, forward and in training.
+    """Measure time and memory of ``layers`` of the R-50 head, forward and in training.
 
     Args:
         input_sizes: of the picture, (height, width) in pixels.
@@ -48,7 +48,7 @@ def run_head(
 
 
 def textbook_layers(head: IFASemSegHead, features: Features) -> Tensor:
-    """``head.layers`` as the paper writes it."""
+    """Compute ``head.layers`` by the paper's formula."""
     levels = [
         Conv2d.forward(projection, features[name]) for name, projection in head.projections.items()
     ]
@@ -57,7 +57,7 @@ def textbook_layers(head: IFASemSegHead, features: Features) -> Tensor:
 
 
 def _training_step(head: IFASemSegHead, layers: Callable[[], Tensor]) -> Callable[[], None]:
-    """Forward and backward of ``layers``, gradients of parameters and features."""
+    """Run ``layers`` forward and backward, to parameters and features."""
 
     def step() -> None:
         logits = layers()
@@ -75,7 +75,7 @@ def _row(
     repeats: int,
     device: str,
 ) -> dict[str, Any]:
-    """Time and memory of one pass at one input size."""
+    """Measure one pass at one input size."""
     head.train(training)
 
     def ours() -> Tensor:
@@ -105,7 +105,7 @@ def _row(
 
 
 def head_tables(result: Mapping[str, Any]) -> str:
-    """The rows for a person."""
+    """Format the rows as a table."""
     return github_table(
         [
             {

@@ -1,4 +1,4 @@
-"""Models beside one another, as the benchmarks of whole models and of branches measure them."""
+"""Measurements of several models in turn, for the benchmarks of models and branches."""
 
 import statistics
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ def compare_models(
     repeats: int,
     device: str,
 ) -> list[dict[str, Any]]:
-    """Time, peak memory, multiply-adds and parameters of models that run in turn.
+    """Measure time, peak memory, multiply-adds and parameters of models in turn.
 
     Args:
         functions: what runs, by the model's name.
@@ -70,7 +70,7 @@ def compare_models(
 def model_columns(
     row: Mapping[str, Any], *, seconds_digits: int, params_digits: int
 ) -> dict[str, str]:
-    """Cells of a row of :func:`compare_models` in a table, with so many decimals."""
+    """Format a row of :func:`compare_models` as table cells, with so many decimals."""
     return {
         "seconds": number(row["seconds"], seconds_digits),
         "peak MiB": number(row["mib"], 0),

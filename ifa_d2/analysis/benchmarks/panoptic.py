@@ -1,11 +1,11 @@
-"""Panoptic FPN with IFA and with its own semantic head: whole models, and that branch alone.
+"""Panoptic FPN with IFA and with its own semantic head, whole and branch by branch.
 
 The models are those of the recipes configs/panoptic/coco, on a ResNet-50, with random weights that
-agree in all but the branch:
+are equal in all but the branch:
 
 - ``IFA``: ``IFASemSegHead`` in Detectron2's ``PanopticFPN``.
 - ``IFA, labels``: the same in ``FieldPanopticFPN``, which decodes labels at the picture's pixels.
-- ``SemSegFPNHead``: Detectron2's ``PanopticFPN`` as it is.
+- ``SemSegFPNHead``: Detectron2's unchanged ``PanopticFPN``.
 
 At inference 100 instances are detected, whatever their score; in training the picture shows 20. The
 branch alone is taken from the pyramid's features to logits at stride 4 (``forward``), or to the
@@ -45,7 +45,7 @@ def run_panoptic(
     device: str,
     cases: Sequence[tuple[str, str]] = CASES,
 ) -> dict[str, Any]:
-    """Time, peak memory, multiply-adds and parameters, all models in each turn.
+    """Measure time, peak memory, multiply-adds and parameters of all models in turn.
 
     Args:
         input_size: (height, width) of the picture in pixels.
@@ -54,8 +54,8 @@ def run_panoptic(
         cases: of ``CASES``: "model" or "branch", and "forward" or "train".
 
     Returns:
-        ``rows``: each ratio is the model's over that of IFA. Memory is that of tensors beyond
-        weights and what was there before.
+        ``rows``: each ratio is the model's over IFA's. Memory is of tensors, beyond the weights and
+        other tensors held before.
     """
     models = _build_models(device)
     picture = _picture(input_size, device)
@@ -100,14 +100,14 @@ def _build_models(device: str) -> dict[str, nn.Module]:
 
 
 def _tame(resnet: nn.Module) -> None:
-    """Let blocks of random weights begin as the identity: else what they give grows to no end."""
+    """Start residual blocks as the identity: random weights would blow up activations."""
     for name, module in resnet.named_modules():
         if name.endswith(".conv3"):
             module.norm.weight.zero_()
 
 
 def _picture(size: tuple[int, int], device: str) -> dict[str, Any]:
-    """A picture of noise with instances that are rectangles."""
+    """Make a picture of noise with rectangles as instances."""
     rng = np.random.default_rng(0)
     corners = rng.integers(0, (size[0] // 2, size[1] // 2), (_NUM_INSTANCES, 2))
     sides = rng.integers(4, (size[0] // 2, size[1] // 2), (_NUM_INSTANCES, 2))
@@ -174,7 +174,7 @@ def _losses(
 
 
 def panoptic_tables(result: Mapping[str, Any]) -> str:
-    """The rows for a person."""
+    """Format the rows as tables."""
     return github_table(
         [
             {

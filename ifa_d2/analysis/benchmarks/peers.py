@@ -1,8 +1,8 @@
-"""IFA beside other segmentation models of Detectron2, whole: picture in, full-size logits out.
+"""IFA beside Detectron2's other segmentation models, from picture to full-size logits.
 
 All are a ``SemanticSegmentor`` for 19 classes over a ResNet-50 with the deep stem of 128 channels,
 its stride in the 3x3 convolutions, BN everywhere that a norm is (in Detectron2's recipes the heads
-of the FPN models have GN; norms are not what is compared here), and nothing frozen:
+of the FPN models have GN; norms are not compared here), and nothing frozen:
 
 - ``IFA``: the recipe configs/cityscapes/ifa_r50.py with BN. In training it includes its auxiliary
   head and the selection of hard pixels.
@@ -46,7 +46,7 @@ def run_peers(
     device: str,
     channels_last: bool = True,
 ) -> dict[str, Any]:
-    """Time, peak memory and multiply-adds of whole models on one picture.
+    """Measure time, peak memory and multiply-adds of whole models on one picture.
 
     Args:
         cases: (height, width) of the picture in pixels, and "forward" (inference, up to logits for
@@ -71,19 +71,19 @@ def run_peers(
 
 
 def build_ifa() -> nn.Module:
-    """The recipe's model with BN."""
+    """Build the recipe's model with BN."""
     config = get_config(_RECIPE).model
     config.backbone.norm = "BN"
     return instantiate(config)
 
 
 def build_sem_seg_fpn() -> nn.Module:
-    """Detectron2's default head, see this module's docstring."""
+    """Build Semantic FPN with Detectron2's default head, see this module's docstring."""
     return _segmentor(_head_config("SemSegFPNHead"), _fpn())
 
 
 def build_point_rend() -> nn.Module:
-    """PointRend's semantic head, see this module's docstring."""
+    """Build PointRend's semantic head, see this module's docstring."""
     cfg = _head_config("PointRendSemSegHead")
     point_rend.add_pointrend_config(cfg)
     cfg.MODEL.POINT_HEAD.NUM_CLASSES = NUM_CLASSES
@@ -94,7 +94,7 @@ def build_point_rend() -> nn.Module:
 
 
 def build_deeplab_v3_plus() -> nn.Module:
-    """DeepLabV3+ at output stride 16, see this module's docstring."""
+    """Build DeepLabV3+ at output stride 16, see this module's docstring."""
     cfg = _head_config("DeepLabV3PlusHead")
     deeplab.add_deeplab_config(cfg)
     cfg.MODEL.BACKBONE.NAME = "build_resnet_deeplab_backbone"
@@ -145,7 +145,7 @@ def _segmentor(cfg: CfgNode, backbone: Backbone) -> SemanticSegmentor:
 def _rows(
     models: Mapping[str, nn.Module], size: tuple[int, int], name: str, repeats: int, device: str
 ) -> list[dict[str, Any]]:
-    """One case, all models."""
+    """Measure all models in one case."""
     picture = {
         "image": torch.randint(256, (3, *size), dtype=torch.uint8, device=device),
         "height": size[0],
@@ -169,14 +169,14 @@ def _training_step(model: nn.Module, picture: dict[str, Any]) -> Callable[[], No
         model.train()
         sum(model([picture]).values()).backward()
         optimizer.step()
-        # Here and not before: gradients are of this step's memory, not of what was there.
+        # Here and not before: gradients count as this step's memory.
         optimizer.zero_grad(set_to_none=True)
 
     return step
 
 
 def peers_tables(result: Mapping[str, Any]) -> str:
-    """The rows for a person."""
+    """Format the rows as a table."""
     return github_table(
         [
             {

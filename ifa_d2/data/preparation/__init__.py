@@ -1,4 +1,4 @@
-"""From data sets as they are published to the label files that are read here."""
+"""Conversion of published data sets to the label files that the mapper reads."""
 
 from .ade20k import ADE20K
 from .base import Job, Preparation, Source

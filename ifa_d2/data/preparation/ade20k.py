@@ -1,4 +1,4 @@
-"""ADE20K's 150 classes as Detectron2 reads them: ids one less, and 255 for what has no class."""
+"""ADE20K's 150 classes as Detectron2 reads them: ids one less, and 255 for no class."""
 
 from pathlib import Path
 

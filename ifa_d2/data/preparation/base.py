@@ -1,4 +1,4 @@
-"""Parts of a published data set, and how its label files are made."""
+"""Description of a published data set and of the conversion of its labels."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ _NAMED = 10  # how many files an error lists
 
 @dataclass(frozen=True)
 class Source:
-    """A folder or file that must be there.
+    """Folder or file of the published data set.
 
     Fields:
         path: below the root of all data sets
-        origin: where it is downloaded from
+        origin: address of its download
     """
 
     path: str
@@ -24,7 +24,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Job:
-    """One label file to make.
+    """A label file to make.
 
     Fields:
         split: "train" or "val"
@@ -45,18 +45,19 @@ class Job:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How the label files of one data set are made.
+    """Conversion of one data set's labels.
 
     Fields:
-        name: of the data set, in messages
+        name: name of the data set in messages
         counts: images of each split as published
         num_classes: ids of the labels are below it, or are `ignore_label`
         ignore_label: the id that means "no class here"
-        sources: what must be there
+        sources: folders and files that must be there
         label_root: the folder of all label files, below the root, which appears under its name
             when it is complete; None if labels lie among the published files
-        list_jobs: of (root, label folder), sorted; raises ValueError for files without partner
-        read: the contents of the files to write for a job: pixels, or the path of a file to copy
+        list_jobs: lists the jobs of (root, label folder), sorted; raises ValueError for files
+            without partner
+        read: makes the contents of a job's files: pixels, or the path of a file to copy
     """
 
     name: str
@@ -70,10 +71,10 @@ class Preparation:
 
 
 def check_sources(preparation: Preparation, root: Path) -> None:
-    """Raise unless everything published is there.
+    """Raise unless all published folders and files are there.
 
     Raises:
-        ValueError: with what is missing and where it is downloaded from.
+        ValueError: something is missing; the message names it and its download.
     """
     missing = [source for source in preparation.sources if not (root / source.path).exists()]
     if missing:
@@ -86,7 +87,7 @@ def check_sources(preparation: Preparation, root: Path) -> None:
 
 
 def _above(missing: list[Source], root: Path) -> list[str]:
-    """A hint if a root is the folder of the data set, not the one above it."""
+    """Hint for a root that is the data set's folder instead of the one above it."""
     for source in missing:
         folder, *rest = Path(source.path).parts
         if rest and root.joinpath(*rest).exists():
@@ -96,10 +97,10 @@ def _above(missing: list[Source], root: Path) -> list[str]:
 
 
 def check_partners(name: str, images: Mapping[str, Path], annotations: Mapping[str, Path]) -> None:
-    """Raise unless images and annotations, by their common name, go in pairs.
+    """Raise unless images and annotations are paired by their common names.
 
     Raises:
-        ValueError: with the files that have no partner.
+        ValueError: files without partner; the message names them.
     """
     lines = []
     for kind, other, ours, theirs in (
@@ -117,7 +118,7 @@ def check_files(name: str, files: list[Path]) -> None:
     """Raise unless all files that a published list names are there.
 
     Raises:
-        ValueError: with those that are not.
+        ValueError: files are missing; the message names them.
     """
     missing = [str(path) for path in files if not path.exists()]
     if missing:
@@ -126,7 +127,7 @@ def check_files(name: str, files: list[Path]) -> None:
 
 
 def error_text(error: BaseException) -> str:
-    """Words of an error: of a key only that it is missing, else also its kind."""
+    """Text of an error with its type; a KeyError is told as a missing key."""
     if isinstance(error, KeyError):
         return f"it has no {error}"
     if isinstance(error, ValueError | OSError) and str(error):
@@ -135,6 +136,6 @@ def error_text(error: BaseException) -> str:
 
 
 def name_some(lines: list[str]) -> list[str]:
-    """The first lines, indented, and how many more there are."""
+    """Indent the first lines, and count the rest."""
     shown = [f"  {line}" for line in lines[:_NAMED]]
     return shown + [f"  and {len(lines) - _NAMED} more"] * (len(lines) > _NAMED)

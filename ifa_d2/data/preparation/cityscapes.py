@@ -1,4 +1,4 @@
-"""Cityscapes: the 19 training ids, next to the label pictures of gtFine.
+"""Cityscapes: training ids of 19 classes, next to the label pictures of gtFine.
 
 Training ids are looked up in labelIds, which the benchmark's own evaluation reads; where those are
 not there, cityscapesscripts draws them from the polygons, and the instance ids that Detectron2's
@@ -60,7 +60,7 @@ def _read(job: Job) -> dict[Path, np.ndarray | Path]:
 
 
 def _check_labels(annotation: Annotation) -> None:
-    """Raise a ValueError where cityscapesscripts, which is to draw the polygons, would exit."""
+    """Raise a ValueError for polygons that would make cityscapesscripts exit."""
     drawn = {polygon.label for polygon in annotation.objects if not polygon.deleted}
     unknown = sorted(name for name in drawn if name.removesuffix("group") not in name2label)
     if unknown:
@@ -68,7 +68,7 @@ def _check_labels(annotation: Annotation) -> None:
 
 
 def _train_ids() -> np.ndarray:
-    """Training ids by label ids, (256,) uint8; the licence plate, whose id is -1, has none."""
+    """Training ids by label ids, (256,) uint8; the licence plate (id -1) has none."""
     table = np.full(256, 255, np.uint8)
     for label in id2label.values():
         if label.id >= 0:

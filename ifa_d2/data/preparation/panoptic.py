@@ -1,7 +1,7 @@
-"""Stuff labels of panoptic data sets, which Panoptic FPN's semantic part learns.
+"""Stuff labels of panoptic data sets, for Panoptic FPN's semantic branch.
 
-Every thing, crowds too, is 0; stuff classes are 1, 2, ... in the order of their ids; what is in no
-segment is 255 (Kirillov et al. 2019, Panoptic FPN, Sec. 3.1). They go to a folder of their own
+Every thing, crowds too, is 0; stuff classes are 1, 2, ... in the order of their ids; pixels of no
+segment are 255 (Kirillov et al. 2019, Panoptic FPN, Sec. 3.1). They go to a folder of their own
 beside the published files.
 """
 
@@ -40,7 +40,7 @@ _COCO_STUFF: Mapping[int, int] = MappingProxyType(
 
 @cache
 def _annotations(path: Path) -> dict[str, dict]:
-    """The annotations of a panoptic JSON file by the name of their picture.
+    """Read the annotations of a panoptic JSON file, by the name of their picture.
 
     Kept: it is read before the workers start, which on Linux then share it.
     """

@@ -1,7 +1,7 @@
-"""PASCAL Context: the published .mat files, whose 459 ids become 59 classes by their names.
+"""PASCAL Context: 59 classes from the 459 ids of the published .mat files, by name.
 
-`labels.txt` names the 459 ids and `59_labels.txt` the 59 classes; the splits are those of VOC2010.
-Form "59" ignores what is none of the 59, form "60" has it as class 0, "background".
+`labels.txt` names the 459 ids and `59_labels.txt` the 59 classes; the splits are VOC2010's.
+Form "59" ignores pixels of other ids, form "60" has them as class 0, "background".
 """
 
 import re
@@ -23,7 +23,7 @@ _VOC_FOLDER = "VOCdevkit/VOC2010"
 
 
 def read_names(path: Path) -> dict[int, str]:
-    """The names of a file of lines "id: name", by id, without spaces.
+    """Read names by id from lines "id: name"; spaces in names are dropped.
 
     Raises:
         ValueError: a line of another form, or an id or a name that comes twice.
@@ -42,7 +42,7 @@ def read_names(path: Path) -> dict[int, str]:
 
 @cache
 def class_table(folder: Path) -> np.ndarray:
-    """Classes 1..59 by the ids of the .mat files, 0 for every other id, (largest id + 1,) uint8.
+    """Classes 1..59 by id of the .mat files, 0 for other ids, (largest id + 1,) uint8.
 
     Args:
         folder: of labels.txt and 59_labels.txt
@@ -71,7 +71,7 @@ def class_table(folder: Path) -> np.ndarray:
 
 def _list_jobs(root: Path, label_root: Path) -> list[Job]:
     voc, jobs = root / _VOC_FOLDER, []
-    class_table(root / "pascal_context")  # what is wrong with the lists is said once, here
+    class_table(root / "pascal_context")  # faults of the lists are raised once, here
     for split in ("train", "val"):
         text = (voc / "ImageSets" / "Main" / f"{split}.txt").read_text(encoding="utf-8")
         for name in sorted({line.split()[0] for line in text.splitlines() if line.strip()}):

@@ -1,4 +1,4 @@
-"""Making a data set's label files: each once, all checked, none half-written."""
+"""Conversion of a data set's labels, file by file; finished files are kept."""
 
 import logging
 import os
@@ -26,10 +26,10 @@ def prepare(
     workers: int = 1,
     allow_partial: bool = False,
 ) -> dict[str, int]:
-    """Make the label files that are not there or not right, and check all of them.
+    """Make missing or wrong label files, and check all of them.
 
-    It can be run again at any time: after it was killed it goes on where it was, and on a data set
-    that is whole it only checks. Two runs at the same time wait for each other.
+    It can be run again at any time: a killed run is resumed, and a complete data set is only
+    checked. Two runs at the same time wait for each other.
 
     Args:
         preparation: the data set
@@ -41,9 +41,9 @@ def prepare(
         The number of images of each split.
 
     Raises:
-        ValueError: ``workers`` below 1; what is missing; wrong numbers of images; files that cannot
+        ValueError: ``workers`` below 1; missing files; wrong numbers of images; files that cannot
             be read, have another size than their image or hold ids that are no class. The message
-            names files, those that were published rather than what was made of them.
+            names files, published ones rather than those made of them.
     """
     check_workers(workers)
     root = Path(os.path.abspath(os.path.expanduser(root)))
@@ -74,7 +74,7 @@ def prepare(
 def _list(
     preparation: Preparation, root: Path, label_root: Path, allow_partial: bool
 ) -> tuple[dict[str, int], list[Job]]:
-    """The jobs, and how many there are of each split, checked against the published numbers."""
+    """List the jobs, and check their number in each split against the published one."""
     jobs = preparation.list_jobs(root, label_root)
     found = Counter(job.split for job in jobs)
     counts = {split: found[split] for split in preparation.counts}
@@ -94,7 +94,7 @@ def _list(
 
 
 def _finish_all(preparation: Preparation, jobs: list[Job], workers: int) -> None:
-    """Make and check every label file; raise with all that is wrong."""
+    """Make and check every label file; raise with all faults."""
     for folder in {path.parent for job in jobs for path in (job.label, job.image)}:
         for leftover in folder.glob(".*.tmp"):  # of a run that was killed; nobody else is at work
             leftover.unlink()
@@ -107,7 +107,7 @@ def _finish_all(preparation: Preparation, jobs: list[Job], workers: int) -> None
 
 
 def _finish(preparation: Preparation, job: Job) -> str | None:
-    """Make one label file unless it is there and right; returns what is wrong in the end."""
+    """Make one label file unless it is there and right; returns its remaining fault."""
     if _fault(preparation, job) is None:
         return None
     try:
@@ -129,9 +129,9 @@ def _finish(preparation: Preparation, job: Job) -> str | None:
 
 
 def _fault(preparation: Preparation, job: Job) -> str | None:
-    """Find what is wrong with an image and its label file; None if nothing.
+    """Find the fault of an image and its label file; None if there is none.
 
-    It names what was published: what is made of that is made anew where it is not right.
+    It names the published file: files made of it are replaced if they are wrong.
     """
     image = job.image_source or job.image
     try:

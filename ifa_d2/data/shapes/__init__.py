@@ -1,4 +1,4 @@
-"""The embedded data set: street scenes drawn by code, with exact labels at any resolution."""
+"""Embedded data set: street scenes drawn by code, exactly labelled at any resolution."""
 
 from .palette import CLASSES
 from .prepare import SHAPES_COUNTS, SHAPES_SIZE, SHAPES_VERSION, prepare_shapes

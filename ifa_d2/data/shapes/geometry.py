@@ -1,4 +1,4 @@
-"""Regions of the plane in continuous coordinates: the one truth that labels and pictures share.
+"""Regions of the plane in continuous coordinates, to draw labels and pictures from.
 
 A region answers `contains(y, x)` for arrays of coordinates and gives `bounds`, a box that holds it.
 Coordinates are scene units: the height of the nominal view is 1, y points down, x to the right.
@@ -26,12 +26,12 @@ class Region(Protocol):
         """A box (top, left, bottom, right) outside of which `contains` is false."""
 
     def contains(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """True where a point belongs to the region; `y` and `x` broadcast together."""
+        """Test which points belong to the region; `y` and `x` broadcast together."""
 
 
 @dataclass(frozen=True)
 class Rectangle:
-    """All points from (top, left) up to, but without, (bottom, right)."""
+    """Points from (top, left) up to, but without, (bottom, right)."""
 
     bounds: Box
 
@@ -59,7 +59,7 @@ class Ellipse:
 
 @dataclass(frozen=True)
 class Ring:
-    """A circle's line of a given width; its inside is not part of it."""
+    """A circle's line of a given width, without its inside."""
 
     center: Point
     radius: float
@@ -100,7 +100,7 @@ class Polygon:
 
 @dataclass(frozen=True)
 class Stroke:
-    """All points within half of `width` of a line through `points`: poles, wires, limbs."""
+    """Points within half of `width` of a line through `points`: poles, wires, limbs."""
 
     points: tuple[Point, ...]
     width: float
@@ -124,7 +124,7 @@ class Stroke:
 
 @dataclass(frozen=True)
 class Grating:
-    """Upright bars every `pitch` and horizontal rails: a railing that one can look through.
+    """A railing with gaps: upright bars every `pitch`, and horizontal rails.
 
     `rails` are the rails' heights as fractions of the box, from its top; bars and rails are
     `width` thick.
@@ -145,7 +145,7 @@ class Grating:
 
 @dataclass(frozen=True)
 class Panes:
-    """A grid of windows, each split into panes by bars that are not part of it.
+    """A grid of windows, each split into panes by bars, which are left out.
 
     `box` is cut into `shape` (rows, columns) equal cells; in each, the middle `fill` (of height,
     of width) is glass, but for `bars` (rows, columns) thin bars of width `bar`.
@@ -206,7 +206,7 @@ class Foliage:
 
 @dataclass(frozen=True)
 class Union:
-    """All points of any of several regions."""
+    """Union of several regions."""
 
     regions: tuple[Region, ...]
 
@@ -223,7 +223,7 @@ class Union:
 
 
 def simple_parts(region: Region) -> tuple[Region, ...]:
-    """Regions that together are `region`, each with a tighter box: quicker to look up."""
+    """Split `region` into parts with tighter boxes, which are quicker to look up."""
     if isinstance(region, Union):
         return tuple(part for each in region.regions for part in simple_parts(each))
     if isinstance(region, Stroke):

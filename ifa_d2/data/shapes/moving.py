@@ -1,4 +1,4 @@
-"""Things that move in a street: cars, people, bicycles.
+"""Moving things of a street: cars, people, bicycles.
 
 Each function gives the layers of one thing, from back to front, in scene units (geometry.py).
 """
@@ -13,7 +13,7 @@ from .palette import PIXEL, SKINS, VIVID, Layer, layer, pick
 
 
 def car(rng: np.random.Generator, x: float, base: float, scale: float) -> list[Layer]:
-    """A saloon, hatchback or van seen from its side, its wheels on `base`, and its shadow."""
+    """A saloon, hatchback or van from the side, its wheels on `base`, with its shadow."""
     s, way = scale, rng.choice((-1.0, 1.0))
     van = rng.random() < 0.25
 
@@ -51,7 +51,7 @@ def car(rng: np.random.Generator, x: float, base: float, scale: float) -> list[L
 
 
 def person(rng: np.random.Generator, x: float, base: float, height: float) -> list[Layer]:
-    """Someone who walks or stands; `height` from sole to crown."""
+    """A person who walks or stands; `height` from sole to crown."""
     h, stride = height, rng.uniform(0.0, 0.16) * rng.choice((-1.0, 1.0))
     hip, neck = (base - 0.47 * h, x), (base - 0.80 * h, x + 0.02 * h)
     legs = Union(

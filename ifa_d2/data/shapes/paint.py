@@ -48,7 +48,7 @@ class Plain:
 
 @dataclass(frozen=True)
 class Masonry:
-    """Bricks or paving stones: each stone a little different, with joints in between.
+    """Bricks or paving stones, each a little different, with joints in between.
 
     `size` is the stone's (height, width), `joint` the joint's width in scene units.
     """
@@ -91,7 +91,7 @@ class Leaves:
 
 @dataclass(frozen=True)
 class Sky:
-    """From the zenith's colour to the horizon's, with drifting clouds."""
+    """Sky from the zenith's colour to the horizon's, with drifting clouds."""
 
     zenith: Color
     horizon: Color
@@ -111,7 +111,7 @@ class Sky:
 
 @dataclass(frozen=True)
 class Glass:
-    """Windows: each cell of a grid mirrors the sky, lies dark, or is lit, with a slanting gleam."""
+    """Window panes: a grid's cells mirror the sky, are dark or lit, with a slanting gleam."""
 
     bounds: Box
     shape: tuple[int, int]

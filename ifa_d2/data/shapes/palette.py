@@ -1,4 +1,4 @@
-"""The classes, the colours that things share, and what a scene is stacked from.
+"""Classes, shared colours, and the layers of a scene.
 
 Many things share one set of colours, so that what tells them apart is shape, texture and place.
 """
@@ -66,12 +66,12 @@ class Layer:
 
 
 def layer(name: str, region: Region, paint: Paint) -> Layer:
-    """A layer of the class of this name."""
+    """Make a layer of the class of this name."""
     return Layer(CLASSES.index(name), region, paint)
 
 
 def pick(rng: np.random.Generator, colors: Sequence[Color], jitter: float = 0.07) -> Color:
-    """One of `colors`, each channel moved by up to `jitter`, all of it lighter or darker too."""
+    """Pick one of `colors`, jitter each channel by up to `jitter`, and its brightness."""
     color = np.array(colors[rng.integers(len(colors))])
     color = color * rng.uniform(0.85, 1.12) + rng.uniform(-jitter, jitter, 3)
     red, green, blue = np.clip(color, 0.05, 1.0).tolist()

@@ -1,4 +1,4 @@
-"""The drawn scenes as ordinary files: written once, read like any data set."""
+"""Writing the drawn scenes to files, to be read like any data set."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ def prepare_shapes(
     counts: dict[str, int] = SHAPES_COUNTS,
     progress: bool = True,
 ) -> Path:
-    """Draw the data set into `root`, unless it is there: {images,annotations}/{train,val}/N.png.
+    """Draw the data set into `root`/{images,annotations}/{train,val}/N.png unless it is there.
 
     It is drawn aside and then renamed, so that nobody sees half of it; other processes that ask at
     the same time wait. A set drawn by another version of the generator is replaced.
@@ -92,7 +92,7 @@ def _is_current(root: Path, recipe: dict) -> bool:
 
 
 def _is_foreign(root: Path) -> bool:
-    """Whether something lies at `root` that this module did not make."""
+    """Tell whether `root` holds something that this module did not make."""
     if not root.is_dir():
         return root.exists()
     return not (root / _MARKER).is_file() and any(root.iterdir())

@@ -1,4 +1,4 @@
-"""A picture of regions, with an exact label at any resolution.
+"""Scenes of painted regions, with exact labels at any resolution.
 
 A scene is a stack of regions in continuous coordinates. Its label and its picture at H x W are both
 read from that stack: the label at pixel centres, the picture averaged over each pixel's area.
@@ -17,7 +17,7 @@ from .palette import ASPECT, Layer
 
 @dataclass(frozen=True)
 class View:
-    """Where the camera is: the world's point (y, x) at the middle, tilt (sine), and zoom."""
+    """Camera: the world's point (y, x) at the middle, tilt (sine), and zoom."""
 
     center: tuple[float, float] = (0.5, ASPECT / 2)
     tilt: float = 0.0
@@ -32,7 +32,7 @@ class View:
         return y, x
 
     def window(self, box: Box, height: int, width: int) -> tuple[slice, slice]:
-        """Rows and columns of an image of (height, width) that can show a box of the world."""
+        """Rows and columns of an image of (height, width) that may show a box of the world."""
         cosine = (1 - self.tilt * self.tilt) ** 0.5
         vs, us = [], []
         for y, x in ((box[0], box[1]), (box[0], box[3]), (box[2], box[1]), (box[2], box[3])):
@@ -43,7 +43,7 @@ class View:
 
 
 def _slice(start: float, stop: float, size: int) -> slice:
-    """The pixels that touch [start, stop], one more at each end against rounding, of `size`."""
+    """Pixels of `size` that touch [start, stop], and one more at each end against rounding."""
     first, last = math.floor(start) - 1, math.ceil(stop) + 1
     return slice(min(max(first, 0), size), min(max(last, 0), size))
 
@@ -64,12 +64,12 @@ class Scene:
     seed: int = 0
 
     def label(self, height: int, width: int) -> np.ndarray:
-        """Class ids (height, width) uint8: of the topmost layer that holds the pixel's centre."""
+        """Draw class ids (height, width) uint8, by the topmost layer at each pixel's centre."""
         classes = np.array([layer.label for layer in self.layers], dtype=np.uint8)
         return classes[self._topmost(height, width)]
 
     def image(self, height: int, width: int, *, supersample: int = 3) -> np.ndarray:
-        """The picture, RGB uint8 (height, width, 3), of `supersample`^2 samples a pixel."""
+        """Draw the picture, RGB uint8 (height, width, 3), of `supersample`^2 samples a pixel."""
         if supersample < 1:
             raise ValueError(f"supersample must be at least 1, got {supersample}")
         fine_height, fine_width = height * supersample, width * supersample

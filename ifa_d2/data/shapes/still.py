@@ -1,4 +1,4 @@
-"""Things that stand in a street: houses, trees, poles, wires, fences, signs.
+"""Standing things of a street: houses, trees, poles, wires, fences, signs.
 
 Each function gives the layers of one thing, from back to front, in scene units (geometry.py).
 """
@@ -81,7 +81,7 @@ def _house_outline(
 
 
 def tree(rng: np.random.Generator, x: float, base: float, size: float) -> list[Layer]:
-    """A trunk, painted like a pole, below a ragged crown with gaps; `size` is its height."""
+    """A trunk, painted like a pole, and a ragged crown with gaps; `size` is the tree's height."""
     lean = rng.uniform(-0.03, 0.03)
     middle = (base - 0.68 * size, x + lean)
     trunk = Stroke(((base, x), middle), rng.uniform(0.05, 0.075) * size)
@@ -153,7 +153,7 @@ def power_line(
 
 
 def fence(rng: np.random.Generator, left: float, right: float, base: float) -> list[Layer]:
-    """A railing that one looks through."""
+    """A railing with gaps."""
     height = rng.uniform(0.065, 0.10)
     width = rng.uniform(1.5, 2.3) * PIXEL
     rails = (0.12, 0.85) if rng.random() < 0.6 else (0.15, 0.5, 0.85)

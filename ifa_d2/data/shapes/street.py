@@ -1,4 +1,4 @@
-"""Little streets, composed at random: sky, houses, a pavement, two lanes, a near pavement."""
+"""Random street scenes: sky, houses, a pavement, two lanes, a near pavement."""
 
 import functools
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ _WEATHERS = (
 
 
 def make_scene(*key: int) -> Scene:
-    """The street scene of a random key, for example (seed, split, index): always the same one."""
+    """Make the street scene of a random key, such as (seed, split, index); it is repeatable."""
     rng = np.random.default_rng(key)
     weather = _WEATHERS[rng.integers(len(_WEATHERS))]
     kerb = rng.uniform(0.56, 0.64)

@@ -18,11 +18,10 @@ from torch.utils.checkpoint import checkpoint
 
 from ...layers.traceable import span_taps
 
-# What the neighbourhoods of one band of rows may take.
-_BAND_BYTES = 64 << 20
 
-
-def reassemble(x: Tensor, kernels: Tensor, *, kernel_size: int, scale: int) -> Tensor:
+def reassemble(
+    x: Tensor, kernels: Tensor, *, kernel_size: int, scale: int, band_bytes: int = 64 << 20
+) -> Tensor:
     """Weighted sums over neighbourhoods, with given weights (CARAFE, Wang et al. 2019, Eq. 4).
 
     Args:
@@ -31,6 +30,7 @@ def reassemble(x: Tensor, kernels: Tensor, *, kernel_size: int, scale: int) -> T
             order, then by the place in its s x s block.
         kernel_size: k, odd.
         scale: s.
+        band_bytes: memory for the neighbourhoods of a band of rows, which is one row at least.
 
     Returns:
         (B, C, h * s, w * s), channels last in memory.
@@ -42,11 +42,17 @@ def reassemble(x: Tensor, kernels: Tensor, *, kernel_size: int, scale: int) -> T
         return _to_blocks(weights @ _neighbourhoods(rows, kernel_size), scale)
 
     maps = (_pad(x, kernel_size), kernels)
-    return _in_bands(step, maps, (kernel_size - 1, 0), _row_bytes(x, taps))
+    return _in_bands(step, maps, (kernel_size - 1, 0), _band_rows(x, taps, band_bytes))
 
 
 def affiliate(
-    queries: Tensor, keys: Tensor, values: Tensor, *, kernel_size: int, scale: int
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    *,
+    kernel_size: int,
+    scale: int,
+    band_bytes: int = 64 << 20,
 ) -> Tensor:
     """Weighted sums over neighbourhoods, weighted by similarity (SAPA, Lu et al. 2022, Sec. 3).
 
@@ -59,6 +65,7 @@ def affiliate(
         values: (B, C, h, w).
         kernel_size: k, odd.
         scale: s.
+        band_bytes: memory for the neighbourhoods of a band of rows, which is one row at least.
 
     Returns:
         (B, C, h * s, w * s), channels last in memory.
@@ -74,7 +81,7 @@ def affiliate(
 
     maps = (F.pixel_unshuffle(queries, scale), _pad(keys, kernel_size), _pad(values, kernel_size))
     halos = (0, kernel_size - 1, kernel_size - 1)
-    return _in_bands(step, maps, halos, _row_bytes(values, kernel_size**2))
+    return _in_bands(step, maps, halos, _band_rows(values, kernel_size**2, band_bytes))
 
 
 def take_nearest(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -88,7 +95,7 @@ def take_nearest(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _in_bands(
-    step: Callable[..., Tensor], maps: Sequence[Tensor], halos: Sequence[int], row_bytes: int
+    step: Callable[..., Tensor], maps: Sequence[Tensor], halos: Sequence[int], rows: int
 ) -> Tensor:
     """Apply ``step`` to runs of rows, and put the results one below the other.
 
@@ -96,12 +103,11 @@ def _in_bands(
         step: of rows of the maps, to (B, rows * s, columns, C).
         maps: (B, channels, h + halo, columns) each.
         halos: how many more rows of a map are needed than there are results.
-        row_bytes: that one row takes.
+        rows: rows of a band; the last band may have fewer.
     """
     if _is_recorded():  # a program would hold the number of bands
         return step(*maps).permute(0, 3, 1, 2)
     height = maps[0].shape[2] - halos[0]
-    rows = max(1, _BAND_BYTES // max(row_bytes, 1))
     parts = []
     for top in range(0, height, rows):
         count = min(rows, height - top)
@@ -119,8 +125,9 @@ def _is_recorded() -> bool:
     return torch.jit.is_tracing() or torch.compiler.is_exporting()
 
 
-def _row_bytes(x: Tensor, taps: int) -> int:
-    return x[:, :, 0].numel() * taps * x.element_size() if x.shape[2] else 0
+def _band_rows(x: Tensor, taps: int, band_bytes: int) -> int:
+    row_bytes = x[:, :, 0].numel() * taps * x.element_size() if x.shape[2] else 0
+    return max(1, band_bytes // max(row_bytes, 1))
 
 
 def _pad(x: Tensor, kernel_size: int) -> Tensor:

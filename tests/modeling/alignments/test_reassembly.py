@@ -2,20 +2,17 @@
 
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from ifa_d2.analysis.measure import peak_memory
-from ifa_d2.modeling.alignments import Carafe, Sapa, reassembly
+from ifa_d2.modeling.alignments import Carafe, Sapa
 from ifa_d2.modeling.alignments.reassembly import affiliate, reassemble, take_nearest
 
-
-@pytest.fixture
-def row_bands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One row a band."""
-    monkeypatch.setattr(reassembly, "_BAND_BYTES", 1)
+ROW_BANDS = {"band_bytes": 1}  # one row a band
 
 
 def neighbours(x: Tensor, y: int, x_: int, k: int) -> Tensor:
@@ -59,55 +56,49 @@ def maps(*channels: int, scale: int, size: tuple[int, int] = (3, 4), grad: bool 
 
 
 @pytest.mark.parametrize(("k", "s"), [(1, 2), (3, 1), (3, 2), (5, 3)])
-@pytest.mark.usefixtures("row_bands")
 def test_against_loops_band_by_band(k: int, s: int) -> None:
     queries, keys, values, kernels = maps(3, 3, 2, k * k * s * s, scale=s)
+    options = {"kernel_size": k, "scale": s, **ROW_BANDS}
     assert torch.allclose(
-        reassemble(values, kernels, kernel_size=k, scale=s), slow_reassemble(values, kernels, k, s)
+        reassemble(values, kernels, **options), slow_reassemble(values, kernels, k, s)
     )
     assert torch.allclose(
-        affiliate(queries, keys, values, kernel_size=k, scale=s),
-        slow_affiliate(queries, keys, values, k, s),
+        affiliate(queries, keys, values, **options), slow_affiliate(queries, keys, values, k, s)
     )
 
 
-@pytest.mark.usefixtures("row_bands")
 def test_gradients_band_by_band() -> None:
     queries, keys, values, kernels = maps(2, 2, 2, 9 * 4, scale=2, size=(3, 2), grad=True)
-    assert torch.autograd.gradcheck(
-        lambda x, kernels: reassemble(x, kernels, kernel_size=3, scale=2), (values, kernels)
-    )
-    assert torch.autograd.gradcheck(
-        lambda q, k, v: affiliate(q, k, v, kernel_size=3, scale=2), (queries, keys, values)
-    )
+    options = {"kernel_size": 3, "scale": 2, **ROW_BANDS}
+    assert torch.autograd.gradcheck(partial(reassemble, **options), (values, kernels))
+    assert torch.autograd.gradcheck(partial(affiliate, **options), (queries, keys, values))
 
 
-def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bands_change_nothing() -> None:
     inputs = maps(3, 3, 2, 100, scale=2, size=(7, 5), grad=True)
 
-    def run() -> list[Tensor]:
+    def run(**bands: int) -> list[Tensor]:
         queries, keys, values, kernels = inputs
-        a = reassemble(values, kernels, kernel_size=5, scale=2)
-        b = affiliate(queries, keys, values, kernel_size=5, scale=2)
+        a = reassemble(values, kernels, kernel_size=5, scale=2, **bands)
+        b = affiliate(queries, keys, values, kernel_size=5, scale=2, **bands)
         return [a, b, *torch.autograd.grad((a.sin() + b.sin()).sum(), inputs)]
 
-    whole = run()
     # rows of 2 x 2 x 5 x 25 values: bands of three, the last of one
-    monkeypatch.setattr(reassembly, "_BAND_BYTES", 3 * 2 * 2 * 5 * 25 * 8)
-    assert all(torch.allclose(a, b) for a, b in zip(whole, run(), strict=True))
+    bands = run(band_bytes=3 * 2 * 2 * 5 * 25 * 8)
+    assert all(torch.allclose(a, b) for a, b in zip(run(), bands, strict=True))
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, training: bool) -> None:
+def test_memory_is_bounded(training: bool) -> None:
     """Forward and backward together hold less than the neighbourhoods of the map."""
-    monkeypatch.setattr(reassembly, "_BAND_BYTES", 1 << 20)
     x = torch.randn(1, 64, 48, 48, requires_grad=training)
     q, keys = torch.randn(1, 8, 96, 96), torch.randn(1, 8, 48, 48)
     kernels = torch.randn(1, 100, 48, 48).softmax(1).requires_grad_(training)
     neighbourhoods = x.numel() * 25 * 4
+    options = {"kernel_size": 5, "scale": 2, "band_bytes": 1 << 20}
     functions = (
-        lambda: reassemble(x, kernels, kernel_size=5, scale=2),
-        lambda: affiliate(q, keys, x, kernel_size=5, scale=2),
+        lambda: reassemble(x, kernels, **options),
+        lambda: affiliate(q, keys, x, **options),
     )
     for function in functions:
 

@@ -1,5 +1,6 @@
 """Table 1's models train and evaluate on drawn scenes, as all other models of the tables."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +10,8 @@ from torch import nn
 from ifa_d2.modeling import IFASemSegHead
 from tests.modeling.test_architectures import (
     Architecture,
-    collect,
     distinct_configs,
+    of_configs,
     scenes,
     small_model,
 )
@@ -19,7 +20,7 @@ __all__ = ["scenes"]  # the fixture of the base
 
 
 def head_with_offsets(**kwargs: Any) -> IFASemSegHead:
-    """Offsets begin at zero, which in two iterations leaves what they come from where it was."""
+    """A head whose offsets do not begin at zero, so that two iterations move the layers before."""
     head = IFASemSegHead(**kwargs)
     for name, parameter in head.dense_alignment.named_parameters():
         if "offsets.1" in name:
@@ -27,14 +28,12 @@ def head_with_offsets(**kwargs: Any) -> IFASemSegHead:
     return head
 
 
-class WithOffsets(Architecture):
+@of_configs(name for name in distinct_configs() if name.startswith("table1/"))
+class TestTable1(Architecture):
     @pytest.fixture(scope="class")
     @classmethod
-    def model_config(cls) -> DictConfig:
-        model = small_model(cls.config)
-        model.sem_seg_head["_target_"] = head_with_offsets
+    def model_config(cls, request: pytest.FixtureRequest) -> DictConfig:
+        model = small_model(request.param)
+        if Path(request.param).stem == "alignseg":
+            model.sem_seg_head["_target_"] = head_with_offsets
         return model
-
-
-configs = [name for name in distinct_configs() if name.startswith("table1/")]
-globals().update(collect(configs, alignseg=WithOffsets))

@@ -1,4 +1,4 @@
-"""FPN with bilinear up-sampling, trained at points like IFA's; the paper has no such row."""
+"""FPN with bilinear up-sampling, trained at points like IFA's; not in the paper."""
 
 from .bilinear import model
 

@@ -1,4 +1,4 @@
-"""FPN with IFA trained at points, with the local ensemble; the paper has no such row."""
+"""FPN with IFA trained at points, with the local ensemble; not in the paper."""
 
 from .ifa import model
 

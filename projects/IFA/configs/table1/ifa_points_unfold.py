@@ -1,4 +1,4 @@
-"""IFA at points, each cell with its 3x3 neighbourhood's features; the paper has no such row."""
+"""IFA at points, each cell with its 3x3 neighbourhood's features; not in the paper."""
 
 from .ifa_points import model
 

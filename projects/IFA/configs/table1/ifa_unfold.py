@@ -1,4 +1,4 @@
-"""FPN with IFA, each cell with its 3x3 neighbourhood's features; the paper has no such row."""
+"""FPN with IFA, each cell with its 3x3 neighbourhood's features; not in the paper."""
 
 from .ifa import model
 

@@ -1,4 +1,4 @@
-"""FPN with its up-sampling module, trained at points like IFA's; the paper has no such row."""
+"""FPN with its up-sampling module, trained at points like IFA's; not in the paper."""
 
 from .upsampling import model
 
