@@ -313,8 +313,10 @@ class BoundAlignment:
     # -- what is held at once
 
     def _keep_small_levels(self) -> None:
-        """Bind levels of few cells, whatever is asked: the same question then has the same answer to
-        the last bit. Bind all where a cell's product depends on its neighbours."""
+        """Bind levels of few cells, and all where a cell's product depends on its neighbours.
+
+        It does not depend on the question: the same one always has the same bits.
+        """
         for i, level in enumerate(self.levels):
             cells = math.prod(level.shape)
             size = self.batch * cells * len(level.weight) * level.source.dtype.itemsize

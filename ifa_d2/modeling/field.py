@@ -52,7 +52,8 @@ class SegmentationField:
         alignment: decodes the levels; in eval mode.
         levels: of shape (1, C, h, w) each, of the padded picture.
         image_size: (height, width) of the picture in pixels, the unit of windows.
-        extent: which share (y, x) of the levels' extent the picture takes, the rest being padding.
+        picture_share: share (y, x) of the levels' extent that the picture takes; the rest is
+            padding.
 
     Raises:
         ValueError: levels of several pictures, or a size or share out of range.
@@ -63,17 +64,19 @@ class SegmentationField:
         alignment: ImplicitAlignment,
         levels: Sequence[Level],
         image_size: Size,
-        extent: tuple[Fraction, Fraction] = (Fraction(1), Fraction(1)),
+        picture_share: tuple[Fraction, Fraction] = (Fraction(1), Fraction(1)),
     ) -> None:
         if len(levels[0]) != 1:
             raise ValueError(f"levels must be of one picture, got {len(levels[0])}")
-        if any(not 0 < share <= 1 for share in extent):
-            raise ValueError(f"extent must be in (0, 1], got {tuple(map(float, extent))}")
+        if any(not 0 < share <= 1 for share in picture_share):
+            raise ValueError(
+                f"picture_share must be in (0, 1], got {tuple(map(float, picture_share))}"
+            )
         self.alignment = alignment
         self.levels = list(levels)
         self._bound: dict[bool, BoundAlignment] = {}  # with autocast, and without
         self.image_size = check_size("image_size", image_size)
-        self.extent = extent
+        self.picture_share = picture_share
 
     @property
     def num_classes(self) -> int:
@@ -127,14 +130,14 @@ class SegmentationField:
                 raise ValueError(f"size must be given for the window {window} of broken pixels")
         rows, cols = check_size("size", size)
         return GridQuery(
-            window_axis(y0, y1, rows, height, self.extent[0]),
-            window_axis(x0, x1, cols, width, self.extent[1]),
+            window_axis(y0, y1, rows, height, self.picture_share[0]),
+            window_axis(x0, x1, cols, width, self.picture_share[1]),
         )
 
     @property
     def _pixel(self) -> tuple[float, float]:
         """The size (y, x) of a pixel of the picture, as shares of the levels' extent."""
-        pairs = zip(self.extent, self.image_size, strict=True)
+        pairs = zip(self.picture_share, self.image_size, strict=True)
         return tuple(float(share / side) for share, side in pairs)
 
     @torch.no_grad()
@@ -253,7 +256,7 @@ class SegmentationField:
                 "points must be in [0, 1] (or clamp=True), got "
                 f"{float(points.min())} to {float(points.max())}"
             )
-        share = torch.tensor([float(e) for e in self.extent], dtype=torch.float64)
+        share = torch.tensor([float(e) for e in self.picture_share], dtype=torch.float64)
         points = (points.double() * share.to(points.device)).to(self.levels[0].device)
         footprints = points.new_tensor([self._pixel])
         return self.bound(PointQuery(points[None], footprints))[0].t()
@@ -326,10 +329,10 @@ def fields_of_features(
     levels = head.levels_at_request(features)
     fields = []
     for i, (one, size) in enumerate(zip(batched_inputs, images.image_sizes, strict=True)):
-        extent = tuple(
+        picture_share = tuple(
             Fraction(int(a), int(b)) for a, b in zip(size, images.tensor.shape[-2:], strict=True)
         )
         own = (one.get("height", size[0]), one.get("width", size[1]))
         alone = [level[i : i + 1] for level in levels]
-        fields.append(SegmentationField(head.alignment, alone, own, extent))
+        fields.append(SegmentationField(head.alignment, alone, own, picture_share))
     return fields

@@ -174,7 +174,7 @@ def _add(
     answer: SegmentationField | Raster,
 ) -> None:
     """Add a window's probabilities, weighted by how many windows answer a sample."""
-    query = GridQuery(strip.rows.axis(answer.extent[0]), col.axis(answer.extent[1]))
+    query = GridQuery(strip.rows.axis(answer.picture_share[0]), col.axis(answer.picture_share[1]))
     for top, left, logits in iter_logits(answer, query):
         shares = logits.float().softmax(dim=0)  # (K, rows, columns)
         left += col.samples.start

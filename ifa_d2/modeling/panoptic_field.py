@@ -210,7 +210,7 @@ def compute_panoptic_fields(
             alignment=field.alignment,
             levels=field.levels,
             image_size=field.image_size,
-            extent=field.extent,
+            picture_share=field.picture_share,
         )
         for field, found in zip(fields, detections, strict=True)
     ]

@@ -26,7 +26,7 @@ class Raster:
         logits: (K, h, w).
     """
 
-    extent = (Fraction(1), Fraction(1))
+    picture_share = (Fraction(1), Fraction(1))
 
     def __init__(self, logits: Tensor) -> None:
         self.values = logits

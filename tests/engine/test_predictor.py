@@ -136,7 +136,7 @@ def test_yaml_model_of_resized_input(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (100, 142, 3), np.uint8)
     field = predictor(image)
     assert field.image_size == (100, 142)
-    assert [float(share) for share in field.extent] == [50 / 64, 71 / 96]
+    assert [float(share) for share in field.picture_share] == [50 / 64, 71 / 96]
     with torch.no_grad():
         inner = field.alignment(field.levels, GridQuery.regular(64, 96))[0, :, :50, :71]
     assert torch.allclose(field.logits(size=(50, 71)), inner, atol=1e-5)

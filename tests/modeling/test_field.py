@@ -211,7 +211,7 @@ def test_bad_out_and_height():
         next(make().iter_bands(height=0))
     with pytest.raises(ValueError, match="one picture"):
         SegmentationField(make().alignment, [torch.zeros(2, 3, 4, 4)], IMAGE)
-    with pytest.raises(ValueError, match="extent"):
+    with pytest.raises(ValueError, match="picture_share"):
         SegmentationField(make().alignment, make().levels, IMAGE, (Fraction(2), Fraction(1)))
 
 

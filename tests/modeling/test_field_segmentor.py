@@ -69,7 +69,7 @@ def test_features_of_a_plain_backbone_cover_the_same_pixels():
         (6, 8),
         (3, 4),
     ]
-    assert field.extent == (Fraction(65, 96), Fraction(97, 128))
+    assert field.picture_share == (Fraction(65, 96), Fraction(97, 128))
 
 
 def test_logits_are_not_refined():
