@@ -17,8 +17,10 @@ that answer along one axis, D channels of the first layer, K classes.
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import product
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -456,13 +458,19 @@ class BoundAlignment:
         """Whether frequencies act on both axes together, so that no axis has terms of its own."""
         return self.positions[0][0].coupled
 
+    def _full_precision(self) -> AbstractContextManager[Any]:
+        """Turn autocast off, on devices that have it."""
+        kind = self._weight.device.type
+        available = torch.amp.is_autocast_available(kind)
+        return torch.autocast(kind, enabled=False) if available else nullcontext()
+
     def axis_terms(self, taps: Sequence[tuple[Taps, Taps]]) -> list[Tensor]:
         """Position terms (*S, D) of the offsets along y and along x, over all levels; none where
         frequencies act on both together."""
         if self.coupled or not self.positions[0][0].num_features:
             return []
         terms = []
-        with torch.autocast(self._weight.device.type, enabled=False):
+        with self._full_precision():
             for axis in (0, 1):
                 features, columns = [], []
                 for (encoding, weight), pair in zip(self.positions, taps, strict=True):
@@ -476,7 +484,7 @@ class BoundAlignment:
     def joint_term(self, taps: Sequence[tuple[Taps, Taps]]) -> Tensor:
         """Position term (1 or B, *S, D) of coupled frequencies, over all levels."""
         features = []
-        with torch.autocast(self._weight.device.type, enabled=False):
+        with self._full_precision():
             for (encoding, _), (ty, tx) in zip(self.positions, taps, strict=True):
                 offsets = torch.broadcast_tensors(ty.offsets[:, None], tx.offsets[None])
                 feature = encoding(offsets, (ty.footprints, tx.footprints)).flatten(0, 1)

@@ -100,7 +100,8 @@ class SegmentationField:
         """
         check_eval(self.alignment)
         dtype = self.alignment.predictor.weight.dtype
-        autocast = torch.is_autocast_enabled(self.levels[0].device.type)
+        kind = self.levels[0].device.type
+        autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         if not autocast and any(level.dtype != dtype for level in self.levels):
             self.levels, self._bound = [_cast(level, dtype) for level in self.levels], {}
         if autocast not in self._bound:

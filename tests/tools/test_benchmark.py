@@ -36,11 +36,11 @@ def _run(folder: Path, *arguments: str) -> tuple[dict, str]:
 
 
 def test_head(tmp_path: Path) -> None:
-    result, _ = _run(tmp_path, "head", "--input-size", "64", "96")
+    result, _ = _run(tmp_path, "head", "--input-size", "192", "288")
     rows = result["rows"]
     assert [(row["input"], row["pass"]) for row in rows] == [
-        ([64, 96], "forward"),
-        ([64, 96], "train"),
+        ([192, 288], "forward"),
+        ([192, 288], "train"),
     ]
     for row in rows:
         ours, textbook = row["ours_seconds"], row["textbook_seconds"]
