@@ -1,6 +1,7 @@
 """Tensor code of implicit feature alignment; nothing here knows Detectron2."""
 
-from .alignment import BoundAlignment, ImplicitAlignment
+from .alignment import ImplicitAlignment
+from .bound import BoundAlignment
 from .levels import Level, PointwiseLevel
 from .mlp import fold_norm, is_foldable
 from .position import ENCODINGS, FREQUENCY_LAWS, PositionEncoding

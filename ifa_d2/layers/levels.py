@@ -1,4 +1,4 @@
-"""The levels of a field: feature maps, and what the first layer of the MLP makes of them.
+"""Levels of a field: feature maps, and their product with the first layer of the MLP.
 
 Shape legend: B batch, C channels of a level, h x w its cells, D channels of the first layer, T taps
 an axis, S shape of a query.
@@ -19,9 +19,9 @@ from .queries import Place, Taps
 
 @dataclass(frozen=True)
 class PointwiseLevel:
-    """A level that is a 1x1 convolution and ReLU of a map, taken of the cells that are asked alone.
+    """Level that is a 1x1 convolution and ReLU of a map, computed where it is needed.
 
-    Memory is then bounded by what is asked at once, not by the map.
+    Memory is then bounded by the cells of a block, not by the map.
 
     Attributes:
         source: (B, C', h, w).
@@ -35,7 +35,7 @@ class PointwiseLevel:
 
     @property
     def shape(self) -> torch.Size:
-        """(B, C, h, w)."""
+        """Shape (B, C, h, w)."""
         batch, _, h, w = self.source.shape
         return torch.Size((batch, len(self.weight), h, w))
 
@@ -60,12 +60,12 @@ class PointwiseLevel:
         return replace(self, source=self.source.narrow(dim, start, length))
 
     def values(self) -> Tensor:
-        """The level itself, (B, C, h, w)."""
+        """Compute the level, (B, C, h, w)."""
         source = self.source.contiguous(memory_format=torch.channels_last)
         return F.relu_(F.conv2d(source, self.weight, self.bias))
 
     def values_at(self, index: Tensor) -> Tensor:
-        """Its values (..., C) at cells (...), counted over images, rows and columns."""
+        """Compute the level (..., C) at cells (...), counted over images, rows, columns."""
         h, w = self.source.shape[2:]
         image, cell = index // (h * w), index % (h * w)
         rows = self.source[image, :, cell // w, cell % w]
@@ -81,7 +81,7 @@ _CHUNK_BYTES = 4 << 20
 
 
 def materialize(level: Level) -> Tensor:
-    """The level's values, (B, C, h, w), channels last in memory."""
+    """Return the feature map (B, C, h, w) of a level, channels last in memory."""
     if isinstance(level, PointwiseLevel):
         return level.values()
     return level.contiguous(memory_format=torch.channels_last)
@@ -89,18 +89,18 @@ def materialize(level: Level) -> Tensor:
 
 @dataclass(frozen=True)
 class BoundLevel:
-    """A level with its columns of the first layer.
+    """Level with its columns of the first layer.
 
-    Their product with a cell does not depend on the query. It is taken once a cell and then looked
-    up, or, where fewer samples are asked than there are cells, once a sample.
+    Their product with a cell does not depend on the query. It is computed once a cell and looked
+    up, or once a sample, where there are fewer samples than cells.
 
     Attributes:
-        source: (B, C, h', w'), a part of the level; where ``rows`` are there, it is not looked at.
+        source: (B, C, h', w'), a part of the level; not read once ``rows`` are there.
         weight: (D, C, k, k).
         bias: (D,), or None: the first level of an alignment carries it for all.
         shape: (h, w) of the whole level.
         corner: the row and column of the whole level at which the part begins.
-        rows: (B * h' * w', D), the product; None where it is not taken yet.
+        rows: (B * h' * w', D), the product; None before :meth:`bind`.
     """
 
     source: Level
@@ -112,22 +112,22 @@ class BoundLevel:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(h', w')."""
+        """Height and width (h', w') of the part."""
         return tuple(self.source.shape[2:])
 
     def product(self) -> Tensor:
-        """The product with every cell, (B, D, h', w')."""
+        """Compute the product with every cell, (B, D, h', w')."""
         padding = self.weight.shape[-1] // 2
         return F.conv2d(materialize(self.source), self.weight, self.bias, padding=padding)
 
     def bind(self) -> "BoundLevel":
-        """Hold the product with every cell."""
+        """Return the level with the product with every cell."""
         if self.rows is not None:
             return self
         return replace(self, rows=self.product().permute(0, 2, 3, 1).flatten(0, 2))
 
     def narrow(self, rows: tuple[int, int], cols: tuple[int, int]) -> "BoundLevel":
-        """The part between two rows and two columns of the whole level, all included."""
+        """Return the part from first to last row and column of the whole level."""
         source = self.source
         cells = None if self.rows is None else self.rows.unflatten(0, (-1, *self.size))
         for axis, (first, last) in enumerate((rows, cols)):
@@ -140,7 +140,7 @@ class BoundLevel:
         return replace(self, source=source, rows=part, corner=(rows[0], cols[0]))
 
     def index(self, ty: Taps, tx: Taps) -> Tensor:
-        """Numbers (T * T, B, *S) of the cells that answer, counted over images, rows and columns.
+        """Row numbers (T * T, B, *S) of the cells that taps refer to.
 
         Args:
             ty, tx: taps that broadcast to (T, 1 or B, *S).
@@ -152,8 +152,11 @@ class BoundLevel:
         return index + images.view(-1, *[1] * (index.dim() - 2))
 
     def sample(self, ty: Taps, tx: Taps) -> Tensor:
-        """The product with the features of samples, (B * samples, D); arguments as of
-        :meth:`index`."""
+        """Compute the product with features at samples, (B * samples, D).
+
+        Args:
+            ty, tx: see :meth:`index`.
+        """
         index, weights = self.index(ty, tx), pair_weights(ty, tx)
         if isinstance(self.source, Tensor):
             rows = self.source.permute(0, 2, 3, 1).reshape(-1, self.source.shape[1])
@@ -168,16 +171,16 @@ class BoundLevel:
 
 
 class Rows:
-    """Rows (N, D) whose sums are pre-activations of samples: cells of bound levels, and position
-    terms of the rows and columns of a grid.
+    """Table of rows (N, D) whose sums are pre-activations of samples.
+
+    Its rows are cells of bound levels and the position terms of a grid's rows and columns.
 
     Args:
         levels: of an alignment. Those that are not bound are sampled.
         axis_terms: (n, D) of a grid's rows and of its columns, or none.
-        together: hold all in one table. A sum is then one pass over memory, of rows that are
-            copied once.
-        own: the number of the level whose cells are the samples of a grid, each of which is then to
-            be asked once: sums begin with them, in their place. None where there is none.
+        together: copy all rows into one tensor, so that a sum is one pass over memory.
+        own: index of the level whose cells are the samples of a grid. Sums are made in place of
+            them, so that each sample may be summed once. None for none.
     """
 
     def __init__(
@@ -241,18 +244,20 @@ class Rows:
 
 
 def pair_weights(ty: Taps, tx: Taps) -> Tensor | None:
-    """Weights (T * T, 1 or B, *S) of pairs of taps; None where one cell answers."""
+    """Weights (T * T, 1 or B, *S) of pairs of taps; None for single taps."""
     if ty.weights is None or tx.weights is None:
         return None
     return (ty.weights[:, None] * tx.weights[None]).flatten(0, 1)
 
 
 def sum_rows(tables: Sequence[Tensor], lookups: Sequence[Lookup]) -> Tensor:
-    """Sum rows of tables (N, C), differentiable in them: a row (C,) for each place of the lookups.
+    """Sum looked-up rows of tables (N, C), to one row (C,) a place.
+
+    It is differentiable in the tables.
 
     Args:
-        tables: any number.
-        lookups: into each of them, of the same places.
+        tables: one or more.
+        lookups: one for each table, of the same places.
     """
     plan = []
     for table, (index, weights) in zip(tables, lookups, strict=True):
@@ -263,7 +268,7 @@ def sum_rows(tables: Sequence[Tensor], lookups: Sequence[Lookup]) -> Tensor:
 
 
 def _merge(lookups: Sequence[Lookup], starts: Sequence[int]) -> Lookup:
-    """One lookup into tables that begin at these rows of a common one."""
+    """Merge lookups into tables that begin at given rows of a common one."""
     index = [numbers + start for (numbers, _), start in zip(lookups, starts, strict=True)]
     given = next((weights for _, weights in lookups if weights is not None), None)
     if given is None:
@@ -274,8 +279,10 @@ def _merge(lookups: Sequence[Lookup], starts: Sequence[int]) -> Lookup:
 
 
 class _SumRows(torch.autograd.Function):
-    """``embedding_bag`` over several tables, one after the other; tables are not kept for the
-    backward, and nothing is added atomically in it."""
+    """``embedding_bag`` over several tables.
+
+    Tables are not saved for the backward pass, which adds nothing atomically.
+    """
 
     @staticmethod
     def forward(ctx: Any, plan: Sequence[tuple[Tensor, Tensor | None]], *tables: Tensor) -> Tensor:
@@ -306,16 +313,15 @@ class _SumRows(torch.autograd.Function):
 
 
 def _sum_of_one(table: Tensor, index: Tensor, weights: Tensor | None, part: slice) -> Tensor:
-    """Sums (p, C) of rows (N, C) by a part of their numbers (n, R) and weights."""
+    """Sum rows of one table (N, C) at a part of the places."""
     weights = None if weights is None else weights[part]
     return F.embedding_bag(index[part], table, mode="sum", per_sample_weights=weights)
 
 
 def _grad_of_table(grad: Tensor, index: Tensor, weights: Tensor | None, length: int) -> Tensor:
-    """Sum, for each row of a table (length, C), the gradients of those that looked it up.
+    """Sum gradients over the places that looked a row up, to (length, C).
 
-    It is the transposed lookup, sorted by row: it gives the same bits each time, and sums in single
-    precision whatever the type.
+    The transposed lookup, sorted by row: it is deterministic, and sums in single precision.
     """
     rows, order = index.flatten().sort(stable=True)
     ends = torch.arange(length + 1, device=index.device, dtype=rows.dtype)

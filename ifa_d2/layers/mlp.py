@@ -1,4 +1,4 @@
-"""A multi-layer perceptron that is applied at each query alone, and its folding for inference."""
+"""Multi-layer perceptron applied at each query alone, and its folding for inference."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ Tail = Sequence[tuple[nn.Module | None, Tensor, Tensor]]
 
 
 class PointwiseLayer(nn.Conv2d):
-    """1x1 convolution with bias, norm, ReLU.
+    """Convolution of 1x1 with bias, norm and ReLU.
 
     GroupNorm is taken over the channels of each query alone: over the whole map, the value at a
     point would depend on which other points are asked.
@@ -42,15 +42,18 @@ class PointwiseLayer(nn.Conv2d):
 
     @property
     def pointwise(self) -> bool:
-        """Whether, as it stands, the answer at a query depends on that query alone."""
+        """Whether the output at a query depends on that query alone, in the present mode."""
         if isinstance(self.norm, nn.GroupNorm):
             return True
         # Each library has its own class for a layer norm over the channels.
         return is_foldable(self.norm) or hasattr(self.norm, "normalized_shape")
 
     def folded(self) -> tuple[Tensor, Tensor, nn.Module | None]:
-        """Weight (out, in, 1, 1) and bias (out,) of the convolution and its norm in one, and None;
-        or as they are, and the norm, where that is not foldable."""
+        """Fold the norm into weight (out, in, 1, 1) and bias (out,).
+
+        Returns:
+            Weight, bias, and the norm if it cannot be folded, else None.
+        """
         if is_foldable(self.norm):
             return *fold_norm(self.weight, self.bias, self.norm), None
         return self.weight, self.bias, self.norm
@@ -82,7 +85,7 @@ def activate(x: Tensor, norm: nn.Module | None) -> Tensor:
 
 
 def is_foldable(norm: nn.Module | None) -> bool:
-    """Whether a norm is, as it stands, a fixed scale and shift a channel (or absent)."""
+    """Return whether a norm is absent, or a fixed scale and shift of each channel."""
     if norm is None:
         return True
     frozen = not isinstance(norm, nn.modules.batchnorm._NormBase) or not norm.training
@@ -92,7 +95,7 @@ def is_foldable(norm: nn.Module | None) -> bool:
 def fold_norm(
     weight: Tensor, bias: Tensor | None, norm: nn.Module | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Weight (out, in, kh, kw) and bias (out,) of a convolution and a foldable norm in one."""
+    """Fold a norm into a convolution's weight (out, in, kh, kw) and bias (out,)."""
     if norm is None:
         return weight, bias
     scale = (norm.running_var + norm.eps).rsqrt()
@@ -106,7 +109,7 @@ def fold_norm(
 
 
 class PointwiseMLP(nn.Module):
-    """Hidden layers, one after the other.
+    """Sequence of hidden layers.
 
     Args:
         in_channels: size of the input.
@@ -130,17 +133,17 @@ class PointwiseMLP(nn.Module):
 
     @property
     def pointwise(self) -> bool:
-        """Whether every layer is."""
+        """Whether every layer is pointwise."""
         return all(layer.pointwise for layer in self.layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, hidden_dims[-1], H, W)."""
+        """Map (B, C, H, W) to (B, hidden_dims[-1], H, W)."""
         for layer in self.layers:
             x = layer(x)
         return x
 
     def forward_tail(self, x: Tensor) -> Tensor:
-        """As forward, from the first layer's pre-activations, which may be overwritten."""
+        """Map pre-activations of the first layer, which may be overwritten, to the output."""
         x = self.layers[0].activate(x)
         for layer in self.layers[1:]:
             x = layer(x)
@@ -148,7 +151,7 @@ class PointwiseMLP(nn.Module):
 
 
 def apply_tail(x: Tensor, tail: Tail) -> Tensor:
-    """The layers after the first, of its pre-activations (B, C, H, W), which are overwritten."""
+    """Apply the layers after the first to its pre-activations, which are overwritten."""
     for norm, weight, bias in tail:
         x = F.conv2d(activate(x, norm), weight, bias)
     return x

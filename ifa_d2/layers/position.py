@@ -1,4 +1,4 @@
-"""Position encoding of the offset between a query and a feature cell (paper, Sec. 3.3, Eq. 2).
+"""Position encoding of the offset from a feature cell (paper, Sec. 3.3, Eq. 2).
 
 A sample that stands for a part of the image, and not for a point, can be given the mean of the
 encoding over that part. Of sines and cosines of frequency ``w`` over a width ``c`` it is their
@@ -29,7 +29,7 @@ FREQUENCY_LAWS = ("pow2", "2exp")
 
 
 def initial_frequencies(num_frequencies: int, law: str = "pow2") -> Tensor:
-    """(F,) angular frequencies, in radians a half cell.
+    """Angular frequencies (F,), in radians a half cell.
 
     Args:
         num_frequencies: F, at least 1.
@@ -49,7 +49,7 @@ def initial_frequencies(num_frequencies: int, law: str = "pow2") -> Tensor:
 
 
 class PositionEncoding(nn.Module):
-    """Features of an offset ``(dy, dx)`` in half cells.
+    """Encode an offset ``(dy, dx)``, in half cells.
 
     The values are, in this order, ``dy, dx``, sines, cosines; sines (and cosines) first of y's
     frequencies, then of x's. The encodings are those of the paper's Table 4:
@@ -117,13 +117,13 @@ class PositionEncoding(nn.Module):
 
     @property
     def num_features(self) -> int:
-        """How many values an offset becomes."""
+        """Number of values of an encoded offset."""
         if self.encoding == "none":
             return 0
         return 2 + 2 * self.num_frequencies * len(self.functions) + 2 * self.cell
 
     def axis_columns(self, axis: int) -> list[slice]:
-        """Runs of the values that depend on the offset along ``axis`` (0 is y, 1 is x) alone."""
+        """Slices of the values that depend on one axis alone (0 is y, 1 is x)."""
         if self.encoding == "none":
             return []
         count = self.num_frequencies
@@ -135,7 +135,7 @@ class PositionEncoding(nn.Module):
         return columns
 
     def encode_axis(self, offset: Tensor, width: Tensor, axis: int) -> Tensor:
-        """The values of :meth:`axis_columns`.
+        """Compute the values of :meth:`axis_columns`.
 
         Args:
             offset: (*S,), in half cells.
@@ -160,7 +160,7 @@ class PositionEncoding(nn.Module):
         return torch.cat(parts, dim=-1)
 
     def forward(self, offsets: tuple[Tensor, Tensor], widths: tuple[Tensor, Tensor]) -> Tensor:
-        """All values of samples.
+        """Encode offsets of samples.
 
         Args:
             offsets: ``dy`` and ``dx``, (*S,) each.
@@ -193,8 +193,10 @@ def _sinc(x: Tensor) -> Tensor:
 
 
 def _each_frequency(x: Tensor, frequencies: Tensor, coupled: bool) -> Tensor:
-    """Lengths (*S, 2) along the axes in radians of each frequency: (*S, 2F, A) for the A
-    axes that it acts on, 2 where frequencies are coupled, else 1."""
+    """Multiply lengths (*S, 2) along the axes by frequencies, to radians (*S, 2F, A).
+
+    A is the number of axes that a frequency acts on: 2 if coupled, else 1.
+    """
     if coupled:
         return x[..., None, :] * frequencies  # (*S, 2F, 2)
     return (x[..., None, :] * frequencies).transpose(-1, -2).flatten(-2)[..., None]
@@ -210,7 +212,7 @@ def build_encodings(
     integrated: bool = False,
     cell: bool = False,
 ) -> nn.ModuleList:
-    """A :class:`PositionEncoding` for each level: the same kind, with frequencies of its own.
+    """Build a :class:`PositionEncoding` of one kind for each level.
 
     Args:
         num_levels: how many.
@@ -236,7 +238,7 @@ def build_encodings(
 def count_columns(
     encodings: Iterable[PositionEncoding], in_channels: Sequence[int], *, unfold: bool
 ) -> int:
-    """Channels of all levels and of their position encodings, concatenated (Eq. 4).
+    """Count the channels of all levels and their position encodings (Eq. 4).
 
     Args:
         encodings: one for each level.

@@ -1,4 +1,4 @@
-"""Where a field is asked, and which feature cells answer.
+"""Queries of a field, and the feature cells that they refer to.
 
 Image coordinates run from 0 (the top or left border) to 1 (the bottom or right border); axis order
 is (y, x) throughout. A level of ``m`` cells along an axis has its cell centres at ``(i + 0.5) /
@@ -26,7 +26,7 @@ Place = tuple[slice, ...]
 
 
 def send(values: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """Values, not in pinned memory, on a device; what that has still to compute is not waited for.
+    """Copy values, not in pinned memory, to a device without waiting for it.
 
     They are read before this returns. What comes to the CPU may be used at once, so is waited for.
     """
@@ -78,7 +78,7 @@ class Taps:
 
 @dataclass(frozen=True)
 class GridAxis:
-    """Evenly spaced coordinates held as exact rationals: ``(start + step * j) / denominator``.
+    """Evenly spaced coordinates as exact rationals, ``(start + step * j) / denominator``.
 
     Nearest cells then come from integer division alone, never from float rounding: of 64 bits, or
     of as many as it takes.
@@ -96,13 +96,17 @@ class GridAxis:
 
     @classmethod
     def centers(cls, size: int) -> "GridAxis":
-        """The centres of ``size`` equal cells that cover the whole axis."""
+        """Centres of ``size`` equal cells that cover the whole axis."""
         return cls.window(0, 1, size, 1)
 
     @classmethod
     def window(cls, begin: int, end: int, size: int, extent: int) -> "GridAxis":
-        """The centres of ``size`` equal cells over pixels ``begin..end`` of an axis of ``extent``
-        pixels.
+        """Centres of ``size`` equal cells over pixels ``begin..end``.
+
+        Args:
+            begin, end: in pixels of the axis.
+            size: number of cells.
+            extent: pixels of the whole axis.
 
         Raises:
             ValueError: ``size`` or ``extent`` below 1, or ``end`` not beyond ``begin``.
@@ -119,12 +123,12 @@ class GridAxis:
         return self.size
 
     def __getitem__(self, part: slice) -> "GridAxis":
-        """A run of the queries (a slice of step 1)."""
+        """Select a run of the queries (a slice of step 1)."""
         begin, end, _ = part.indices(self.size)
         return replace(self, start=self.start + self.step * begin, size=end - begin)
 
     def span(self, m: int, ensemble: bool) -> tuple[int, int]:
-        """First and last of ``m`` cells that answer, arguments as of :meth:`taps`."""
+        """First and last of ``m`` cells that :meth:`taps` refers to."""
         ends = (self.start, self.start + self.step * (self.size - 1))
         # In halves of a cell: the lower of two cells answers from its centre on.
         doubled = [2 * end * m - self.denominator * ensemble for end in ends]
@@ -132,14 +136,14 @@ class GridAxis:
         return first, min(last + ensemble, m - 1)
 
     def on_cells(self, m: int) -> bool:
-        """Whether the queries are at the centres of cells of ``m``, one after the other."""
+        """Return whether queries are the centres of consecutive cells of ``m``."""
         den, last = self.denominator, self.start + self.step * (self.size - 1)
         centred = self.step * m == den and (2 * self.start * m - den) % (2 * den) == 0
         return centred and 0 <= self.start and last < den
 
     @property
     def coordinates(self) -> Tensor:
-        """(n,) float64 coordinates."""
+        """Coordinates, (n,) float64."""
         if self._largest(1) > _INT64:
             numbers = [(self.start + self.step * j) / self.denominator for j in range(self.size)]
             return torch.tensor(numbers, dtype=torch.float64)
@@ -149,12 +153,12 @@ class GridAxis:
         return torch.arange(self.size) * self.step + self.start
 
     def _largest(self, m: int) -> int:
-        """A bound of the integers that :func:`rational_taps` makes over ``m`` cells."""
+        """Bound the integers that :func:`rational_taps` computes over ``m`` cells."""
         last = self.start + self.step * (self.size - 1)
         return 4 * (m + 1) * max(abs(self.start), abs(last), self.denominator)
 
     def taps(self, m: int, ensemble: bool) -> Taps:
-        """The cells of an axis of ``m`` cells that answer, on the CPU.
+        """Compute the taps over ``m`` cells, on the CPU.
 
         Args:
             m: number of cells.
@@ -172,7 +176,7 @@ class GridAxis:
         return replace(taps, footprints=footprints)
 
     def _wide_taps(self, m: int, ensemble: bool) -> Taps:
-        """As :func:`rational_taps`, of integers that 64 bits do not hold."""
+        """Compute :func:`rational_taps` of integers beyond 64 bits."""
         den = self.denominator
         doubled = [2 * (self.start + self.step * j) * m for j in range(self.size)]
         shift = den if ensemble else 0  # two cells answer from one's centre to the next one's
@@ -199,7 +203,9 @@ def check_coordinates(name: str, coordinates: Tensor) -> None:
 
 
 def rational_taps(scaled: Tensor, den: Length, m: Length, ensemble: bool) -> Taps:
-    """The taps of queries at ``scaled / den`` cells, from integers alone, without footprint.
+    """Compute taps of queries at ``scaled / den`` cells, from integers alone.
+
+    Their footprint is 0.
 
     Args:
         scaled: (n,) int64.
@@ -225,7 +231,9 @@ def rational_taps(scaled: Tensor, den: Length, m: Length, ensemble: bool) -> Tap
 
 
 def coordinate_taps(coordinates: Tensor, m: int, ensemble: bool, footprint: Tensor) -> Taps:
-    """The taps of any coordinates over ``m`` cells; one outside [0, 1] is the border cell's.
+    """Compute taps of any coordinates over ``m`` cells.
+
+    A coordinate outside [0, 1] refers to the border cell.
 
     Args:
         coordinates: (*S,) floating point.
@@ -248,7 +256,7 @@ def coordinate_taps(coordinates: Tensor, m: int, ensemble: bool, footprint: Tens
 
 @dataclass(frozen=True)
 class GridQuery:
-    """An axis-aligned grid: every row coordinate with every column coordinate.
+    """Axis-aligned grid: every row coordinate with every column coordinate.
 
     Any size, window, zoom or padding is a choice of the two vectors.
     """
@@ -258,14 +266,14 @@ class GridQuery:
 
     @classmethod
     def regular(cls, height: int, width: int) -> "GridQuery":
-        """The pixel centres of a ``height`` x ``width`` picture of the whole image."""
+        """Pixel centres of a ``height`` x ``width`` picture of the whole image."""
         return cls(GridAxis.centers(height), GridAxis.centers(width))
 
     @classmethod
     def window(
         cls, box: Sequence[int], size: tuple[int, int], image_size: tuple[int, int]
     ) -> "GridQuery":
-        """A window of the image, at any size.
+        """Window of the image, at any size.
 
         Args:
             box: (y0, x0, y1, x1) in pixels of ``image_size``; it may reach over the border.
@@ -279,16 +287,16 @@ class GridQuery:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the grid."""
+        """Height and width of the grid."""
         return len(self.rows), len(self.cols)
 
     def __getitem__(self, place: Place) -> "GridQuery":
-        """A part of the grid: a slice of its rows and one of its columns."""
+        """Select a part of the grid, by a slice of its rows and one of its columns."""
         return GridQuery(self.rows[place[0]], self.cols[place[1]])
 
     @property
     def grid(self) -> "GridQuery":
-        """The grid itself, as of a :class:`GridSubset`."""
+        """The grid itself; see :class:`GridSubset`."""
         return self
 
     def numbers(self, place: Place) -> tuple[Tensor, Tensor]:
@@ -299,7 +307,7 @@ class GridQuery:
 
 @dataclass(frozen=True)
 class PointQuery:
-    """A list of points for each image: (B, P, 2) floating-point (y, x) coordinates in [0, 1].
+    """Points of each image, (B, P, 2) floating-point (y, x) coordinates in [0, 1].
 
     The values are not looked at here (on a GPU that would wait for it); :func:`check_coordinates`
     does.
@@ -325,7 +333,7 @@ class PointQuery:
             )
 
     def taps(self, h: int, w: int, ensemble: bool) -> tuple[Taps, Taps]:
-        """The rows and the columns of h x w cells that answer, as :meth:`GridAxis.taps`."""
+        """Compute the taps along y and x over h x w cells; see :meth:`GridAxis.taps`."""
         y, x = self.coordinates.unbind(-1)  # (B, P)
         wide_y = wide_x = self.coordinates.new_zeros(())
         if self.footprints is not None:
@@ -334,19 +342,19 @@ class PointQuery:
 
     @property
     def size(self) -> tuple[int]:
-        """(P,)."""
+        """Number of points, (P,)."""
         return (self.coordinates.shape[1],)
 
     def __getitem__(self, place: Place) -> "PointQuery":
-        """A run of each image's points."""
+        """Select a run of each image's points."""
         return PointQuery(self.coordinates[:, place[0]], self.footprints)
 
 
 @dataclass(frozen=True)
 class GridSubset:
-    """Some samples of a grid, the same of each image.
+    """Samples of a grid, the same of each image.
 
-    They are answered as the grid would, to the last cell, and their position terms come from its
+    They refer to the same cells as in the whole grid, and their position terms are those of its
     rows and columns.
 
     Attributes:
@@ -364,15 +372,15 @@ class GridSubset:
 
     @property
     def size(self) -> tuple[int]:
-        """(P,)."""
+        """Number of points, (P,)."""
         return (len(self.index),)
 
     def __getitem__(self, place: Place) -> "GridSubset":
-        """A run of the samples."""
+        """Select a run of the samples."""
         return GridSubset(self.grid, self.index[place[0]])
 
     def cropped(self) -> "GridSubset":
-        """The same samples, of the smallest part of the grid that holds them."""
+        """Return the same samples of the smallest part of the grid that holds them."""
         corner, opposite = self.index.aminmax(dim=0)
         (top, left), (bottom, right) = torch.stack([corner, opposite]).tolist()
         part = self.grid[slice(top, bottom + 1), slice(left, right + 1)]
@@ -414,7 +422,10 @@ def split(
 
 
 def tiles(size: tuple[int, ...], count: int | None) -> Iterator[Place]:
-    """Cut a shape into parts of at most ``count`` samples, row by row; None does not cut it."""
+    """Cut a shape into parts of at most ``count`` samples, row by row.
+
+    With None there is one part.
+    """
     whole = tuple(slice(0, n) for n in size)
     if count is None or math.prod(size) <= count:
         yield whole

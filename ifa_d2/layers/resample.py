@@ -1,4 +1,4 @@
-"""Pictures resized as Pillow does, to the last bit, in tensor steps that a tracer can follow.
+"""Pillow's resize, to the last bit, in tensor operations that a tracer can follow.
 
 Shape legend: B batch, C channels, h x w pixels, n pixels along one axis, m of them after.
 """
@@ -13,7 +13,7 @@ _LOW = 1 << 11  # weights are two halves of 11 bits: sums of products then stay 
 
 
 def resize_bilinear(image: Tensor, size: tuple[Length, Length]) -> Tensor:
-    """A picture at another size: ``PIL.Image.resize`` with ``BILINEAR``, of whole numbers.
+    """Resize a picture as ``PIL.Image.resize`` does with ``BILINEAR``.
 
     Where it shrinks, a pixel is averaged over all that it covers.
 
@@ -29,7 +29,7 @@ def resize_bilinear(image: Tensor, size: tuple[Length, Length]) -> Tensor:
 
 
 def _resize_axis(image: Tensor, m: Length) -> Tensor:
-    """The last axis at another length."""
+    """Resize the last axis."""
     weights = bilinear_weights(image.shape[3], m, image.device)
     high, low = weights // _LOW, weights % _LOW
     sums = [torch.matmul(image, part.to(image.dtype).t()).long() for part in (high, low)]
@@ -38,7 +38,7 @@ def _resize_axis(image: Tensor, m: Length) -> Tensor:
 
 
 def bilinear_weights(n: Length, m: Length, device: torch.device | None = None) -> Tensor:
-    """(m, n) int64 weights, in 2**-22, of each pixel in each of those after.
+    """Compute int64 weights (m, n), in 2**-22, of each pixel in each resized pixel.
 
     Pixel ``i`` lies at ``(2 i + 1) / 2n`` of the axis and reaches as far as the longer of two
     spacings, before or after: its weight falls off linearly, in whole numbers of ``1 / 2nm``.
@@ -55,7 +55,7 @@ def bilinear_weights(n: Length, m: Length, device: torch.device | None = None) -
 def shortest_edge_size(
     height: Length, width: Length, short_edge: int, max_size: int
 ) -> tuple[Length, Length]:
-    """The size whose shorter edge is ``short_edge``, or less where the longer passes ``max_size``.
+    """Compute the size of a resize to a shortest edge, bounded by ``max_size``.
 
     In the float64 steps of Detectron2's ``ResizeShortestEdge``, which decide how halves round.
     """
@@ -69,14 +69,14 @@ def shortest_edge_size(
 
 
 def _number(length: Length, device: torch.device | None = None) -> Tensor:
-    """A length as an int64 tensor without axes."""
+    """Convert a length to an int64 scalar tensor."""
     if isinstance(length, Tensor):
         return length.to(device=device, dtype=torch.int64)
     return torch.full((), length, dtype=torch.int64, device=device)
 
 
 def _length(number: Tensor) -> Length:
-    """A tensor without axes as a length, of which a recorder need know no more than its range."""
+    """Convert a scalar tensor to a length, of which a tracer knows the range alone."""
     if torch.jit.is_tracing():
         return number
     length = number.item()
@@ -86,7 +86,7 @@ def _length(number: Tensor) -> Length:
 
 
 def free_length(length: Length) -> Length:
-    """The same length, of which a recorder forgets how it came about.
+    """Return the same length, without a tracer's record of how it came about.
 
     Sizes of maps that follow from it are then short terms, whatever it was made of.
     """

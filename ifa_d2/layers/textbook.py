@@ -1,4 +1,4 @@
-"""The alignment function evaluated as the paper writes it: concatenate, then MLP (paper, Eq. 4).
+"""The alignment function as the paper writes it: concatenate, then MLP (Eq. 4).
 
 The baseline of the cost tables and benchmarks, over the parameters of an
 :class:`ImplicitAlignment`.
@@ -20,7 +20,7 @@ from .queries import GridQuery
 def textbook_alignment(
     alignment: ImplicitAlignment, levels: Sequence[Tensor], query: GridQuery
 ) -> Tensor:
-    """Logits (B, K, H, W) of ``alignment`` at a grid; arguments as of its ``forward``."""
+    """Compute logits (B, K, H, W) of ``alignment`` at a grid."""
     inputs = concatenate_levels(
         levels,
         query,
@@ -39,7 +39,9 @@ def concatenate_levels(
     unfold: bool,
     local_ensemble: bool,
 ) -> Tensor:
-    """The MLP's input (B, columns, H, W): for each level its positions, then its features.
+    """Concatenate levels at a grid to the MLP's input (B, columns, H, W).
+
+    Each level's positions come before its features.
 
     Args:
         levels: (B, C, h, w) each, of one extent.

@@ -1,4 +1,4 @@
-"""The alignment function on a grid in steps that a tracer can follow, sizes included.
+"""The alignment function on a grid, in tensor operations that a tracer can follow.
 
 :class:`ImplicitAlignment` decides in Python, from sizes, which cells to project and which tiles to
 make; a recorded program would hold those decisions for the one size it was recorded at. Here the
@@ -24,7 +24,7 @@ from .queries import Length, Taps, rational_taps
 
 
 class TraceableDecoder(nn.Module):
-    """Logits of an :class:`ImplicitAlignment` on a grid over the top left part of its extent.
+    """Decode an :class:`ImplicitAlignment` on a grid over the top left of its extent.
 
     It holds the layer's weights as they are now, norms folded where they can be, and is for
     inference alone. The whole grid is decoded at once, so that memory grows with it.
@@ -55,7 +55,7 @@ class TraceableDecoder(nn.Module):
         inside: tuple[Length, Length],
         extent: tuple[Length, Length],
     ) -> Tensor:
-        """Logits at the centres of equal cells that cover a picture.
+        """Compute logits at the centres of equal cells that cover a picture.
 
         Args:
             levels: (B, C, h, w) each, of one extent.
@@ -102,7 +102,7 @@ def span_taps(
     ensemble: bool,
     device: torch.device | None = None,
 ) -> Taps:
-    """The cells that answer the centres of ``n`` equal parts of pixels ``0..length``.
+    """Compute taps of the centres of ``n`` equal parts of pixels ``0..length``.
 
     Query ``j`` lies at ``(2 j + 1) length / (2 n extent)``; its cell comes from integers alone. Its
     footprint is a part, and a pixel at least.
@@ -122,7 +122,7 @@ def span_taps(
 
 
 def _take(level: Tensor, taps: Taps, dim: int) -> Tensor:
-    """A level (B, D, h, w) with the cells of one axis replaced by those that answer there."""
+    """Interpolate a level (B, D, h, w) along one axis, at its taps."""
     if taps.weights is None:
         return level.index_select(dim, taps.cells[0])
     weights = taps.weights.to(level.dtype)
@@ -132,7 +132,7 @@ def _take(level: Tensor, taps: Taps, dim: int) -> Tensor:
 
 
 def _activate(layer: PointwiseLayer, x: Tensor) -> Tensor:
-    """As ``layer.activate``; torch's own GroupNorm asks how many queries there are."""
+    """Apply norm and ReLU; torch's own GroupNorm would read the number of queries."""
     norm = layer.norm
     if not isinstance(norm, nn.GroupNorm):
         return layer.activate(x)
