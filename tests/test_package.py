@@ -24,6 +24,7 @@ PARTS = (
         "data",
         "layers",
         "modeling",
+        "checkpoints",
         "evaluation",
         "visualization",
         "engine",

@@ -48,7 +48,7 @@ from ifa_d2.analysis.benchmarks import (
     run_panoptic,
     run_peers,
 )
-from ifa_d2.analysis.benchmarks.arguments import (
+from ifa_d2.analysis.benchmarks.parser import (
     FULL_CLASSES,
     FULL_MEGAPIXELS,
     LARGE,

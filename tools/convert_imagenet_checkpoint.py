@@ -18,9 +18,9 @@ import torch
 from detectron2.utils.file_io import PathManager
 from torch import Tensor
 
+from ifa_d2.checkpoints.imagenet import convert_imagenet_state_dict
 from ifa_d2.engine.arguments import command_parser, errors_in_one_line
 from ifa_d2.files import atomic_path, check_outputs
-from ifa_d2.modeling.imagenet_checkpoint import convert_imagenet_state_dict
 
 _TIMM = "timm:"
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -18,9 +18,9 @@ from detectron2.utils.registry import locate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ifa_d2 import get_config
+from ifa_d2.checkpoints.reference import convert_reference_state_dict
 from ifa_d2.engine.arguments import command_parser, errors_in_one_line
 from ifa_d2.files import atomic_path, check_outputs
-from ifa_d2.modeling.reference_checkpoint import convert_reference_state_dict
 
 RECIPE = "cityscapes/ifa_r50.py"
 

@@ -34,7 +34,7 @@ from ifa_d2.engine.run import (
 )
 from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.evaluation import PredictionWriter
-from ifa_d2.evaluation.export import check_unused
+from ifa_d2.evaluation.prediction_writer import check_unused
 from ifa_d2.files import check_outputs
 
 _logger = logging.getLogger("ifa_d2.train_net")

@@ -1,7 +1,7 @@
 """Parts of the demo command: sources, answers, drawings and films."""
 
+from .answer_drawing import Drawing, find_metadata
 from .answers import Answer, Segmenter, View
-from .drawing import Drawing, find_metadata
 from .sources import (
     SHEET_NAME,
     Picture,

@@ -10,10 +10,10 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import Detectron2Handler, PathManager
 
+from ..checkpoints.foreign_weights import read_weights_file, rename_weights
 from ..files import atomic_path
 from ..listing import join_some
 from ..modeling.packaged_weights import with_frozen_backbone, without_frozen_backbone
-from .foreign_weights import read_weights_file, rename_weights
 
 _FROM_SCRATCH = 'train.init_checkpoint="" (MODEL.WEIGHTS "" in a .yaml) trains from scratch'
 # The head that training alone asks, by the name of its module.

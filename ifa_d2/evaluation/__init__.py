@@ -1,7 +1,7 @@
 """Evaluators: metrics of a data set, and its predictions as files."""
 
-from .export import FORMATS, PredictionWriter
 from .label_tiff import write_label_tiff
+from .prediction_writer import FORMATS, PredictionWriter
 from .report import per_class_table
 from .sem_seg import SemSegEvaluator
 

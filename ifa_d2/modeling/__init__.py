@@ -6,8 +6,8 @@ from .detail_backbone import DetailBackbone
 from .field import SegmentationField, compute_fields
 from .field_segmentor import FieldSegmentor
 from .ifa_head import IFASemSegHead
-from .inference import MultiViewSegmentor
 from .losses import OhemCrossEntropy
+from .multi_view_segmentor import MultiViewSegmentor
 from .panoptic_deeplab_head import IFAPanopticDeepLabHead
 from .panoptic_field import Merging, PanopticField, compute_panoptic_fields
 from .panoptic_fpn import FieldPanopticFPN

@@ -1,8 +1,8 @@
 """A page on which pictures are segmented, and their fields asked for windows."""
 
 from .app import build_app
-from .pictures import Limits, PictureStore, UploadError, decode_upload
 from .server import ShrinkLongSide, allowed_hosts, open_socket, page_url, serve
+from .uploads import Limits, PictureStore, UploadError, decode_upload
 
 __all__ = [
     "Limits",

@@ -39,7 +39,7 @@ from starlette.staticfiles import StaticFiles
 from ..engine import Predictor
 from ..modeling import SegmentationField
 from .middleware import CommonHeaders, InFlight
-from .pictures import FORMATS, MAX_SIDE, Limits, PictureStore, UploadError, decode_upload
+from .uploads import FORMATS, MAX_SIDE, Limits, PictureStore, UploadError, decode_upload
 
 STATIC = Path(__file__).with_name("static")
 _TOP = 3  # classes that a point is answered with

@@ -11,7 +11,7 @@ from torch import nn
 from ifa_d2 import get_config
 from ifa_d2.data import read_picture
 from ifa_d2.demo import Drawing, Picture, Segmenter, View
-from ifa_d2.demo.drawing import _row_scale
+from ifa_d2.demo.answer_drawing import _row_scale
 from ifa_d2.engine.build import build_test_mapper
 from ifa_d2.engine.predictor import Predictor, load_model
 from ifa_d2.modeling import compute_panoptic_fields

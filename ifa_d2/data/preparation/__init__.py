@@ -4,10 +4,10 @@ from .ade20k import ADE20K
 from .base import Job, Preparation, Source
 from .camvid import CAMVID
 from .cityscapes import CITYSCAPES
+from .conversion import prepare
 from .crackforest import CRACKFOREST
-from .panoptic import CITYSCAPES_PANOPTIC, COCO_PANOPTIC
+from .panoptic_pictures import CITYSCAPES_PANOPTIC, COCO_PANOPTIC
 from .pascal_context import PASCAL_CONTEXT_59, PASCAL_CONTEXT_60
-from .run import prepare
 
 PREPARATIONS: dict[str, tuple[Preparation, ...]] = {
     "cityscapes": (CITYSCAPES,),

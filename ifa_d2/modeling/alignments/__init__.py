@@ -1,10 +1,10 @@
 """The learned ways to bring levels to one grid (paper, Table 1), interchangeable by name."""
 
 from .alignseg import AlignSeg
-from .base import DenseAlignment
-from .build import ALIGNMENTS, build_dense_alignment, field_options
 from .carafe import Carafe
 from .deconvolution import Deconvolution
+from .dense_alignment import DenseAlignment
+from .methods import ALIGNMENTS, build_dense_alignment, field_options
 from .sapa import Sapa
 from .upsampling import Upsampling
 

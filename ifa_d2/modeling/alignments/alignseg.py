@@ -15,7 +15,7 @@ from detectron2.layers import Conv2d, get_norm
 from torch import Tensor, nn
 
 from ..unit import unit
-from .base import DenseAlignment
+from .dense_alignment import DenseAlignment
 
 # The context of AlignCM is pooled to this many cells a side.
 _CONTEXT_CELLS = 3

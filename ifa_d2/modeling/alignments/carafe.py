@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .base import DenseAlignment, check_odd
+from .dense_alignment import DenseAlignment, check_odd
 from .reassembly import reassemble, take_nearest
 
 

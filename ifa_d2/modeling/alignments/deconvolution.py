@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from detectron2.layers import get_norm
 from torch import Tensor, nn
 
-from .base import DenseAlignment
+from .dense_alignment import DenseAlignment
 
 
 class Deconvolution(DenseAlignment):

@@ -10,7 +10,7 @@ import torch
 from detectron2.layers import get_norm
 from torch import Tensor, nn
 
-from .base import DenseAlignment, check_odd
+from .dense_alignment import DenseAlignment, check_odd
 from .reassembly import affiliate, take_nearest
 
 SIMILARITIES = ("inner", "bilinear", "gated")

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..unit import unit
-from .base import DenseAlignment, check_odd
+from .dense_alignment import DenseAlignment, check_odd
 
 
 class Upsampling(DenseAlignment):

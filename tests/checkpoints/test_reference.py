@@ -8,7 +8,7 @@ from detectron2.config import LazyConfig, instantiate
 from torch import Tensor, nn
 
 from ifa_d2 import get_config
-from ifa_d2.modeling.reference_checkpoint import convert_reference_state_dict
+from ifa_d2.checkpoints.reference import convert_reference_state_dict
 from tests.reference_network import ReferenceNetwork
 
 COMMAND = Path(__file__).parents[2] / "tools" / "convert_reference_checkpoint.py"

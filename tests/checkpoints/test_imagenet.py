@@ -8,8 +8,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from ifa_d2.checkpoints.imagenet import convert_imagenet_state_dict
 from ifa_d2.modeling import build_resnet
-from ifa_d2.modeling.imagenet_checkpoint import convert_imagenet_state_dict
 
 
 def _randomize(network: nn.Module) -> nn.Module:

@@ -66,7 +66,7 @@ FULL_DISK = """
 import sys
 from pathlib import Path
 import torch
-from ifa_d2.evaluation.export import _write_probabilities
+from ifa_d2.evaluation.prediction_writer import _write_probabilities
 try:
     _write_probabilities(Path(sys.argv[1]), torch.zeros(3, 100, 100), 3, "a.png")
 except OSError as error:

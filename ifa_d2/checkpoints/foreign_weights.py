@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ..modeling.imagenet_checkpoint import convert_imagenet_state_dict
+from .imagenet import convert_imagenet_state_dict
 
 # Where files keep their table of weights, if it is not the whole file.
 _TABLES = ("model", "state_dict", "model_state_dict", "model_state")

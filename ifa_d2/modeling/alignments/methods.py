@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .alignseg import AlignSeg
-from .base import DenseAlignment
 from .carafe import Carafe
 from .deconvolution import Deconvolution
+from .dense_alignment import DenseAlignment
 from .sapa import Sapa
 from .upsampling import Upsampling
 

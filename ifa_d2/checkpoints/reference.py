@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..layers import PositionEncoding
-from .backbone import BLOCKS_PER_STAGE
+from ..modeling.backbone import BLOCKS_PER_STAGE
 
 _LEVELS = ("res2", "res3", "res4", "res5")
 _COUNTER = "num_batches_tracked"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .backbone import BLOCKS_PER_STAGE, build_resnet
+from ..modeling.backbone import BLOCKS_PER_STAGE, build_resnet
 
 _NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 # Convolution and norm of each layer of a stem, by who names them so.

@@ -13,8 +13,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from ifa_d2.checkpoints.foreign_weights import read_weights_file, rename_weights
 from ifa_d2.engine.checkpoint import Checkpointer
-from ifa_d2.engine.foreign_weights import read_weights_file, rename_weights
 from ifa_d2.modeling import TimmBackbone, build_resnet
 
 
