@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import table_training
-from table_rows import BACKBONES, SMALL_DATASETS, read_paper_tables, row_config
+from table_rows import BACKBONES, SMALL_DATASETS, read_paper_tables, row_config, row_name
 from tabulate import tabulate
 
 from ifa_d2.analysis.cost import analyze, report
@@ -165,9 +165,7 @@ def _add_training(commands: Any, table: str) -> None:
         "--rows",
         nargs="+",
         metavar="ROW",
-        help="some of "
-        + ", ".join(Path(row["config"]).stem for row in paper["rows"])
-        + " (default: all)",
+        help="some of " + ", ".join(row_name(row) for row in paper["rows"]) + " (default: all)",
     )
     parser.add_argument(
         "--repeats",

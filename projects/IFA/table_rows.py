@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.config import LazyConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ifa_d2 import get_config
 from ifa_d2.analysis.runs import queries_of_grid
@@ -32,6 +32,7 @@ INPUT_SIZES = {
     "pascal_context": (480, 480),
     "ade20k": (512, 512),
 }
+_OBJECTS = {"allow_objects": True}  # as LazyConfig's own
 _SMALL_HRNETS = {
     "hrnet_w18": ("hrnet_w18_small", (16, 32, 64, 128)),
     "hrnet_w48": ("hrnet_w18_small_v2", (18, 36, 72, 144)),
@@ -40,19 +41,38 @@ _SMALL_HRNETS = {
 
 def read_paper_tables() -> dict[str, dict[str, Any]]:
     """Read the paper's tables, by number, from paper_tables.json."""
-    return json.loads((HERE / "paper_tables.json").read_text(encoding="utf-8"))["tables"]
+    return _read()["tables"]
+
+
+def _read() -> dict[str, Any]:
+    return json.loads((HERE / "paper_tables.json").read_text(encoding="utf-8"))
+
+
+def paper_models() -> list[str]:
+    """Names of the models of paper_tables.json."""
+    return list(_read()["models"])
+
+
+def paper_model(name: str) -> DictConfig:
+    """Config of a model of paper_tables.json, which has no more than ``model``."""
+    entry = _read()["models"][name]
+    if "of" in entry:
+        cfg = paper_model(entry["of"])
+    else:
+        cfg = OmegaConf.create({"model": get_config(entry["base"]).model}, flags=_OBJECTS)
+    return LazyConfig.apply_overrides(cfg, entry.get("overrides", []))
 
 
 def row_config(row: dict[str, Any], num_classes: int) -> DictConfig:
     """Load the config of a row; only its ``model`` is complete."""
-    cfg = LazyConfig.load(str(HERE / "configs" / row["config"]))
+    cfg = paper_model(row["config"])
     cfg.model.sem_seg_head.num_classes = num_classes
     return cfg
 
 
 def row_name(row: dict[str, Any]) -> str:
-    """Short name of a row: its config's name without folder and suffix."""
-    return Path(row["config"]).stem
+    """Short name of a row: its model's without the table."""
+    return Path(row["config"]).name
 
 
 def choose_rows(table: dict[str, Any], names: Sequence[str] | None) -> list[dict[str, Any]]:
@@ -71,8 +91,8 @@ def choose_rows(table: dict[str, Any], names: Sequence[str] | None) -> list[dict
 
 
 def trained_config(row: dict[str, Any]) -> str:
-    """Name, without suffix, of the config that all rows of the same model are trained by."""
-    return str(Path(row.get("same_as", row["config"])).with_suffix(""))
+    """Name of the model that all rows of the same model are trained by."""
+    return row.get("same_as", row["config"])
 
 
 def _recipe(dataset: str, backbone: str, depth: int) -> str:
@@ -109,8 +129,7 @@ def training_config(
         ValueError: a small form that has no weights for the data set, or a norm that timm's
             backbones do not have.
     """
-    source = {"config": f"{trained_config(row)}.py"}
-    model = row_config(source, 1).model
+    model = paper_model(trained_config(row)).model
     cfg = get_config(_recipe(dataset, backbone, model.backbone.get("depth", 50)))
     model.sem_seg_head.num_classes = cfg.model.sem_seg_head.num_classes
     if backbone == "r18":

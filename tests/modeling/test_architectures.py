@@ -1,10 +1,11 @@
 """Every model of the paper's tables trains, evaluates and answers queries.
 
-The models are those of projects/IFA/configs with small backbones and few channels, on three drawn
-scenes of odd sizes. Every file there is tested, or shrinks to the model of one that is.
+The models are those of the paper's tables with small backbones and few channels, on three drawn
+scenes of odd sizes. Every one is tested, or shrinks to one that is.
 """
 
 import json
+import runpy
 import shutil
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from detectron2.config import LazyConfig, get_cfg, instantiate
+from detectron2.config import get_cfg, instantiate
 from detectron2.modeling import build_sem_seg_head
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
@@ -26,7 +27,7 @@ from ifa_d2.engine.run import load_config
 from ifa_d2.layers import GridQuery
 from ifa_d2.modeling import compute_fields
 
-CONFIGS = Path(__file__).parents[2] / "projects" / "IFA" / "configs"
+ROWS = runpy.run_path(str(Path(__file__).parents[2] / "projects" / "IFA" / "table_rows.py"))
 SIZE = (75, 109)
 
 register_sem_seg_folder("odd_shapes", "$ODD_SHAPES/images", "$ODD_SHAPES/labels", CLASSES)
@@ -74,18 +75,17 @@ def shrink(model: DictConfig) -> None:
 
 
 def small_model(config: str) -> DictConfig:
-    """The smaller sibling of a model below projects/IFA/configs."""
-    model = LazyConfig.load(str(CONFIGS / config)).model
+    """Make the smaller sibling of a model of the paper's tables."""
+    model = ROWS["paper_model"](config).model
     shrink(model)
     return model
 
 
 @cache
 def distinct_configs() -> tuple[str, ...]:
-    """Names of configs below projects/IFA/configs, one for each model that they shrink to."""
+    """Names of the paper's models, one for each model that they shrink to."""
     found: dict[str, str] = {}
-    for path in sorted(CONFIGS.rglob("*.py"), key=lambda p: (p.parent.name != "table1", p)):
-        name = path.relative_to(CONFIGS).as_posix()
+    for name in sorted(ROWS["paper_models"](), key=lambda n: (not n.startswith("table1/"), n)):
         head = (model := small_model(name)).sem_seg_head
         # What they are by default.
         head.update(num_frequencies=head.get("num_frequencies", 6))
@@ -102,8 +102,7 @@ def image(height: int, width: int) -> dict:
 class Architecture:
     """Properties of every model.
 
-    A subclass is parametrised by ``model_config``, the names of its configs below
-    projects/IFA/configs.
+    A subclass is parametrised by ``model_config``, names of the paper's models.
     """
 
     @pytest.fixture(scope="class")
@@ -222,7 +221,7 @@ class TestArchitectures(Architecture):
     ("config", "head", "ifa"),
     [
         (
-            "table2/deeplabv3plus_ifa.py",
+            "table2/deeplabv3plus_ifa",
             {"IN_FEATURES": ["res2", "res5"]},
             {
                 "PROJECTIONS": ["pointwise", "aspp"],
@@ -233,7 +232,7 @@ class TestArchitectures(Architecture):
             },
         ),
         (
-            "table2/pspnet.py",
+            "table2/pspnet",
             {"IN_FEATURES": ["res5"], "CONVS_DIM": 512},
             {
                 "PROJECTIONS": ["pyramid_pooling"],
@@ -243,14 +242,14 @@ class TestArchitectures(Architecture):
             },
         ),
         (
-            "table2/hrnet_w48_ocr_ifa.py",
+            "table2/hrnet_w48_ocr_ifa",
             {},
             {"PROJECTIONS": ["identity"], "DECODER": "ocr", "HIDDEN_DIMS": [512]},
         ),
     ],
 )
 def test_yacs_builds_the_same_head(config: str, head: dict, ifa: dict) -> None:
-    lazy = LazyConfig.load(str(CONFIGS / config)).model.sem_seg_head
+    lazy = ROWS["paper_model"](config).model.sem_seg_head
     lazy.update(num_classes=5, norm="BN")
     cfg = get_cfg()
     add_ifa_config(cfg)
@@ -272,11 +271,10 @@ def test_yacs_builds_the_same_head(config: str, head: dict, ifa: dict) -> None:
 
 
 def test_every_config_is_tested() -> None:
-    """Files that are not tested shrink to the model of one that is."""
-    there = {path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.py")}
-    assert there - set(distinct_configs()) == {
-        *("figure3/dim24.py", "table4/learned.py", "table4/learned_jittered.py"),
-        *(f"table3/fpn_32{form}.py" for form in ("", "_ifa", "_ifa_jittered")),
-        *(f"table3/deeplabv3plus_32{form}.py" for form in ("", "_ifa")),
-        "table5/ifa_r18.py",
+    """Models that are not tested shrink to one that is."""
+    assert set(ROWS["paper_models"]()) - set(distinct_configs()) == {
+        *("figure3/dim24", "table4/learned", "table4/learned_jittered"),
+        *(f"table3/fpn_32{form}" for form in ("", "_ifa", "_ifa_jittered")),
+        *(f"table3/deeplabv3plus_32{form}" for form in ("", "_ifa")),
+        "table5/ifa_r18",
     }

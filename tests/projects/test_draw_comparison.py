@@ -8,12 +8,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import instantiate
 from PIL import Image
 
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.modeling import compute_fields
-from tests.modeling.test_architectures import CONFIGS, shrink
+from tests.modeling.test_architectures import ROWS, shrink
 from tests.tiny import COUNT, tiny_config
 
 PROJECT = Path(__file__).parents[2] / "projects" / "IFA"
@@ -86,11 +86,11 @@ def test_maps_run_from_dark_to_bright(drawing: ModuleType) -> None:
 
 @pytest.mark.parametrize(
     "config",
-    ["table1/ifa_jittered.py", "table2/deeplabv3plus_ifa.py", "table2/pspnet.py"],
+    ["table1/ifa_jittered", "table2/deeplabv3plus_ifa", "table2/pspnet"],
 )
 @torch.no_grad()
 def test_hidden_maps_are_those_that_logits_are_made_of(drawing: ModuleType, config: str) -> None:
-    cfg = LazyConfig.load(str(CONFIGS / config))
+    cfg = ROWS["paper_model"](config)
     shrink(cfg.model)
     model = instantiate(cfg.model).eval()
     inputs = {"image": torch.randint(256, (3, 70, 101), dtype=torch.uint8)}

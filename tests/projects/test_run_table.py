@@ -23,7 +23,7 @@ from ifa_d2.data.shapes.street import make_scene
 from ifa_d2.layers import PositionEncoding
 
 PROJECT = Path(__file__).parents[2] / "projects" / "IFA"
-CONFIGS = PROJECT / "configs"
+paper_model = runpy.run_path(str(PROJECT / "table_rows.py"))["paper_model"]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def command() -> Iterator[dict]:
 
 
 def _model(config: str) -> dict:
-    return OmegaConf.to_container(LazyConfig.load(str(CONFIGS / config)).model)
+    return OmegaConf.to_container(paper_model(config).model)
 
 
 def test_every_row_has_a_model_and_every_model_a_row(command: dict, tmp_path: Path) -> None:
@@ -48,14 +48,13 @@ def test_every_row_has_a_model_and_every_model_a_row(command: dict, tmp_path: Pa
             assert cfg.model.sem_seg_head.num_classes == table["num_classes"]
             named.add(row["config"])
         assert len({row["row"] for row in table["rows"]}) == len(table["rows"])
-    there = {p.relative_to(CONFIGS).as_posix() for p in CONFIGS.rglob("*.py")}
-    assert there == named
+    assert set(command["table_rows"].paper_models()) == named
 
 
 @pytest.mark.parametrize("name", ["ifa_r101", "ifa_aspp_r101"])
 @pytest.mark.parametrize("dataset", ["pascal_context", "ade20k"])
 def test_rows_of_tables_6_and_7_are_the_models_of_their_recipes(name: str, dataset: str) -> None:
-    models = [_model(f"table5/{name}.py")]
+    models = [_model(f"table5/{name}")]
     models.append(OmegaConf.to_container(get_config(f"{dataset}/{name}.py").model))
     for model in models:
         model["sem_seg_head"]["num_classes"] = None
@@ -69,8 +68,8 @@ def test_rows_that_are_trained_once_are_the_same_model(command: dict) -> None:
         for row in table["rows"]
         if "same_as" in row
     ]
-    assert ("table4/learned.py", "table1/ifa.py") in pairs
-    assert ("figure3/dim24.py", "table1/ifa.py") in pairs
+    assert ("table4/learned", "table1/ifa") in pairs
+    assert ("figure3/dim24", "table1/ifa") in pairs
     defaults = {"num_frequencies": 6, "encoding": "learned"}
     for one, other in pairs:
         models = [_model(config) for config in (one, other)]
@@ -93,13 +92,13 @@ def test_rows_of_jittered_grids(command: dict, table: str) -> None:
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        *(("table1/ifa.py", f"table1/{name}.py") for name in ("bilinear", "carafe", "alignseg")),
+        *(("table1/ifa", f"table1/{name}") for name in ("bilinear", "carafe", "alignseg")),
         *(
-            (f"table2/{name}_ifa.py", f"table2/{name}.py")
+            (f"table2/{name}_ifa", f"table2/{name}")
             for name in ("deeplabv3plus", "pspnet", "hrnet_w18", "hrnet_w48_ocr")
         ),
-        ("table3/fpn_64_ifa.py", "table3/fpn_64.py"),
-        ("table3/deeplabv3plus_128_ifa.py", "table3/deeplabv3plus_128.py"),
+        ("table3/fpn_64_ifa", "table3/fpn_64"),
+        ("table3/deeplabv3plus_128_ifa", "table3/deeplabv3plus_128"),
     ],
 )
 def test_alignments_are_one_key_apart(one: str, other: str) -> None:
@@ -111,14 +110,14 @@ def test_alignments_are_one_key_apart(one: str, other: str) -> None:
 
 @pytest.mark.parametrize("dimensions", [12, 24, 36, 48, 60, 72])
 def test_dimensions_of_the_encoding(dimensions: int) -> None:
-    head = _model(f"figure3/dim{dimensions}.py")["sem_seg_head"]
+    head = _model(f"figure3/dim{dimensions}")["sem_seg_head"]
     encoding = PositionEncoding(num_frequencies=head["num_frequencies"])
     assert encoding.num_features == 2 + dimensions
 
 
 def test_saved_model_loads_as_the_same(tmp_path: Path) -> None:
-    for config in ("table2/hrnet_w48_ocr_ifa.py", "table3/deeplabv3plus_128.py"):
-        cfg = LazyConfig.load(str(CONFIGS / config))
+    for config in ("table2/hrnet_w48_ocr_ifa", "table3/deeplabv3plus_128"):
+        cfg = paper_model(config)
         cfg.model.sem_seg_head.num_classes = 19
         LazyConfig.save(cfg, str(tmp_path / "a.yaml"))
         LazyConfig.save(LazyConfig.load(str(tmp_path / "a.yaml")), str(tmp_path / "b.yaml"))
@@ -167,7 +166,7 @@ def test_pspnet_of_table_5_costs_what_the_paper_says(command: dict) -> None:
 def test_hrnet_w48_costs_what_was_published(command: dict) -> None:
     """65.9 M and 747.3 G on Cityscapes: Wang et al., Deep High-Resolution Representation Learning
     for Visual Recognition (PAMI 2020)."""
-    cfg = LazyConfig.load(str(CONFIGS / "table2" / "hrnet_w48_ocr.py"))
+    cfg = paper_model("table2/hrnet_w48_ocr")
     cfg.model.sem_seg_head.update(num_classes=19, decoder="pointwise", hidden_dims=[15 * 48])
     cost = command["report"](command["analyze"](cfg, (1024, 2048)))
     assert cost["params"] / 1e6 == pytest.approx(65.9, rel=0.002)
@@ -213,15 +212,15 @@ def test_mistakes_are_named(
 
 
 SMALL = {
-    "table1/carafe.py": 18,
-    "table2/deeplabv3plus_ifa.py": 18,
-    "table2/pspnet.py": 18,
-    "table2/hrnet_w18.py": "hrnet_w18_small",
-    "table2/hrnet_w48_ocr_ifa.py": "hrnet_w18_small_v2",
-    "table3/deeplabv3plus_128.py": 18,
-    "table5/ifa_aspp_r18.py": 18,
-    "table5/ifa_aspp_r101.py": 34,
-    "table5/pspnet_r101.py": 34,
+    "table1/carafe": 18,
+    "table2/deeplabv3plus_ifa": 18,
+    "table2/pspnet": 18,
+    "table2/hrnet_w18": "hrnet_w18_small",
+    "table2/hrnet_w48_ocr_ifa": "hrnet_w18_small_v2",
+    "table3/deeplabv3plus_128": 18,
+    "table5/ifa_aspp_r18": 18,
+    "table5/ifa_aspp_r101": 34,
+    "table5/pspnet_r101": 34,
 }
 
 
@@ -236,14 +235,14 @@ def test_small_form_keeps_what_a_table_compares(command: dict, config: str) -> N
     heads = [OmegaConf.to_container(cfg.model.sem_seg_head) for cfg in (small, whole)]
     for head in heads:
         head["input_shape"] = {k: v["stride"] for k, v in head["input_shape"].items()}
-        if config == "table5/pspnet_r101.py":  # dilated, which the small blocks cannot be
+        if config == "table5/pspnet_r101":  # dilated, which the small blocks cannot be
             strides, points = list(head.pop("input_shape").values()), head.pop("num_points")
             if head is heads[0]:
                 assert (strides, points) == ([4, 8, 16, 32], 4 * 6)
             else:
                 assert (strides, points) == ([4, 8, 8, 8], 16 * 24)
         head["aux_channels"] = None
-        if config == "table2/hrnet_w18.py":
+        if config == "table2/hrnet_w18":
             assert head.pop("hidden_dims") == ([240] if head is heads[0] else [270])
     assert heads[0] == heads[1]
     model = build_on_meta(small)
@@ -255,22 +254,22 @@ def test_small_form_keeps_what_a_table_compares(command: dict, config: str) -> N
 
 def test_weights_of_a_training_fit_its_backbone(command: dict) -> None:
     config = command["table_training"].training_config
-    resnet = config({"config": "table1/ifa.py"}, "cityscapes", "paper")
+    resnet = config({"config": "table1/ifa"}, "cityscapes", "paper")
     assert resnet.train.init_checkpoint == "detectron2://DeepLab/R-52.pkl"
     assert resnet.model.backbone.norm == "BN"
-    hrnet = config({"config": "table2/hrnet_w18.py"}, "cityscapes", "paper")
+    hrnet = config({"config": "table2/hrnet_w18"}, "cityscapes", "paper")
     assert hrnet.train.init_checkpoint == "" and hrnet.model.backbone.pretrained
-    scratch = config({"config": "table2/hrnet_w18.py"}, "camvid", "paper")
+    scratch = config({"config": "table2/hrnet_w18"}, "camvid", "paper")
     assert "pretrained" not in scratch.model.backbone
-    with pytest.raises(ValueError, match=r"--num-processes must be 1 for table2/hrnet_w18.py, or"):
-        config({"config": "table2/hrnet_w18.py"}, "shapes", "r18", "naiveSyncBN")
+    with pytest.raises(ValueError, match=r"--num-processes must be 1 for table2/hrnet_w18, or"):
+        config({"config": "table2/hrnet_w18"}, "shapes", "r18", "naiveSyncBN")
     for name, weights in (
         ("cityscapes/ifa_r18", "pretrained/resnet18_v1c.pth"),
         ("cityscapes/ifa_aspp_r101", "detectron2://DeepLab/R-103.pkl"),
         ("ade20k/pspnet_r101", "detectron2://DeepLab/R-103.pkl"),
     ):
         dataset, row = name.split("/")
-        cfg = config({"config": f"table5/{row}.py"}, dataset, "paper", "SyncBN")
+        cfg = config({"config": f"table5/{row}"}, dataset, "paper", "SyncBN")
         assert (cfg.train.init_checkpoint, cfg.model.backbone.norm) == (weights, "SyncBN")
         assert cfg.dataloader.train.dataset.names.startswith(dataset)
         assert cfg.model.sem_seg_head.num_classes == (19 if dataset == "cityscapes" else 150)

@@ -1,5 +1,0 @@
-"""IFA with an encoding of 36 values (Fig. 3): sines and cosines of 9 frequencies an axis."""
-
-from ..table1.ifa import model
-
-model.sem_seg_head.num_frequencies = 9

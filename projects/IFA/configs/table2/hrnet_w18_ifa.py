@@ -1,5 +1,0 @@
-"""HRNet-W18 with IFA in place of its bilinear up-sampling (Table 2)."""
-
-from ifa_d2 import get_config
-
-model = get_config("common/models/hrnet_w18.py").model

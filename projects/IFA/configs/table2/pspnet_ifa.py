@@ -1,5 +1,0 @@
-"""PSPNet with IFA in place of its bilinear up-sampling (Table 2)."""
-
-from ifa_d2 import get_config
-
-model = get_config("common/models/pspnet_r50.py").model

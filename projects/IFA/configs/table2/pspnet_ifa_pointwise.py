@@ -1,5 +1,0 @@
-"""PSPNet with IFA in place of its up-sampling and of its decoder's convolutions."""
-
-from .pspnet_ifa import model
-
-model.sem_seg_head.decoder = "pointwise"

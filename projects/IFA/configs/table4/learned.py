@@ -1,5 +1,0 @@
-"""IFA as it is: with learned frequencies (Table 4)."""
-
-from ..table1.ifa import model
-
-model.sem_seg_head.encoding = "learned"
