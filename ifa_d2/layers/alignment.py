@@ -110,7 +110,7 @@ class ImplicitAlignment(nn.Module):
         *,
         kept_bytes: int = KEPT_BYTES,
         tile_bytes: int | None = None,
-    ) -> "BoundAlignment":
+    ) -> BoundAlignment:
         """Bind levels to the first layer, to look them up at any coordinates.
 
         Without gradients, and where the norms let each query be answered by itself (batch norm in
@@ -131,7 +131,8 @@ class ImplicitAlignment(nn.Module):
 
     def bound(
         self, levels: Sequence[Level], kept_bytes: int = KEPT_BYTES, tile_bytes: int | None = None
-    ) -> "BoundAlignment":
+    ) -> BoundAlignment:
+        """Bind levels without checking them, as tracers need it, to which sizes are symbols."""
         modules = [*self.mlp.layers, self.predictor]
         weight, bias, tile_queries = modules[0].weight, modules[0].bias, None
         decode: Callable[[Tensor], Tensor] = self._decode

@@ -1,5 +1,4 @@
-"""Models: backbones from Detectron2's parts and timm's, the segmentation heads and their losses,
-fields that are asked at any resolution, and the meta-architectures around them."""
+"""Models: backbones, segmentation heads and losses, fields, meta-architectures."""
 
 from .backbone import build_ifa_resnet_backbone, build_resnet
 from .detail_backbone import DetailBackbone

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class AuxiliaryHead(nn.Module):
-    """3x3 convolution with norm and ReLU, channel dropout, 1x1 convolution to the classes.
+    """Classifier of a 3x3 convolution, norm, ReLU, channel dropout, 1x1 convolution.
 
     Args:
         in_channels, channels, num_classes: sizes.
@@ -40,5 +40,5 @@ class AuxiliaryHead(nn.Module):
         nn.init.zeros_(self.predictor.bias)
 
     def forward(self, feature: Tensor) -> Tensor:
-        """(B, C, h, w) to logits (B, K, h, w)."""
+        """Map (B, C, h, w) to logits (B, K, h, w)."""
         return self.predictor(self.dropout(self.conv(feature)))

@@ -60,7 +60,7 @@ class PaddedResNet(ResNet):
 
 
 class _PooledStage(nn.Sequential):
-    """A stage that averages squares of ``size`` cells, and what there is of them at a border."""
+    """Stage whose output is averaged over squares of ``size`` cells, cut at the border."""
 
     def __init__(self, size: int, *blocks: nn.Module) -> None:
         super().__init__(*blocks)
@@ -240,7 +240,7 @@ def _average_shortcuts(stages: list[list[nn.Module]]) -> None:
 
 @BACKBONE_REGISTRY.register()
 def build_ifa_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PaddedResNet:
-    """Build :func:`build_resnet` from ``cfg.MODEL.RESNETS`` and ``cfg.MODEL.BACKBONE.FREEZE_AT``.
+    """Build a ResNet of ``cfg.MODEL.RESNETS`` and ``cfg.MODEL.BACKBONE.FREEZE_AT``.
 
     Of Detectron2's own keys it takes DEPTH, NORM, OUT_FEATURES, STEM_OUT_CHANNELS, RES5_DILATION
     and STRIDE_IN_1X1; of those that ``add_ifa_config`` adds, STEM_TYPE ("basic" or "deeplab"),

@@ -8,12 +8,12 @@ from torch import Tensor
 
 
 def label_dtype(num_classes: int) -> torch.dtype:
-    """The smallest integer type that holds every class."""
+    """Return the smallest integer type that holds every class."""
     return torch.uint8 if num_classes <= 256 else torch.int16
 
 
 def best_classes(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest of some scores (K, *S), and whose they are: (*S) each, classes as int64.
+    """Find the largest scores of (K, *S) and their classes, (*S) each, int64.
 
     Raises:
         ValueError: a largest score that is not finite.

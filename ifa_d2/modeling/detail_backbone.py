@@ -11,7 +11,7 @@ from .unit import unit
 
 
 class DetailBackbone(Backbone):
-    """A backbone's features, and one of stride 1 from a few convolutions of the picture.
+    """Backbone with one more feature, of stride 1, from convolutions of the picture.
 
     The finest feature of a common backbone has stride 4, where a pole is half a cell wide. A field
     that is asked at every pixel then has nothing of that pixel to read; this gives it a little,
@@ -57,7 +57,7 @@ class DetailBackbone(Backbone):
         )
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) to the backbone's features and (B, channels, H, W)."""
+        """Map (B, 3, H, W) to the backbone's features and (B, channels, H, W)."""
         detail = self.convs(image.contiguous(memory_format=torch.channels_last))
         return {self.out_feature: detail, **self.bottom_up(image)}
 
@@ -68,10 +68,10 @@ class DetailBackbone(Backbone):
 
     @property
     def size_divisibility(self) -> int:
-        """That of the backbone."""
+        """Size divisibility of the backbone."""
         return self.bottom_up.size_divisibility
 
     @property
     def padding_constraints(self) -> dict[str, int]:
-        """Those of the backbone."""
+        """Padding constraints of the backbone."""
         return self.bottom_up.padding_constraints

@@ -1,4 +1,4 @@
-"""From a backbone's features to the levels of a field, in up to three steps.
+"""Levels of a field from a backbone's features, in up to three steps.
 
 Shape legend: B batch, C channels, K classes, h x w cells of a feature or level.
 """
@@ -17,7 +17,7 @@ from .projection import PointwiseProjection, build_projections
 
 
 class FeatureLevels(nn.Module):
-    """Projects features, and brings the levels to one grid where a method asks for that.
+    """Project features to levels, and bring these to one grid if a method needs it.
 
     Args:
         input_shape: channels and stride of the features.
@@ -88,11 +88,11 @@ class FeatureLevels(nn.Module):
         self.grid_decoder: GridDecoder | None = None
 
     def levels(self, features: Mapping[str, Tensor]) -> list[Tensor]:
-        """The field's levels (B, C, h, w), finest first."""
+        """Compute the levels (B, C, h, w), finest first."""
         return self.levels_and_regions(features)[0]
 
     def levels_at_request(self, features: Mapping[str, Tensor]) -> list[Level]:
-        """As :meth:`levels`, but at inference 1x1 projections are taken where a query asks them."""
+        """Return :meth:`levels`, 1x1 projections left to queries at inference."""
         if self.grid_decoder is not None or self.dense_alignment is not None:
             return self.levels(features)
         return self.project(features, at_request=True)

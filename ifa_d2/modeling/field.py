@@ -1,4 +1,4 @@
-"""The segmentation of one picture as a field, asked at any resolution, window or point.
+"""Segmentation of one picture as a field, for any resolution, window or point.
 
 Units and axes: windows are (y0, x0, y1, x1) in pixels of the picture, sizes (height, width) in
 samples, points (y, x) in picture coordinates, 0 at the top or left border and 1 at the bottom or
@@ -43,7 +43,7 @@ _KEPT_BYTES = 32 << 20
 
 
 class SegmentationField:
-    """The field of one picture: its features, computed, to be asked anywhere.
+    """Field of one picture: its features, to be decoded anywhere.
 
     Every answer raises a ``ValueError`` while the model is in training mode: it would be another
     one, and change the statistics of BatchNorms.
@@ -90,8 +90,7 @@ class SegmentationField:
 
     @property
     def bound(self) -> BoundAlignment:
-        """The function of coordinates that the levels make, of the weights as they were when it was
-        first asked.
+        """Levels bound to the alignment, with the weights that it had at the first question.
 
         Levels that were computed under autocast get the weights' type where they are asked without.
 
@@ -110,7 +109,7 @@ class SegmentationField:
         return self._bound[autocast]
 
     def query(self, size: Size | None = None, window: Window | None = None) -> GridQuery:
-        """The grid of a window at a size.
+        """Build the grid of a window at a size.
 
         Args:
             size: of the answer; None is one sample a pixel of the window.
@@ -143,11 +142,11 @@ class SegmentationField:
 
     @torch.no_grad()
     def logits(self, size: Size | None = None, window: Window | None = None) -> Tensor:
-        """(K, H, W) logits, finite or not; arguments and errors as of :meth:`query`."""
+        """Compute logits (K, H, W), finite or not. See :meth:`query` for arguments and errors."""
         return self.bound(self.query(size, window))[0]
 
     def probabilities(self, size: Size | None = None, window: Window | None = None) -> Tensor:
-        """(K, H, W) float32 probabilities; arguments and errors as of :meth:`query`."""
+        """Compute probabilities (K, H, W), float32. See :meth:`query` for arguments."""
         return self.logits(size, window).float().softmax(dim=0)
 
     def labels(
@@ -156,7 +155,7 @@ class SegmentationField:
         window: Window | None = None,
         out: Any = None,
     ) -> Tensor | Any:
-        """(H, W) most likely classes, decoded piece by piece: no (K, H, W) tensor is made.
+        """Compute the most likely classes (H, W), decoded tile by tile.
 
         Args:
             size, window: as of :meth:`query`.
@@ -183,7 +182,7 @@ class SegmentationField:
         window: Window | None = None,
         refinement: Refinement | None = None,
     ) -> Tensor:
-        """(H, W) labels as of :meth:`labels`, asked only where coarser answers leave a doubt.
+        """Compute :meth:`labels`, decoded only where coarser labels leave a doubt.
 
         Args:
             size, window: as of :meth:`query`.
@@ -202,7 +201,7 @@ class SegmentationField:
 
     @torch.no_grad()
     def iter_labels(self, query: GridQuery) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
-        """Pieces of :meth:`labels` on the CPU, and where they belong (rows, columns).
+        """Yield tiles of :meth:`labels` on the CPU, and their places (rows, columns).
 
         Raises:
             ValueError: logits that are not finite.
@@ -214,7 +213,7 @@ class SegmentationField:
     def iter_bands(
         self, size: Size | None = None, window: Window | None = None, *, height: int = 256
     ) -> Iterator[tuple[int, Tensor]]:
-        """Labels from top to bottom: the first row of a band, and its (rows, W) labels.
+        """Yield labels from top to bottom: the first row of a band, and the band (rows, W).
 
         Args:
             size, window: as of :meth:`query`.
@@ -239,7 +238,7 @@ class SegmentationField:
 
     @torch.no_grad()
     def at(self, points: Tensor | np.ndarray | Sequence[Sequence[float]], *, clamp: bool = False):
-        """Logits (P, K) at points.
+        """Compute logits (P, K) at points.
 
         Args:
             points: (P, 2) floating-point (y, x) picture coordinates.
@@ -271,15 +270,19 @@ def _cast(level: Level, dtype: torch.dtype) -> Level:
 
 
 def padding_divisor(model: nn.Module) -> int:
-    """The number that the sides of padded images are multiples of, in pixels: as the backbone needs
-    it, and so that all of the field's features cover the same pixels."""
+    """Return the number of pixels that sides of padded images are multiples of.
+
+    It suits the backbone, and lets all features of the field cover the same pixels.
+    """
     own = getattr(model.backbone, "size_divisibility", 0)  # that of Detectron2's Swin has no value
     return math.lcm(max(own, 1), *model.sem_seg_head.strides.values())
 
 
 def padded_images(model: nn.Module, batched_inputs: Sequence[Mapping[str, Any]]) -> ImageList:
-    """The normalised images of a batch, padded by :func:`padding_divisor` unless the backbone's own
-    constraints name another."""
+    """Normalise the images of a batch, and pad them.
+
+    Sides become multiples of :func:`padding_divisor`, unless the backbone has constraints.
+    """
     images = [one["image"].to(model.pixel_mean.device) for one in batched_inputs]
     return ImageList.from_tensors(
         [(image - model.pixel_mean) / model.pixel_std for image in images],
@@ -292,7 +295,7 @@ def padded_images(model: nn.Module, batched_inputs: Sequence[Mapping[str, Any]])
 def compute_fields(
     model: nn.Module, batched_inputs: Sequence[Mapping[str, Any]]
 ) -> list[SegmentationField]:
-    """The fields of a batch of pictures.
+    """Compute the fields of a batch of pictures.
 
     Args:
         model: with ``backbone``, ``sem_seg_head`` (an ``IFASemSegHead``), ``pixel_mean`` and
@@ -315,7 +318,7 @@ def fields_of_features(
     images: ImageList,
     batched_inputs: Sequence[Mapping[str, Any]],
 ) -> list[SegmentationField]:
-    """The fields of a batch whose features are there already.
+    """Make the fields of a batch from its features.
 
     Args:
         head: an ``IFASemSegHead`` in eval mode.

@@ -15,7 +15,7 @@ from .targets import POINT_TARGETS, PointTargets
 
 @META_ARCH_REGISTRY.register()
 class FieldSegmentor(SemanticSegmentor):
-    """``SemanticSegmentor`` over an ``IFASemSegHead`` whose answers are decoded, not resized.
+    """Semantic segmentor that decodes its head at the output's pixels.
 
     At inference the field is asked at the pixels of the output (a picture's ``height`` and
     ``width``), so that no logits of the whole picture are made unless they are wanted. Training is

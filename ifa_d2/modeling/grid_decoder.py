@@ -1,4 +1,4 @@
-"""Decoders that need a map: levels are aligned on the finest one's grid and seen together there.
+"""Decoders on a grid: levels are aligned on the finest one's and decoded together.
 
 The decoders of DeepLabV3+, PSPNet and OCR take convolutions, or attention, over the aligned map.
 What they make is again levels, for the last layers that answer at any coordinate; between the
@@ -80,7 +80,7 @@ class AlignedLevels(nn.Module):
 
 
 class GridDecoder(nn.Module):
-    """Levels to levels on the finest one's grid, and logits of soft object regions or None.
+    """Decoder on the finest level's grid, with logits of soft object regions or None.
 
     Args:
         kind: ``"conv"``, 3x3 convolutions with norm and ReLU; ``"ocr"``, object context.
@@ -120,7 +120,7 @@ class GridDecoder(nn.Module):
             self.out_channels = [channels]
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[list[Tensor], Tensor | None]:
-        """Levels (B, C, h, w) each, and logits (B, K, h, w) of soft object regions or None."""
+        """Compute levels (B, C, h, w), and logits (B, K, h, w) of object regions or None."""
         x = self.align(levels)
         if self.context is not None:
             return self.context(x)
@@ -136,7 +136,7 @@ def build_grid_decoder(
     norm: str,
     options: Mapping[str, Any],
 ) -> tuple[GridDecoder | None, dict[str, Any]]:
-    """Build a decoder on the grid, and the arguments of the ``ImplicitAlignment`` after it.
+    """Build a decoder on the grid, and arguments of the alignment after it.
 
     The last 3x3 convolution is that alignment's first layer, which sees neighbourhoods.
 

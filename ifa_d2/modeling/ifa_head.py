@@ -1,4 +1,4 @@
-"""The semantic segmentation head: features to levels of a field, the field to logits.
+"""Semantic segmentation head: features to levels of a field, the field to logits.
 
 Shape legend: B batch, C channels, K classes, h x w the finest feature's size, H x W the padded
 input's size (h and w times the finest feature's stride).
@@ -27,8 +27,9 @@ from .targets import PointTargets, Sample, TargetSampler, evaluating, interpolat
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class IFASemSegHead(FeatureLevels):
-    """Implicit feature alignment as a head of Detectron2's ``SemanticSegmentor`` and
-    ``PanopticFPN``.
+    """Implicit feature alignment as a semantic segmentation head of Detectron2.
+
+    It is made for ``SemanticSegmentor``, ``PanopticFPN`` and ``FieldSegmentor``.
 
     Args:
         input_shape: channels and stride of the features it is given.
@@ -217,7 +218,7 @@ class IFASemSegHead(FeatureLevels):
     def forward(
         self, features: Mapping[str, Tensor], targets: Tensor | PointTargets | None = None
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """Logits (B, K, H, W) and no losses; in training no logits, and losses.
+        """Compute logits (B, K, H, W), or in training the losses.
 
         Args:
             features: (B, C, h, w) each. All are taken to cover the same pixels, as they do where
@@ -239,18 +240,18 @@ class IFASemSegHead(FeatureLevels):
         return _resize(logits, (height, width)), {}
 
     def decode(self, levels: Sequence[Level], query: Query) -> Tensor:
-        """Logits of the field at a query: (B, K, *query)."""
+        """Decode levels at a query, to logits (B, K, *S)."""
         return self.alignment(levels, query)
 
     def layers(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Logits (B, K, h, w) on the finest feature's grid."""
+        """Compute logits (B, K, h, w) on the finest feature's grid."""
         size = features[self.in_features[0]].shape[-2:]
         return self.decode(self.levels_at_request(features), GridQuery.regular(*size))
 
     def losses(
         self, features: Mapping[str, Tensor], targets: Tensor | PointTargets
     ) -> dict[str, Tensor]:
-        """``loss_sem_seg`` and, with an auxiliary head, ``loss_sem_seg_aux``."""
+        """Compute ``loss_sem_seg`` and, with an auxiliary head, ``loss_sem_seg_aux``."""
         labels = targets if isinstance(targets, Tensor) else targets.labels
         check_labels(labels, self.num_classes, self.ignore_value)  # once: a device is waited for
         levels, regions = self.levels_and_regions(features)

@@ -1,4 +1,4 @@
-"""Cross entropy over the hard pixels of a batch (online hard example mining, paper Sec. 3.2)."""
+"""Cross entropy with online hard example mining (paper, Sec. 3.2)."""
 
 import math
 

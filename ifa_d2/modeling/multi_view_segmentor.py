@@ -105,7 +105,7 @@ class MultiViewSegmentor(nn.Module):
         }
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
-        """Answer as the model: ``{"sem_seg": labels or logits}`` a picture, unless in training."""
+        """Segment pictures, ``{"sem_seg": labels or logits}`` each; train as the model."""
         if self.training:
             return self.model(batched_inputs)
         with torch.no_grad():
@@ -187,7 +187,7 @@ def _add(
 
 
 class _ResizedImages:
-    """A picture at the sizes of some strips, each held from its first strip to its last."""
+    """Picture at the sizes of strips, each held from its first strip to its last."""
 
     def __init__(self, image: Tensor, strips: Sequence[Strip]) -> None:
         self._image = image
@@ -195,7 +195,7 @@ class _ResizedImages:
         self._held: dict[Size, Tensor] = {}
 
     def take(self, size: Size) -> Tensor:
-        """(C, *size), resized as Detectron2 does in training; to be called once for each strip."""
+        """Return the picture at a size, (C, *size); to be called once for each strip."""
         if size not in self._held:
             self._held[size] = _resize(self._image, size)
         self._uses[size] -= 1
@@ -220,7 +220,7 @@ def _cut(image: Tensor, rows: Span, cols: Span, mirror: bool) -> Tensor:
 
 
 def _reach(strips: Sequence[Strip]) -> int:
-    """Rows between what strips, from top to bottom, have reached and where the next begins."""
+    """Count the rows that strips, from top to bottom, overlap the next one by."""
     reach = bottom = 0
     for strip in strips:
         bottom = max(bottom, strip.rows.samples.stop)

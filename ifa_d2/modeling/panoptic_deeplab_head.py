@@ -17,7 +17,7 @@ from .losses import check_labels
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class IFAPanopticDeepLabHead(IFASemSegHead):
-    """``IFASemSegHead`` under ``PanopticDeepLab``, which hands its head weights of the pixels.
+    """Head ``IFASemSegHead`` for ``PanopticDeepLab``, with its weighted loss.
 
     The loss is Panoptic-DeepLab's own: cross entropy, weighted, over the hardest pixels. It is
     taken at all pixels, so ``targets`` must be "grid", and ``ohem_threshold`` and
@@ -57,7 +57,7 @@ class IFAPanopticDeepLabHead(IFASemSegHead):
         targets: Tensor | None = None,
         weights: Tensor | None = None,
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """As of :class:`IFASemSegHead`, with ``weights`` (B, H, W) of the pixels in training."""
+        """Compute logits, or in training the loss, with pixel ``weights`` (B, H, W)."""
         if not self.training:
             return super().forward(features)
         if targets is None:

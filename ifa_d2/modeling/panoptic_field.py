@@ -1,4 +1,4 @@
-"""A picture's panoptic segmentation as a field: semantic labels, instances and their merged map.
+"""Panoptic segmentation of one picture as a field.
 
 Units and axes are those of :mod:`ifa_d2.modeling.field`. Boxes are Detectron2's, (x0, y0, x1, y1).
 
@@ -27,7 +27,7 @@ Segments = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Merging:
-    """When an instance or a stuff class becomes a segment (Kirillov et al. 2019, Panoptic FPN).
+    """Thresholds by which instances and stuff become segments (Kirillov et al. 2019).
 
     Attributes:
         overlap: share of an instance's mask that better scored ones may take before it is left out.
@@ -167,7 +167,7 @@ class PanopticField(SegmentationField):
         return size, ((boxes - shift) * scale).to(boxes.dtype)
 
     def _paste(self, indices: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-        """(N, H, W) bool masks of some detections in their boxes (N, 4), all of which are seen."""
+        """Paste masks of detections into boxes (N, 4), to bool (N, H, W)."""
         masks = self.detections.pred_masks[indices, 0]
         return paste_masks_in_image(masks, boxes[indices], size, threshold=0.5).bool()
 

@@ -1,4 +1,4 @@
-"""Detectron2's Panoptic FPN, its semantic part answering at the picture's own pixels."""
+"""Detectron2's Panoptic FPN, with semantic labels at the picture's own pixels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from .panoptic_field import PanopticField, compute_panoptic_fields
 
 @META_ARCH_REGISTRY.register()
 class FieldPanopticFPN(PanopticFPN):
-    """``PanopticFPN`` over an ``IFASemSegHead`` whose labels are decoded, not resized.
+    """Panoptic FPN whose semantic labels are decoded at the picture's pixels.
 
     Training is ``PanopticFPN``'s, and checkpoints are the same. At inference it gives what
     ``PanopticFPN`` gives, but no logits of the whole picture are made unless they are wanted.
@@ -39,7 +39,7 @@ class FieldPanopticFPN(PanopticFPN):
         return compute_panoptic_fields(self, batched_inputs)
 
     def inference(self, batched_inputs: list[dict[str, Any]], do_postprocess: bool = True) -> Any:
-        """``sem_seg``, ``instances`` and ``panoptic_seg`` a picture, as of ``PanopticFPN``."""
+        """Compute ``sem_seg``, ``instances`` and ``panoptic_seg`` of each picture."""
         if not do_postprocess:
             return super().inference(batched_inputs, do_postprocess=False)
         return [

@@ -1,4 +1,4 @@
-"""From a backbone's features to the levels of the field.
+"""Projections of a backbone's features to the levels of a field.
 
 Each projection of one feature gives one level or, as pyramid pooling does, several, finest first;
 ``level_channels`` says how many channels they have.
@@ -18,7 +18,9 @@ PROJECTIONS = ("pointwise", "identity", "aspp", "pyramid_pooling")
 
 
 class PointwiseProjection(Conv2d):
-    """1x1 convolution with bias, norm and ReLU; at inference one convolution.
+    """Convolution of 1x1 with bias, norm and ReLU.
+
+    At inference the norm is folded into the convolution.
 
     Args:
         in_channels, out_channels: sizes.
@@ -38,13 +40,13 @@ class PointwiseProjection(Conv2d):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, h, w) to (B, out_channels, h, w)."""
+        """Map (B, in_channels, h, w) to (B, out_channels, h, w)."""
         if torch.is_grad_enabled() or not is_foldable(self.norm):
             return super().forward(x)
         return F.relu_(F.conv2d(x, *fold_norm(self.weight, self.bias, self.norm)))
 
     def at_request(self, x: Tensor) -> Level:
-        """At inference, the level that is projected where it is asked; else that of ``forward``."""
+        """Return a level projected where it is needed, at inference; else ``forward``."""
         if torch.is_grad_enabled() or not is_foldable(self.norm):
             return self(x)
         return PointwiseLevel(x, *fold_norm(self.weight, self.bias, self.norm))
@@ -93,12 +95,12 @@ class ASPPProjection(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, h, w) to (B, out_channels, h, w)."""
+        """Map (B, in_channels, h, w) to (B, out_channels, h, w)."""
         return self.dropout(self.project(self.fuse(self.aspp(x))))
 
 
 class IdentityProjection(nn.Identity):
-    """The feature as it is.
+    """Identity: the feature is the level.
 
     Args:
         in_channels: of the feature.
@@ -110,8 +112,9 @@ class IdentityProjection(nn.Identity):
 
 
 class DeepLabASPP(ASPP):
-    """Detectron2's ASPP, whose branches a 1x1 convolution fuses (DeepLabV3+,
-    https://arxiv.org/abs/1802.02611).
+    """Detectron2's ASPP, fused by a 1x1 convolution (DeepLabV3+).
+
+    https://arxiv.org/abs/1802.02611
 
     Args:
         in_channels, out_channels, dilations, norm: see :class:`ASPPProjection`.
@@ -143,8 +146,9 @@ class DeepLabASPP(ASPP):
 
 
 class PyramidPooling(nn.Module):
-    """A feature beside its averages over regular parts of the image (PSPNet, Sec. 3.2,
-    https://arxiv.org/abs/1612.01105).
+    """Feature and its averages over regular parts of the image (PSPNet, Sec. 3.2).
+
+    https://arxiv.org/abs/1612.01105
 
     The averages are levels like any other: maps of the same extent, of few cells. Those over the
     whole image have a bias instead of a norm, as image pooling in Detectron2's ASPP.
@@ -178,7 +182,7 @@ class PyramidPooling(nn.Module):
         self.level_channels = (in_channels, *[out_channels] * len(self.pool_sizes))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, in_channels, h, w) to itself and (B, out_channels, s, s) of each pool size s."""
+        """Map (B, C, h, w) to itself and (B, out_channels, s, s) of each pool size s."""
         pooled = [
             conv(F.adaptive_avg_pool2d(x, size))
             for size, conv in zip(self.pool_sizes, self.convs, strict=True)
@@ -198,7 +202,7 @@ def build_projections(
     aspp_fuse_channels: int | None,
     pool_sizes: Sequence[int],
 ) -> nn.ModuleDict:
-    """The projection of each feature, finest first.
+    """Build the projection of each feature, finest first.
 
     Args:
         input_shape: channels and stride of the features.
@@ -240,7 +244,7 @@ def build_projections(
 
 
 def _spread(name: str, values: Sequence, in_features: Sequence[str]) -> list:
-    """One value for each feature."""
+    """Spread one value, or one for each feature, to all features."""
     values = list(values)
     if len(values) not in (1, len(in_features)):
         raise ValueError(

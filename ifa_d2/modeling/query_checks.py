@@ -1,4 +1,4 @@
-"""Checks of questions to a field: sizes, windows and points; and of the models asked.
+"""Checks of sizes, windows, points and modes of fields.
 
 Units and axes are those of :mod:`ifa_d2.modeling.field`.
 """
@@ -76,7 +76,7 @@ def _finite(values: Any) -> tuple[Any, ...]:
 def window_axis(
     begin: Fraction, end: Fraction, size: int, extent: int, share: Fraction
 ) -> GridAxis:
-    """The samples of begin..end out of ``extent`` pixels, which are ``share`` of the levels.
+    """Place samples over begin..end of ``extent`` pixels, a ``share`` of the levels.
 
     The field has learned what pixels show: a sample stands for no less than one.
     """

@@ -1,4 +1,4 @@
-"""Labels of a fine grid at about the cost of a coarse one: ask only where the answer can change.
+"""Labels of a fine grid at about the cost of a coarse one.
 
 A coarse grid is decoded whole; then the grid is doubled, level by level, and a sample is asked
 only where the samples around it disagree or are unsure. In the spirit of PointRend's subdivision
@@ -27,7 +27,7 @@ _HALO = 2
 
 @dataclass(frozen=True)
 class Refinement:
-    """How much of a fine grid is asked.
+    """Rule for which samples of a fine grid are decoded.
 
     A sample's support is the margin (of the best logit over the second) interpolated from the four
     coarse samples around it, those of another label than the nearest one's counting against it.
@@ -67,7 +67,7 @@ def refined_labels(
     max_samples: int = 1 << 22,
     max_side: int = 1 << 14,
 ) -> tuple[Tensor, float]:
-    """Labels of a grid, most of them taken over from coarser grids.
+    """Compute labels of a grid, most of them taken over from coarser grids.
 
     Args:
         bound: the function to ask, of the levels of one picture.
@@ -111,8 +111,7 @@ def _blocks(
     max_samples: int,
     max_side: int,
 ) -> Iterator[tuple[Place, Place]]:
-    """Rows and columns of blocks of a grid, and those with the samples around them that their
-    answers depend on.
+    """Yield blocks of a grid, and the blocks with the samples that they depend on.
 
     A block's projected features, its samples and its position terms may be held.
     """
@@ -132,7 +131,7 @@ def _blocks(
 
 
 def _runs(length: int, step: int, factor: int) -> Iterator[tuple[slice, slice]]:
-    """Runs of ``step`` coarse samples along an axis, and with those around, in fine samples."""
+    """Yield runs of ``step`` coarse samples, without and with halo, in fine samples."""
     for begin in range(0, -(-length // factor), step):
         end = begin + step
         above, below = max(0, begin - _HALO), end + _HALO
@@ -143,7 +142,7 @@ def _runs(length: int, step: int, factor: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _refine(bound: BoundAlignment, query: GridQuery, refinement: Refinement) -> tuple[Tensor, int]:
-    """Labels of a grid, and how many samples were asked; arguments as of refined_labels."""
+    """Compute labels of a block, and count the samples that were decoded."""
     factor = 2**refinement.levels
     cover = GridQuery(*(_rounded_up(axis, factor) for axis in (query.rows, query.cols)))
     bound = bound.covering(cover)
@@ -169,8 +168,10 @@ def _refine(bound: BoundAlignment, query: GridQuery, refinement: Refinement) -> 
 
 
 def _coarser(axis: GridAxis, factor: int) -> GridAxis:
-    """Samples at the middles of runs of ``factor`` samples, as wide as these; the last may lie
-    beyond the end."""
+    """Place samples at the middles of runs of ``factor`` samples, as wide as these.
+
+    The last may lie beyond the end.
+    """
     size = -(-len(axis) // factor)
     # In halves of a step, as the middle of an even run lies between two samples.
     start = 2 * axis.start + (factor - 1) * axis.step
@@ -184,7 +185,7 @@ def _rounded_up(axis: GridAxis, factor: int) -> GridAxis:
 
 
 def _labels_and_margins(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Best class, and by how much its logit leads, of logits (K, *S), which are overwritten."""
+    """Find the best class of logits (K, *S), and its margin; logits are overwritten."""
     small = label_dtype(len(logits))
     best, labels = best_classes(logits)
     if len(logits) == 1:
@@ -199,7 +200,7 @@ def _double(values: Tensor) -> Tensor:
 
 
 def _support(labels: Tensor, margins: Tensor) -> Tensor:
-    """How far each sample of the doubled grid is from losing its parent's label, (2h, 2w).
+    """Compute the support of the parent's label at each sample of the doubled grid.
 
     The margins of the four coarse samples around it, interpolated bilinearly; those of another
     label count against the parent's.

@@ -1,4 +1,4 @@
-"""Scores of the parts of a picture: asked at samples of an answer, and summed there.
+"""Class scores of parts of a picture, summed at the samples of the answer.
 
 Shape legend: K classes, h x w pixels of a part, H x W samples of the answer.
 """
@@ -45,7 +45,7 @@ class Raster:
 
 
 def _interpolate(values: Tensor, axis: GridAxis, dim: int) -> Tensor:
-    """Bilinear interpolation between cell centres along one axis, constant beyond the last ones."""
+    """Interpolate linearly along one axis, constant beyond the last cells."""
     if axis.on_cells(values.shape[dim]):
         return values.narrow(dim, axis.span(values.shape[dim], ensemble=False)[0], len(axis))
     taps = axis.taps(values.shape[dim], ensemble=True)
@@ -84,7 +84,7 @@ class RunningScores:
         self._labels: Tensor | None = None  # (H, W)
 
     def make_room(self, rows: slice) -> None:
-        """Let the band reach down to ``rows.stop``; nothing is added above ``rows.start`` again."""
+        """Move the band down to ``rows.stop``; rows above ``rows.start`` are final."""
         if rows.stop > self.top + self.height:
             self._finish(rows.start)
 
@@ -113,7 +113,7 @@ class RunningScores:
         self._sums[:, kept:] = 0
 
     def labels(self) -> Tensor:
-        """(H, W) classes of the largest sum, of the smallest integer type, on the CPU.
+        """Return classes of the largest sum (H, W), of the smallest integer type, on the CPU.
 
         Raises:
             ValueError: scores that are not finite, here or where the band moves.
@@ -123,7 +123,7 @@ class RunningScores:
         return self._labels
 
     def logits(self, count: int) -> Tensor:
-        """(K, H, W) logs of the sums over ``count``; the sums are overwritten.
+        """Return logs of the sums over ``count``, (K, H, W); the sums are overwritten.
 
         The band must be the whole answer.
         """

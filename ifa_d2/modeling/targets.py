@@ -1,4 +1,4 @@
-"""Training targets: where a field is asked in an iteration, and the labels there.
+"""Training targets: queries of an iteration, and their labels.
 
 Coordinates are (y, x) in [0, 1] of the padded input.
 
@@ -52,7 +52,7 @@ class PointTargets:
         padded_size: Sequence[int],
         device: torch.device,
     ) -> "PointTargets":
-        """The points that ``SemSegMapper`` gave, from each image's extent to the padded one.
+        """Collect the points of a batch, in coordinates of the padded images.
 
         Args:
             batched_inputs: with ``sem_seg_points`` (P, 2), ``sem_seg_point_labels`` (P,) and, if
@@ -88,7 +88,7 @@ class PointTargets:
         return cls(points * share[:, None], labels.to(device), num_uniform, footprints * share)
 
     def select(self, index: Tensor) -> "PointTargets":
-        """Some points of each image, by their numbers (B, N); none of them counts as uniform."""
+        """Select points of each image by index (B, N); none of them counts as uniform."""
         points = self.coordinates.gather(1, index[..., None].expand(-1, -1, 2))
         return PointTargets(points, self.labels.gather(1, index), 0, self.footprints)
 
@@ -100,7 +100,7 @@ class PointTargets:
 
 @dataclass(frozen=True)
 class Sample:
-    """Where the field is asked, and what it should answer.
+    """Query of an iteration, and its labels.
 
     Attributes:
         query: B images, any size S.
@@ -213,7 +213,7 @@ class TargetSampler:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Run a module in eval mode and without gradients, with no trace in BatchNorm's averages."""
+    """Run a module in eval mode and without gradients."""
     training = [part for part in module.modules() if part.training]
     module.eval()
     try:
@@ -225,7 +225,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def draw_points(sampler: PointSampler, labels: Tensor) -> PointTargets:
-    """Points of dense labels (B, H, W), with the labels of the pixels that they lie in."""
+    """Draw points of dense labels (B, H, W), with the labels of their pixels."""
     points = sampler(labels)
     pixel = 1 / points.new_tensor(labels.shape[1:])
     footprints = pixel.expand(len(labels), -1)
@@ -233,7 +233,7 @@ def draw_points(sampler: PointSampler, labels: Tensor) -> PointTargets:
 
 
 def uncertainty(logits: Tensor) -> Tensor:
-    """By how little the best class leads, negative: (B, K, P) to (B, P) (PointRend, Sec. 4.3)."""
+    """Compute the negative margin of the best class, (B, P) (PointRend, Sec. 4.3)."""
     if logits.shape[1] == 1:
         return torch.zeros_like(logits[:, 0])
     best, second = logits.float().topk(2, dim=1).values.unbind(1)

@@ -33,7 +33,7 @@ _ANY_SIZE = {"dynamic_img_size": True, "strict_img_size": False}
 
 @BACKBONE_REGISTRY.register()
 class TimmBackbone(Backbone):
-    """Feature maps of a timm model, as ``timm.create_model(..., features_only=True)`` gives them.
+    """Backbone of a timm model with ``features_only=True``.
 
     Args:
         model_name: in timm, such as ``"hrnet_w18"`` or ``"convnext_tiny"``.
@@ -126,14 +126,17 @@ class TimmBackbone(Backbone):
         return {**keys, "in_channels": input_shape.channels}
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W), sides multiples of ``size_divisibility``, to feature maps (B, C, h, w)."""
+        """Map images (B, 3, H, W) to features (B, C, h, w).
+
+        Sides are multiples of ``size_divisibility``.
+        """
         if self.frozen:
             with torch.no_grad():
                 return self._features(image)
         return self._features(image)
 
     def train(self, mode: bool = True) -> "TimmBackbone":
-        """As of every module; a frozen backbone stays in eval mode."""
+        """Set the mode; a frozen backbone stays in eval mode."""
         return super().train(mode and not self.frozen)
 
     def _features(self, image: Tensor) -> dict[str, Tensor]:
@@ -158,7 +161,7 @@ def pretrained_pixel_mean(model_name: str) -> list[float]:
 
 
 def pretrained_pixel_std(model_name: str) -> list[float]:
-    """As :func:`pretrained_pixel_mean`, the standard deviation."""
+    """Return the standard deviation of pixels, see :func:`pretrained_pixel_mean`."""
     return _pixels(model_name, "std")
 
 

@@ -1,4 +1,4 @@
-"""Which parts of a picture, at which sizes, a model is shown, and the samples each part answers.
+"""Views of a picture: sizes, windows and mirror images for a model.
 
 Sizes are (height, width). A picture is resized; windows are cut from it, in its pixels; the answer
 has a size of its own, in samples, whose centres lie where the centres of as many equal cells of the
@@ -124,7 +124,7 @@ class Views:
         return own_size and not self.flip and self.window is None
 
     def strides(self) -> Size:
-        """(vertical, horizontal) pixels from one window to the next; (1, 1) without windows.
+        """Return pixels from one window to the next, (y, x); (1, 1) without windows.
 
         Raises:
             ValueError: ``stride`` is out of range.
@@ -153,7 +153,7 @@ class Views:
         ]
 
     def show_once(self, image_size: Size) -> bool:
-        """Whether a picture of this size is shown once, whole and in its own size."""
+        """Return whether a picture of this size is shown once, whole, in its own size."""
         if self.flip or self.sizes(image_size) != [tuple(image_size)]:
             return False
         return self.window is None or all(
@@ -203,7 +203,7 @@ def slide(length: int, window: int | None, stride: int, total: int) -> tuple[Spa
 
 
 def count_spans(spans: Sequence[Span]) -> Tensor:
-    """(total,) float32: how many windows answer each sample."""
+    """Count the windows of each sample, (total,) float32."""
     counts = torch.zeros(spans[0].total)
     for span in spans:
         counts[span.samples] += 1

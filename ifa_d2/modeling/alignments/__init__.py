@@ -1,4 +1,4 @@
-"""The learned ways to bring levels to one grid (paper, Table 1), interchangeable by name."""
+"""Learned methods that bring levels to one grid (paper, Table 1), by name."""
 
 from .alignseg import AlignSeg
 from .carafe import Carafe

@@ -22,7 +22,7 @@ _CONTEXT_CELLS = 3
 
 
 class AlignSeg(DenseAlignment):
-    """Aligned feature aggregation (AlignFA) over the levels, and aligned context (AlignCM).
+    """Aligned feature aggregation (AlignFA) of levels, and aligned context (AlignCM).
 
     From the finest level on, what there is so far and the next coarser level are both moved by
     offsets learned from the two, and added; last of all comes the context of the coarsest backbone
@@ -77,7 +77,7 @@ class FeatureAlignment(nn.Module):
         self.coarse_offsets = _offsets(channels, norm)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """(B, C, H, W) and (B, C, h, w) to (B, C, H, W)."""
+        """Align (B, C, h, w) to (B, C, H, W), and add them, (B, C, H, W)."""
         coarse = F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear", align_corners=False)
         both = torch.cat([fine, coarse], dim=1)
         return take_at_offsets(coarse, self.coarse_offsets(both)) + take_at_offsets(
@@ -105,7 +105,7 @@ class ContextAlignment(nn.Module):
         self.offsets = _offsets(channels, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, h, w) to (B, channels, h, w)."""
+        """Map (B, in_channels, h, w) to (B, channels, h, w)."""
         context = self.adapt_context(pool_mean(x, _CONTEXT_CELLS))
         x = self.adapt(x)
         spread = F.interpolate(context, size=x.shape[-2:], mode="bilinear", align_corners=False)
@@ -138,7 +138,7 @@ def take_at_offsets(x: Tensor, offsets: Tensor) -> Tensor:
 
 
 def pool_mean(x: Tensor, cells: int) -> Tensor:
-    """(B, C, h, w) to (B, C, cells, cells), as ``adaptive_avg_pool2d``.
+    """Map (B, C, h, w) to (B, C, cells, cells), as ``adaptive_avg_pool2d``.
 
     In steps that hold at any size: what ONNX makes of the function itself keeps the parts of the
     size that was recorded.
@@ -160,7 +160,7 @@ def _offsets(channels: int, norm: str) -> nn.Sequential:
 
 
 class _Residual(nn.Module):
-    """ReLU(norm(x + residual)), the residual two 3x3 convolutions by way of a quarter of them."""
+    """Residual block of two 3x3 convolutions with a quarter of the channels between."""
 
     def __init__(self, channels: int, norm: str) -> None:
         super().__init__()

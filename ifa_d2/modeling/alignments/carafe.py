@@ -1,4 +1,4 @@
-"""Levels brought to one grid by content-aware reassembly (paper, Table 1, "CARAFE").
+"""Content-aware reassembly of levels on one grid (paper, Table 1, "CARAFE").
 
 Shape legend: B batch, C channels of a level, h x w its cells, H x W cells of the finest level, s
 scale, k kernel size.
@@ -14,7 +14,9 @@ from .reassembly import reassemble, take_nearest
 
 
 class Carafe(DenseAlignment):
-    """CARAFE (Wang et al., ICCV 2019, https://arxiv.org/abs/1905.02188) on each coarser level.
+    """CARAFE on each coarser level.
+
+    Wang et al., ICCV 2019, https://arxiv.org/abs/1905.02188.
 
     A level goes to the finest grid in one step, at its scale (2, 4, 8), and the results are
     concatenated: the paper's 1.3 M parameters are those of three such modules, while chains of
@@ -61,7 +63,7 @@ class Carafe(DenseAlignment):
 
 
 class _Carafe(nn.Module):
-    """(B, C, h, w) to (B, C, h * s, w * s)."""
+    """Map (B, C, h, w) to (B, C, h * s, w * s)."""
 
     def __init__(
         self, channels: int, scale: int, compressed: int, kernel_size: int, encoder_kernel_size: int

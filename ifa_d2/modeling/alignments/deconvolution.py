@@ -1,4 +1,4 @@
-"""Levels brought to one grid by transposed convolutions (paper, Table 1, "Deconvolution").
+"""Transposed convolutions of levels to one grid (paper, Table 1, "Deconvolution").
 
 Shape legend: B batch, C channels of a level, h x w its cells, H x W cells of the finest level.
 """
@@ -14,7 +14,7 @@ from .dense_alignment import DenseAlignment
 
 
 class Deconvolution(DenseAlignment):
-    """A transposed convolution with norm and ReLU for each coarser level; results concatenated.
+    """Transposed convolution, norm and ReLU of each coarser level, concatenated.
 
     The paper gives no detail but its cost, 1.8 M parameters more than bilinear alignment. Those are
     three 3x3 kernels, one a level, with the level's scale as stride. At scales 4 and 8 such kernels

@@ -1,4 +1,4 @@
-"""Upsampling by kernels that differ from place to place, in row bands of bounded memory.
+"""Upsampling by spatially varying kernels, in row bands of bounded memory.
 
 Each cell of a map becomes s x s cells; each of those is a weighted sum over the k x k neighbourhood
 of the cell it lies in. So all cells of an s x s block share one neighbourhood, and a band of rows
@@ -22,7 +22,7 @@ from ...layers.traceable import span_taps
 def reassemble(
     x: Tensor, kernels: Tensor, *, kernel_size: int, scale: int, band_bytes: int = 64 << 20
 ) -> Tensor:
-    """Weighted sums over neighbourhoods, with given weights (CARAFE, Wang et al. 2019, Eq. 4).
+    """Sum neighbourhoods with given weights (CARAFE, Wang et al. 2019, Eq. 4).
 
     Args:
         x: (B, C, h, w).
@@ -54,7 +54,7 @@ def affiliate(
     scale: int,
     band_bytes: int = 64 << 20,
 ) -> Tensor:
-    """Weighted sums over neighbourhoods, weighted by similarity (SAPA, Lu et al. 2022, Sec. 3).
+    """Sum neighbourhoods weighted by similarity (SAPA, Lu et al. 2022, Sec. 3).
 
     The weights are the softmax of the inner products of a query with the keys of its neighbourhood;
     a key beyond the border is zero, and so is its inner product.
@@ -85,7 +85,7 @@ def affiliate(
 
 
 def take_nearest(x: Tensor, size: Sequence[int]) -> Tensor:
-    """(B, C, h, w) to (B, C, *size) by the cells that the centres lie in; the same if it fits."""
+    """Resize (B, C, h, w) to (B, C, *size) by nearest neighbours."""
     if not _is_recorded() and tuple(x.shape[-2:]) == tuple(size):
         return x
     for dim, length in zip((2, 3), size, strict=True):
@@ -136,7 +136,7 @@ def _pad(x: Tensor, kernel_size: int) -> Tensor:
 
 
 def _neighbourhoods(padded: Tensor, kernel_size: int) -> Tensor:
-    """(B, C, h + k - 1, w + k - 1) to (B, h, w, k * k, C)."""
+    """Map (B, C, h + k - 1, w + k - 1) to (B, h, w, k * k, C)."""
     rows = padded.permute(0, 2, 3, 1)
     h, w = (length - kernel_size + 1 for length in padded.shape[2:])
     taps = [rows[:, i : i + h, j : j + w] for i in range(kernel_size) for j in range(kernel_size)]
@@ -144,6 +144,6 @@ def _neighbourhoods(padded: Tensor, kernel_size: int) -> Tensor:
 
 
 def _to_blocks(cells: Tensor, scale: int) -> Tensor:
-    """(B, h, w, s * s, C) to (B, h * s, w * s, C)."""
+    """Map (B, h, w, s * s, C) to (B, h * s, w * s, C)."""
     blocks = cells.unflatten(3, (scale, scale)).transpose(2, 3)  # (B, h, s, w, s, C)
     return blocks.flatten(3, 4).flatten(1, 2)

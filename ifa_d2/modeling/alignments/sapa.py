@@ -17,7 +17,9 @@ SIMILARITIES = ("inner", "bilinear", "gated")
 
 
 class Sapa(DenseAlignment):
-    """SAPA (Lu et al., NeurIPS 2022, https://arxiv.org/abs/2209.12866) on each coarser level.
+    """SAPA on each coarser level.
+
+    Lu et al., NeurIPS 2022, https://arxiv.org/abs/2209.12866.
 
     A point of the finest level is compared with the neighbourhood of the coarser cell that it lies
     in; what it becomes is the mean of that neighbourhood, weighted by similarity. As in the SAPA

@@ -1,5 +1,4 @@
-"""Levels brought to one grid by stages of convolution and doubling (paper, Table 1, "Up-sampling
-Module").
+"""Stages of convolution and upsampling to one grid (paper, Table 1).
 
 Shape legend: B batch, C channels of a level, h x w its cells, H x W cells of the finest level.
 """
@@ -15,7 +14,7 @@ from .dense_alignment import DenseAlignment, check_odd
 
 
 class Upsampling(DenseAlignment):
-    """The stages of Semantic FPN (Kirillov et al. 2019, Panoptic Feature Pyramid Networks, Fig. 3).
+    """Upsampling stages of Semantic FPN (Kirillov et al. 2019, Fig. 3).
 
     A stage is a convolution with norm and ReLU and bilinear upsampling to twice the size; a level
     passes as many as its scale asks for, the finest none. Levels keep their channels and are
