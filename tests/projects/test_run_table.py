@@ -23,7 +23,8 @@ from ifa_d2.data.shapes.street import make_scene
 from ifa_d2.layers import PositionEncoding
 
 PROJECT = Path(__file__).parents[2] / "projects" / "IFA"
-paper_model = runpy.run_path(str(PROJECT / "table_rows.py"))["paper_model"]
+_ROWS = runpy.run_path(str(PROJECT / "table_rows.py"))
+paper_model, paper_models = _ROWS["paper_model"], _ROWS["paper_models"]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_every_row_has_a_model_and_every_model_a_row(command: dict, tmp_path: Pa
             assert cfg.model.sem_seg_head.num_classes == table["num_classes"]
             named.add(row["config"])
         assert len({row["row"] for row in table["rows"]}) == len(table["rows"])
-    assert set(command["table_rows"].paper_models()) == named
+    assert set(paper_models()) == named
 
 
 @pytest.mark.parametrize("name", ["ifa_r101", "ifa_aspp_r101"])
