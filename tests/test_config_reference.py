@@ -313,7 +313,7 @@ def test_commands_and_messages_are_those_of_the_code() -> None:
     recipe = load_config(str(ROOT / lazy.config_file), lazy.opts)
     assert (recipe.model.sem_seg_head.hidden_dims, recipe.train.seed) == ([256, 128], 2)
     cfg = load_config(str(ROOT / yacs.config_file), yacs.opts)
-    assert (cfg.MODEL.IFA.HIDDEN_DIMS, cfg.SEED) == ([256, 128], 2)
+    assert (cfg.yacs.MODEL.IFA.HIDDEN_DIMS, cfg.train.seed) == ([256, 128], 2)
     (message,) = re.findall("`(the config has no key [^`]+)`", " ".join(TEXT.split()))
     with pytest.raises(ValueError, match=re.escape(message)):
         load_config(str(ROOT / lazy.config_file), ["train.sed=2"])

@@ -17,7 +17,6 @@ import os
 import sys
 from contextlib import ExitStack
 
-from detectron2.config import CfgNode
 from omegaconf import DictConfig
 from tqdm import tqdm
 
@@ -174,9 +173,7 @@ def drawing_path(args: argparse.Namespace, picture: Picture) -> str:
     return os.path.join(args.output, f"{picture.name}.png")
 
 
-def check_output(
-    args: argparse.Namespace, cfg: CfgNode | DictConfig, pictures: list[Picture] | None
-) -> None:
+def check_output(args: argparse.Namespace, cfg: DictConfig, pictures: list[Picture] | None) -> None:
     """Raise a ValueError if a drawing would replace what is read; pictures are None for films."""
     if args.output is None:
         return

@@ -21,7 +21,6 @@ import argparse
 from pathlib import Path
 
 import torch
-from detectron2.config import CfgNode
 from omegaconf import DictConfig
 
 from ifa_d2.data import read_picture
@@ -98,14 +97,14 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(args)
 
 
-def channel_order(cfg: CfgNode | DictConfig) -> str:
+def channel_order(cfg: DictConfig) -> str:
     """Of the model's input, in words."""
     return "the model's" if is_model_alone(cfg) else build_test_mapper(cfg).image_format
 
 
-def is_model_alone(cfg: CfgNode | DictConfig) -> bool:
+def is_model_alone(cfg: DictConfig) -> bool:
     """Whether a recipe says nothing of pictures."""
-    return isinstance(cfg, DictConfig) and "dataloader" not in cfg
+    return "dataloader" not in cfg
 
 
 def main(args: list[str] | None = None) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 import ifa_d2  # noqa: F401 (first: it hides warnings of Detectron2's own imports)
 
 # isort: split
-from detectron2.config import CfgNode
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 from omegaconf import DictConfig
 
@@ -44,7 +43,7 @@ DEFAULT_FORMATS = ("ids",)
 WEIGHTS = ("model_final.pth", "model_best.pth")  # that a training ends with
 
 
-def read_config(args: argparse.Namespace) -> CfgNode | DictConfig:
+def read_config(args: argparse.Namespace) -> DictConfig:
     """The config of the arguments, checked with them: what is wrong is said before a run starts."""
     if not args.eval_only and args.save_predictions is not None:
         raise ValueError("save_predictions needs --eval-only")
@@ -104,7 +103,7 @@ def say_end(args: argparse.Namespace, trainer: Trainer, results: dict) -> None:
     )
 
 
-def build_evaluators(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> list[DatasetEvaluator]:
+def build_evaluators(cfg: DictConfig, args: argparse.Namespace) -> list[DatasetEvaluator]:
     """The config's evaluator of each data set, with what writes the predictions if asked for."""
     names = test_dataset_names(cfg)
     evaluators = [Trainer.build_evaluator(cfg, name) for name in names]
@@ -117,7 +116,7 @@ def build_evaluators(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> lis
     ]
 
 
-def prediction_folders(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> list[str]:
+def prediction_folders(cfg: DictConfig, args: argparse.Namespace) -> list[str]:
     """Where the predictions of each data set go; empty where none are asked for."""
     if args.save_predictions is None:
         return []

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode, instantiate
-from detectron2.modeling import ResNet, build_model
+from detectron2.modeling import ResNet
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -79,18 +79,9 @@ def build_on_meta(cfg: CfgNode | DictConfig) -> nn.Module:
     cfg = without_pretrained(cfg)
     try:
         with torch.device("meta"):
-            return _build(cfg, "meta")
+            return instantiate(cfg.model).eval()
     except RuntimeError:  # Detectron2's transformers read values while they are built
-        return _build(cfg, "cpu").to("meta")
-
-
-def _build(cfg: CfgNode | DictConfig, device: str) -> nn.Module:
-    if isinstance(cfg, CfgNode):
-        cfg = cfg.clone()
-        cfg.defrost()
-        cfg.MODEL.DEVICE = device
-        return build_model(cfg).eval()
-    return instantiate(cfg.model).eval()
+        return instantiate(cfg.model).to("meta").eval()
 
 
 def count_params(model: nn.Module) -> dict[str, int]:

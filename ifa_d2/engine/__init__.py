@@ -1,4 +1,4 @@
-"""Training, prediction and export, for both kinds of config."""
+"""Training, prediction and export."""
 
 from .loader import TrainingStream, build_train_loader
 from .predictor import Predictor

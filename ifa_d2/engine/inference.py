@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from ..modeling import MultiViewSegmentor
-from .settings import is_yacs
+from .yacs_config import to_lazy_config
 
 # Of recipes that do not say: the paper's, where it is evaluated at several scales.
 _SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
@@ -29,8 +29,9 @@ INFERENCE_KEYS = (
 def build_inference_model(cfg: CfgNode | DictConfig, model: nn.Module) -> nn.Module:
     """A model as its config wants it evaluated.
 
-    The config says so in ``inference`` (LazyConfig; ``tta``, and arguments of
-    :class:`ifa_d2.modeling.MultiViewSegmentor`) or in ``TEST.AUG`` and ``TEST.SLIDING_WINDOW``.
+    The config says so in ``inference``: ``tta``, and arguments of
+    :class:`ifa_d2.modeling.MultiViewSegmentor`. A yacs config has ``TEST.AUG`` and
+    ``TEST.SLIDING_WINDOW``.
 
     Returns:
         ``model`` itself where it is to be shown every picture once, whole and in its own size.
@@ -38,10 +39,7 @@ def build_inference_model(cfg: CfgNode | DictConfig, model: nn.Module) -> nn.Mod
     Raises:
         ValueError: a value out of range, by name; views of a panoptic model.
     """
-    if is_yacs(cfg):
-        wrapped = MultiViewSegmentor(cfg, model)
-    else:
-        wrapped = MultiViewSegmentor(model=model, **_lazy_options(cfg))
+    wrapped = MultiViewSegmentor(model=model, **_options(to_lazy_config(cfg)))
     if wrapped.transparent:
         return model
     if isinstance(wrapped.model, PanopticFPN):
@@ -57,7 +55,7 @@ def check_inference(cfg: CfgNode | DictConfig) -> None:
     build_inference_model(cfg, nn.Identity())
 
 
-def _lazy_options(cfg: DictConfig) -> dict[str, Any]:
+def _options(cfg: DictConfig) -> dict[str, Any]:
     """Arguments of the segmentor, those that are left out at their defaults."""
     options = OmegaConf.to_container(cfg.get("inference") or OmegaConf.create({}), resolve=True)
     for name in options:
@@ -115,28 +113,16 @@ def _stride(text: str) -> int | float:
         ) from error
 
 
-def apply_inference_arguments(cfg: CfgNode | DictConfig, args: argparse.Namespace) -> None:
+def apply_inference_arguments(cfg: DictConfig, args: argparse.Namespace) -> None:
     """Write what the flags of :func:`add_inference_arguments` say into a config.
 
     Raises:
         ValueError: a value out of range, by name, or a stride of no windows.
     """
-    if is_yacs(cfg):
-        frozen = cfg.is_frozen()
-        cfg.defrost()
-        aug, sliding = cfg.TEST.AUG, cfg.TEST.SLIDING_WINDOW
-        aug.ENABLED = args.tta or aug.ENABLED
-        sliding.SIZE = args.sliding_window or sliding.SIZE
-        sliding.STRIDE = args.stride or sliding.STRIDE
-        if frozen:
-            cfg.freeze()
-        window = sliding.SIZE
-    else:
-        flags = {"tta": args.tta or None, "window": args.sliding_window, "stride": args.stride}
-        flags = {name: value for name, value in flags.items() if value is not None}
-        if flags:
-            OmegaConf.update(cfg, "inference", flags, force_add=True)
-        window = OmegaConf.select(cfg, "inference.window")
-    if args.stride and not window:
+    flags = {"tta": args.tta or None, "window": args.sliding_window, "stride": args.stride}
+    flags = {name: value for name, value in flags.items() if value is not None}
+    if flags:
+        OmegaConf.update(cfg, "inference", flags, force_add=True)
+    if args.stride and not OmegaConf.select(cfg, "inference.window"):
         raise ValueError(f"stride {args.stride} is of windows: give their size as well")
     check_inference(cfg)

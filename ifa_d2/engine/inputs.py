@@ -8,23 +8,24 @@ import torch
 from detectron2.config import CfgNode, instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import transforms as T
-from detectron2.modeling import META_ARCH_REGISTRY, SemanticSegmentor
+from detectron2.modeling import SemanticSegmentor
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
 
 from ..data.catalog import check_name, check_same_classes
 from ..data.content import check_label_content
 from ..listing import spread_indices
-from .build import build_test_mapper, build_yacs_mapper, is_panoptic, test_dataset_names
-from .settings import is_yacs
+from .build import build_test_mapper, is_panoptic, test_dataset_names
+from .yacs_config import to_lazy_config
+
+# Where it is that a head's number of classes is said, of the recipe's own or of yacs keys.
+_NUM_CLASSES = ("model.sem_seg_head.num_classes", "yacs.MODEL.SEM_SEG_HEAD.NUM_CLASSES")
 
 
 def dataset_names(cfg: CfgNode | DictConfig, *, is_train: bool) -> list[str]:
     """Names of the data sets that a config trains on, or tests on."""
-    if is_yacs(cfg):
-        return list(cfg.DATASETS.TRAIN if is_train else cfg.DATASETS.TEST)
     part = "train" if is_train else "test"
-    names = OmegaConf.select(cfg, f"dataloader.{part}.dataset.names", default=None)
+    names = OmegaConf.select(to_lazy_config(cfg), f"dataloader.{part}.dataset.names", default=None)
     return [names] if isinstance(names, str) else list(names or [])
 
 
@@ -35,6 +36,7 @@ def check_datasets(cfg: CfgNode | DictConfig, *, is_train: bool) -> None:
         ValueError: one is not known, or has another number of classes than the model's head. Only
             semantic segmentors are compared: a panoptic model has a class of its own for things.
     """
+    cfg = to_lazy_config(cfg)
     key, num_classes = _head_classes(cfg)
     for name in dataset_names(cfg, is_train=is_train):
         check_name(name, "dataset")
@@ -54,15 +56,16 @@ def check_training_data(cfg: CfgNode | DictConfig) -> list[str]:
         What is odd about the labels, but may be meant, a sentence each.
 
     Raises:
-        ValueError: the data sets have other classes, or another order of them, than one another; a
-            LazyConfig whose evaluator is of another data set than its test loader; or labels that
-            teach nothing, see :func:`ifa_d2.data.content.check_label_content`.
+        ValueError: the data sets have other classes, or another order of them, than one another;
+            the evaluator is of another data set than the test loader; or labels that teach nothing,
+            see :func:`ifa_d2.data.content.check_label_content`.
         FileNotFoundError: a data set is not there.
     """
+    cfg = to_lazy_config(cfg)
     names = {part: dataset_names(cfg, is_train=part) for part in (True, False)}
     evaluated = test_dataset_names(cfg)
     tested = names[False]
-    if evaluated and tested and (tested != evaluated or (len(tested) > 1 and not is_yacs(cfg))):
+    if evaluated and tested and tested != evaluated:
         raise ValueError(
             "dataloader.test.dataset.names must be one data set, that of dataloader.evaluator, "
             f"got {tested}: test on others by --eval-only, one after the other"
@@ -76,16 +79,12 @@ def check_training_data(cfg: CfgNode | DictConfig) -> list[str]:
     ]
 
 
-def _head_classes(cfg: CfgNode | DictConfig) -> tuple[str, int | None]:
+def _head_classes(cfg: DictConfig) -> tuple[str, int | None]:
     """A semantic segmentor's number of classes with its key; None of another model."""
-    if is_yacs(cfg):
-        target = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
-        key, value = "MODEL.SEM_SEG_HEAD.NUM_CLASSES", cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
-    else:
-        key = "model.sem_seg_head.num_classes"
-        target = OmegaConf.select(cfg, "model._target_", default=None)
-        target = locate(target) if isinstance(target, str) else target
-        value = OmegaConf.select(cfg, key, default=None)
+    target = OmegaConf.select(cfg, "model._target_", default=None)
+    target = locate(target) if isinstance(target, str) else target
+    key = _NUM_CLASSES[-1 if "yacs" in cfg else 0]
+    value = OmegaConf.select(cfg, key, default=None)
     is_semantic = isinstance(target, type) and issubclass(target, SemanticSegmentor)
     return key, value if is_semantic else None
 
@@ -128,6 +127,4 @@ def build_mapper(cfg: CfgNode | DictConfig, *, is_train: bool) -> Callable[[dict
     """Build the mapper from a record to a model's input, of training or of testing."""
     if not is_train:
         return build_test_mapper(cfg)
-    if is_yacs(cfg):
-        return build_yacs_mapper(cfg, is_train=True)
-    return instantiate(cfg.dataloader.train.mapper)
+    return instantiate(to_lazy_config(cfg).dataloader.train.mapper)

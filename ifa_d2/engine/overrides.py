@@ -12,28 +12,39 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from .inference import INFERENCE_KEYS
-from .settings import TRAIN_KEYS, is_yacs, leaf_keys
+from .settings import TRAIN_KEYS, leaf_keys
+from .yacs_config import translation
 
 # Of a recipe's nodes that call nothing: what is read of them, there or not.
 _READ = {f"train.{key}" for key in TRAIN_KEYS} | {f"inference.{key}" for key in INFERENCE_KEYS}
 
 
-def apply_overrides(cfg: CfgNode | DictConfig, overrides: Sequence[str]) -> None:
-    """Change a config of either kind.
+def apply_yacs_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
+    """Change a yacs config.
 
     Args:
         cfg: it is changed.
-        overrides: "key=value" each; for yacs also Detectron2's "KEY", "value", in turn.
+        overrides: "KEY=value" each, or as Detectron2 has them "KEY", "value", in turn.
+
+    Raises:
+        ValueError: as :func:`apply_overrides`.
+    """
+    pairs = _split_pairs(overrides)
+    for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+        _merge(cfg, key, value)
+
+
+def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Change a LazyConfig.
+
+    Args:
+        cfg: it is changed.
+        overrides: "key=value" each.
 
     Raises:
         ValueError: an override that cannot be read, or of a key that does not exist; the message
             names those most like it.
     """
-    if is_yacs(cfg):
-        pairs = _split_pairs(overrides)
-        for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            _merge(cfg, key, value)
-        return
     # What is called says which arguments there are: other keys may be of what it was, or will be.
     targets = [override for override in overrides if "._target_=" in override]
     others = [override for override in overrides if override not in targets]
@@ -97,6 +108,8 @@ def _refusal(cfg: DictConfig, override: str) -> str:
         return f"overrides must be key=value each, got {override!r}"
     if key in _READ:
         return ""
+    if key.startswith("yacs.") and (name := translation(key.removeprefix("yacs."))):
+        return f"nothing reads {key} any more: it has become {name}"
     node: Any = cfg
     parts = key.split(".")
     for i, part in enumerate(parts):

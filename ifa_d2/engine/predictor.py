@@ -18,6 +18,7 @@ from .checkpoint import Checkpointer
 from .inputs import picture_input
 from .run import load_config, names_weights
 from .settings import TrainSettings
+from .yacs_config import to_lazy_config
 from .zoo import PREFIX, zoo_file
 
 
@@ -98,6 +99,7 @@ class Predictor:
         overrides: Sequence[str] = (),
     ) -> "Predictor":
         """As :meth:`from_config`, of a config of either kind that was read with ``overrides``."""
+        cfg = to_lazy_config(cfg)
         model = load_model(cfg, weights, overrides)
         mapper = build_test_mapper(cfg)
         return cls(
@@ -159,6 +161,7 @@ def load_model(cfg: Any, weights: str | None, overrides: Sequence[str] = ()) -> 
         FileNotFoundError: the file does not exist.
         ValueError: there are no weights, or they lack some that the model predicts by.
     """
+    cfg = to_lazy_config(cfg)
     settings = TrainSettings.from_config(cfg)
     weights = weights or find_weights(settings, overrides)
     if not weights:

@@ -22,25 +22,28 @@ from ..config import add_ifa_config, get_config_file, merge_yaml
 from ..files import atomic_path
 from .logs import setup_logs
 from .output_lock import locked_output
-from .overrides import apply_overrides
+from .overrides import apply_overrides, apply_yacs_overrides
 from .saved_config import NamesLoader, note_registering_files
-from .settings import TrainSettings, is_yacs, unread_keys
+from .settings import TrainSettings, unread_keys
 from .solver import scale_config
+from .yacs_config import to_lazy_config
 
 _logger = logging.getLogger(__name__)
 
 
-def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode | DictConfig:
+def load_config(config_file: str, overrides: Sequence[str] = ()) -> DictConfig:
     """Read a config file of either kind.
 
     Args:
         config_file: a path, or the name of a recipe that comes with the package
-            ("camvid/ifa_r18.py") or a ``.yaml`` of Detectron2's model zoo. ``.py`` files and what
-            a run saved of them are LazyConfigs, other ``.yaml`` files yacs configs.
-        overrides: "key=value" each; for yacs also Detectron2's "KEY", "value", in turn.
+            ("camvid/ifa_r18.py") or a ``.yaml`` of Detectron2's model zoo. ``.py`` files and the
+            ``config.yaml`` of a run are LazyConfigs, other ``.yaml`` files yacs configs.
+        overrides: "key=value" each, of the file's own keys; for a yacs file also Detectron2's
+            "KEY", "value", in turn.
 
     Returns:
-        The config. An output directory that is not set becomes ./output/<name of the recipe>.
+        The LazyConfig, of a yacs file too: :func:`ifa_d2.engine.yacs_config.to_lazy_config`. An
+        output directory that is not set becomes ./output/<name of the recipe>.
 
     Raises:
         ValueError: no such file, a file that is no config or a part of one, or an override that
@@ -51,18 +54,17 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode | Di
         path = get_config_file(config_file)
     if path.suffix not in (".py", ".yaml", ".yml"):
         raise ValueError(f"config_file must end in .py or .yaml, got {config_file!r}")
-    cfg = _read_python(path) if path.suffix == ".py" else _read_yaml(path)
-    output_dir = os.path.join(".", "output", _recipe_name(path))
-    if isinstance(cfg, DictConfig) and "train" not in cfg:
-        held = ", ".join(sorted(map(str, cfg))) or "nothing"
-        raise ValueError(f"{path} is no recipe, which has train, but a part of one: {held}")
-    apply_overrides(cfg, overrides)
-    if is_yacs(cfg):
-        if cfg.OUTPUT_DIR in ("", get_cfg().OUTPUT_DIR):
-            cfg.OUTPUT_DIR = output_dir
-        cfg.freeze()
+    content = None if path.suffix == ".py" else _read_yaml(path)
+    if content is not None and "model" not in content:
+        cfg = _read_yacs(path, overrides)
     else:
-        cfg.train.output_dir = cfg.train.get("output_dir") or output_dir
+        cfg = _read_python(path) if content is None else _from_content(content)
+        if "train" not in cfg:
+            held = ", ".join(sorted(map(str, cfg))) or "nothing"
+            raise ValueError(f"{path} is no recipe, which has train, but a part of one: {held}")
+        apply_overrides(cfg, overrides)
+    output_dir = os.path.join(".", "output", _recipe_name(path))
+    cfg.train.output_dir = cfg.train.get("output_dir") or output_dir
     return cfg
 
 
@@ -79,7 +81,7 @@ def _read_python(path: Path) -> DictConfig:
         raise ValueError(f"{path} is no config file: {error.__cause__ or error}") from error
 
 
-def _read_yaml(path: Path) -> CfgNode | DictConfig:
+def _read_yaml(path: Path) -> dict[str, Any]:
     # Not by LazyConfig.load, which calls whatever a tag in the file asks for.
     try:
         text = path.read_text(encoding="utf-8")
@@ -90,8 +92,14 @@ def _read_yaml(path: Path) -> CfgNode | DictConfig:
     if not isinstance(content, dict):
         raise ValueError(f"{path} is no config file: it holds no keys")
     note_registering_files(text)
-    if content and "model" in content:
-        return OmegaConf.create(content, flags={"allow_objects": True})
+    return content
+
+
+def _from_content(content: dict[str, Any]) -> DictConfig:
+    return OmegaConf.create(content, flags={"allow_objects": True})
+
+
+def _read_yacs(path: Path, overrides: Sequence[str]) -> DictConfig:
     cfg = get_cfg()
     add_ifa_config(cfg)
     try:
@@ -100,7 +108,10 @@ def _read_yaml(path: Path) -> CfgNode | DictConfig:
         raise ValueError(f"{path}: {error.args[0]}") from error
     except RecursionError as error:
         raise ValueError(f"{path}: its _BASE_ leads back to itself") from error
-    return cfg
+    apply_yacs_overrides(cfg, overrides)
+    if cfg.OUTPUT_DIR == get_cfg().OUTPUT_DIR:
+        cfg.OUTPUT_DIR = ""  # to be named after the recipe
+    return to_lazy_config(cfg)
 
 
 def _recipe_name(path: Path) -> str:

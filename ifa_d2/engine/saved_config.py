@@ -12,7 +12,7 @@ from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
 
 from ..data.catalog import registering_file, remember_registering_file
-from .settings import is_yacs
+from .yacs_config import to_lazy_config, yacs_config
 
 # A line in front of a saved config, for a data set that a file of the user's own registers.
 _REGISTERED = "# data set {name} is registered by {file}"
@@ -30,10 +30,10 @@ NamesLoader.add_multi_constructor("tag:yaml.org,2002:python/name:", NamesLoader.
 
 
 def config_text(cfg: CfgNode | DictConfig, dataset_names: list[str]) -> str:
-    """A config of either kind as YAML, which :func:`ifa_d2.engine.run.load_config` reads.
+    """A config as YAML, which :func:`ifa_d2.engine.run.load_config` reads.
 
     Args:
-        cfg: the config.
+        cfg: of either kind; what is written is the LazyConfig.
         dataset_names: the data sets that it names; files that register them are named in comments.
 
     Raises:
@@ -41,12 +41,10 @@ def config_text(cfg: CfgNode | DictConfig, dataset_names: list[str]) -> str:
     """
     files = {name: registering_file(name) for name in dataset_names}
     lines = [_REGISTERED.format(name=name, file=file) for name, file in files.items() if file]
-    return "".join(f"{line}\n" for line in lines) + _dump(cfg)
+    return "".join(f"{line}\n" for line in lines) + _dump(to_lazy_config(cfg))
 
 
-def _dump(cfg: CfgNode | DictConfig) -> str:
-    if is_yacs(cfg):
-        return cfg.dump()
+def _dump(cfg: DictConfig) -> str:
     for key, value in _leaves(OmegaConf.to_container(cfg), ""):
         if callable(value) and not _can_be_named(value):
             raise ValueError(
@@ -75,7 +73,12 @@ def note_registering_files(text: str) -> None:
 
 
 def changed_settings(old: str, new: str) -> list[str]:
-    """The settings in which two texts of :func:`config_text` differ, ``key: old -> new``."""
+    """The settings in which two texts of :func:`config_text` differ, ``key: old -> new``.
+
+    The old one may be of a yacs config, as runs once saved them.
+    """
+    if "MODEL" in (content := yaml.load(old, NamesLoader) or {}):
+        old = _dump(to_lazy_config(yacs_config(content)))
     before, after = (dict(_leaves(yaml.load(text, NamesLoader) or {}, "")) for text in (old, new))
 
     def text(values: dict[str, Any], key: str) -> str:

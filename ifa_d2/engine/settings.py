@@ -1,29 +1,22 @@
-"""Settings of a run besides its model, data and optimiser, for both kinds of config."""
+"""Settings of a run besides its model, data and optimiser."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg
 from omegaconf import DictConfig, OmegaConf
 
+from .yacs_config import TRAIN_KEYS as YACS_KEYS
+from .yacs_config import to_lazy_config
+
 _AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-def is_yacs(cfg: CfgNode | DictConfig) -> bool:
-    """True for a yacs config, False for a LazyConfig; ValueError for anything else."""
-    if isinstance(cfg, CfgNode):
-        return True
-    if isinstance(cfg, DictConfig):
-        return False
-    raise ValueError(f"cfg must be a CfgNode or a DictConfig, got {type(cfg).__name__}")
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Settings of a run, read from ``cfg.train`` of a LazyConfig or from a yacs config.
+    """Settings of a run, read from ``train`` of a config.
 
     Attributes:
         output_dir: where checkpoints, metrics and logs go.
@@ -67,11 +60,14 @@ class TrainSettings:
     def from_config(cls, cfg: CfgNode | DictConfig) -> "TrainSettings":
         """Read and check the settings.
 
+        Args:
+            cfg: of either kind.
+
         Raises:
             ValueError: a setting out of its range, named as the config names it.
         """
-        values = _from_yacs(cfg) if is_yacs(cfg) else _from_lazy(cfg)
-        names = _YACS_NAMES if is_yacs(cfg) else _LAZY_NAMES
+        cfg = to_lazy_config(cfg)
+        values, names = _read(cfg), _names(cfg)
         for key in ("max_iter", "batch_size", "checkpoint_period", "log_period"):
             if not (isinstance(values[key], int) and values[key] > 0):
                 name = names[key]
@@ -101,7 +97,7 @@ class TrainSettings:
 
 # What a setting is called below "train" of a LazyConfig, and what it is where a user's own recipe
 # leaves it out; max_iter and batch_size have to be there.
-_LAZY = {
+_SETTINGS = {
     "output_dir": ("output_dir", ""),
     "init_checkpoint": ("init_checkpoint", ""),
     "partial_checkpoint": ("partial_checkpoint", False),
@@ -121,48 +117,30 @@ _LAZY = {
     "precise_bn_iters": ("precise_bn_iters", 0),
     "cudnn_benchmark": ("cudnn_benchmark", False),
 }
-_LAZY_NAMES = {name: f"train.{key}" for name, (key, _) in _LAZY.items()}
-_YACS_NAMES = {
-    "output_dir": "OUTPUT_DIR",
-    "init_checkpoint": "MODEL.WEIGHTS",
-    "partial_checkpoint": "MODEL.PARTIAL_WEIGHTS",
-    "max_iter": "SOLVER.MAX_ITER",
-    "batch_size": "SOLVER.IMS_PER_BATCH",
-    "seed": "SEED",
-    "deterministic": "SOLVER.DETERMINISTIC",
-    "device": "MODEL.DEVICE",
-    "amp_enabled": "SOLVER.AMP.ENABLED",
-    "amp_dtype": "SOLVER.AMP.DTYPE",
-    "find_unused_parameters": "SOLVER.DDP.FIND_UNUSED_PARAMETERS",
-    "fp16_compression": "SOLVER.DDP.FP16_COMPRESSION",
-    "checkpoint_period": "SOLVER.CHECKPOINT_PERIOD",
-    "checkpoints_to_keep": "SOLVER.CHECKPOINTS_TO_KEEP",
-    "eval_period": "TEST.EVAL_PERIOD",
-    "log_period": "SOLVER.LOG_PERIOD",
-    "precise_bn_iters": "TEST.PRECISE_BN.NUM_ITER",
-    "cudnn_benchmark": "CUDNN_BENCHMARK",
-}
 # All that is read below "train" of a LazyConfig.
 TRAIN_KEYS = (
-    *(key for key, _ in _LAZY.values()),
+    *(key for key, _ in _SETTINGS.values()),
     "reference_batch_size",
+    "reference_world_size",
+    "expected_results",
     *(f"clip_gradients.{key.lower()}" for key in get_cfg().SOLVER.CLIP_GRADIENTS),
 )
 
 
-def _from_lazy(cfg: DictConfig) -> dict[str, Any]:
+def _read(cfg: DictConfig) -> dict[str, Any]:
     values = {}
-    for name, (key, default) in _LAZY.items():
+    for name, (key, default) in _SETTINGS.items():
         value = OmegaConf.select(cfg.train, key)
         values[name] = default if value is None else value
     return values
 
 
-def _from_yacs(cfg: CfgNode) -> dict[str, Any]:
-    values = {name: reduce(getattr, key.split("."), cfg) for name, key in _YACS_NAMES.items()}
-    if not cfg.TEST.PRECISE_BN.ENABLED:
-        values["precise_bn_iters"] = 0
-    return values
+def _names(cfg: DictConfig) -> dict[str, str]:
+    """What messages call the settings: of a config that was a yacs one, by that name as well."""
+    keys = {name: key for name, (key, _) in _SETTINGS.items()}
+    if "yacs" not in cfg:
+        return {name: f"train.{key}" for name, key in keys.items()}
+    return {name: f"train.{key} ({YACS_KEYS[key]} in a .yaml)" for name, key in keys.items()}
 
 
 def _device(device: str, name: str) -> str:
@@ -189,9 +167,8 @@ def _amp_dtype(dtype: str, device: str, names: dict[str, str]) -> torch.dtype:
 
 
 def unread_keys(cfg: CfgNode | DictConfig) -> list[str]:
-    """Keys below ``train`` of a LazyConfig that nothing reads; none of a yacs config."""
-    if is_yacs(cfg):
-        return []
+    """Keys below ``train`` that nothing reads."""
+    cfg = to_lazy_config(cfg)
     keys = leaf_keys(OmegaConf.to_container(cfg.train))
     return [f"train.{key}" for key in keys if key not in TRAIN_KEYS]
 

@@ -1,4 +1,4 @@
-"""Optimiser and learning rate schedule, for both kinds of config."""
+"""Optimiser and learning rate schedule."""
 
 import copy
 import logging
@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg, instantiate
-from detectron2.engine import DefaultTrainer
 from detectron2.solver import LRMultiplier, build_lr_scheduler
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.solver.lr_scheduler import LRScheduler, WarmupParamScheduler
 from fvcore.common.param_scheduler import ParamScheduler, PolynomialDecayParamScheduler
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
-from .settings import TrainSettings, is_yacs
+from .settings import TrainSettings
+from .yacs_config import to_lazy_config, yacs_config
 
 _logger = logging.getLogger(__name__)
 _RATES = ("optimizer.lr", "optimizer.params.base_lr")
@@ -24,6 +24,7 @@ _COUNTS = (
     "train.eval_period",
     "train.checkpointer.period",
     "lr_multiplier.warmup_iters",
+    "lr_multiplier.steps",
 )
 
 
@@ -104,56 +105,95 @@ def poly_schedule(
     return WarmupParamScheduler(poly, warmup_factor, length, warmup_method)
 
 
-def scale_config(cfg: CfgNode | DictConfig, world_size: int) -> CfgNode | DictConfig:
+def detectron2_schedule(
+    *, name: str, base_lr: float, max_iter: int, warmup_iters: int, **solver: Any
+) -> ParamScheduler:
+    """A schedule of Detectron2's own.
+
+    Args:
+        name: as ``SOLVER.LR_SCHEDULER_NAME``.
+        base_lr: learning rate that the factors are of.
+        max_iter: iterations of the whole training.
+        warmup_iters: iterations of warm-up.
+        solver: more keys of ``SOLVER``, in small letters, such as ``steps`` and ``gamma``.
+
+    Raises:
+        ValueError: Detectron2 has no such schedule.
+    """
+    keys = {key.upper(): value for key, value in solver.items()}
+    keys |= {"LR_SCHEDULER_NAME": name, "BASE_LR": base_lr, "MAX_ITER": max_iter}
+    cfg = yacs_config({"SOLVER": {**keys, "WARMUP_ITERS": warmup_iters}})
+    # It wants an optimiser to drive; the factors are all that is wanted here.
+    unused = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=base_lr)
+    return build_lr_scheduler(cfg, unused)._multiplier
+
+
+def scale_config(cfg: CfgNode | DictConfig, world_size: int) -> DictConfig:
     """A config for another batch than it was made for, by the linear rule.
 
     With a batch k times as large the learning rate is k times as high, and iterations, of warm-up
     too, and those between two evaluations or checkpoints are k times as few
     (https://arxiv.org/abs/1706.02677). Both ways are off by default:
 
-    - LazyConfig: ``train.reference_batch_size`` is the batch that rate and iterations are for,
+    - ``train.reference_batch_size`` is the batch that rate and iterations are for,
       ``train.batch_size`` the one to train with.
-    - yacs: ``SOLVER.REFERENCE_WORLD_SIZE``, as everywhere in Detectron2, is the number of processes
-      that ``SOLVER.IMS_PER_BATCH`` is for; each process keeps its share.
+    - ``train.reference_world_size`` (``SOLVER.REFERENCE_WORLD_SIZE``), as everywhere in Detectron2,
+      is the number of processes that ``train.batch_size`` is for; each keeps its share.
 
     Args:
         cfg: of either kind; it is not changed.
         world_size: number of processes that train.
 
     Raises:
-        ValueError: a reference that is no batch or does not divide it, or a recipe without
-            ``optimizer.lr``.
+        ValueError: a reference that is no batch or does not divide it, two of them, or a recipe
+            without ``optimizer.lr``.
     """
-    if is_yacs(cfg):
-        reference, batch = cfg.SOLVER.REFERENCE_WORLD_SIZE, cfg.SOLVER.IMS_PER_BATCH
-        if reference < 0 or (reference > 0 and batch % reference):
-            raise ValueError(
-                "SOLVER.REFERENCE_WORLD_SIZE must be 0 or a divisor of SOLVER.IMS_PER_BATCH "
-                f"({batch}), got {reference}"
-            )
-        return DefaultTrainer.auto_scale_workers(cfg, world_size)
+    cfg = to_lazy_config(cfg)
     batch = TrainSettings.from_config(cfg).batch_size
     reference = OmegaConf.select(cfg, "train.reference_batch_size", default=0)
     if not isinstance(reference, int) or reference < 0:
         raise ValueError(
             f"train.reference_batch_size must be 0 or a number of images, got {reference!r}"
         )
-    if reference in (0, batch):
-        return cfg
-    return _scale_by_batch(copy.deepcopy(cfg), batch / reference)
+    processes = OmegaConf.select(cfg, "train.reference_world_size", default=0)
+    if not isinstance(processes, int) or processes < 0 or (processes and batch % processes):
+        raise ValueError(
+            "train.reference_world_size must be 0 or a divisor of train.batch_size "
+            f"({batch}), got {processes!r}"
+        )
+    if reference and processes:
+        raise ValueError(
+            "train must have reference_batch_size or reference_world_size, not both, "
+            f"got {reference} and {processes}"
+        )
+    if processes not in (0, world_size):
+        cfg = copy.deepcopy(cfg)
+        cfg.train.update(
+            batch_size=batch // processes * world_size, reference_world_size=world_size
+        )
+        return _scale_by_batch(cfg, world_size / processes)
+    if reference not in (0, batch):
+        cfg = copy.deepcopy(cfg)
+        cfg.train.reference_batch_size = batch
+        return _scale_by_batch(cfg, batch / reference)
+    return cfg
 
 
 def _scale_by_batch(cfg: DictConfig, scale: float) -> DictConfig:
     if OmegaConf.select(cfg, "optimizer.lr") is None:
-        raise ValueError("train.reference_batch_size needs optimizer.lr, which the config lacks")
+        raise ValueError("a batch to scale by needs optimizer.lr, which the config lacks")
     for key in (*_RATES, *_COUNTS):
         parent, _, name = key.rpartition(".")
         node = OmegaConf.select(cfg, parent)
         # What refers to another key follows it.
         if node is None or not node.get(name) or OmegaConf.is_interpolation(node, name):
             continue
-        node[name] = node[name] * scale if key in _RATES else max(1, round(node[name] / scale))
-    cfg.train.reference_batch_size = cfg.train.batch_size
+        if key in _RATES:
+            node[name] = node[name] * scale
+        elif isinstance(node[name], ListConfig):
+            node[name] = [round(step / scale) for step in node[name]]
+        else:
+            node[name] = max(1, round(node[name] / scale))
     _logger.info(
         f"Scaled to batches of {cfg.train.batch_size}: rate {cfg.optimizer.lr:g}, "
         f"{cfg.train.max_iter} iterations"
@@ -162,26 +202,8 @@ def _scale_by_batch(cfg: DictConfig, scale: float) -> DictConfig:
 
 
 def build_optimizer(cfg: CfgNode | DictConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser of either kind of config, with gradient clipping where it is enabled."""
-    if is_yacs(cfg):
-        solver = cfg.SOLVER
-        params = get_optimizer_params(
-            model,
-            solver.BASE_LR,
-            head_lr_factor=solver.HEAD_LR_FACTOR,
-            weight_decay_norm=solver.WEIGHT_DECAY_NORM,
-            weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
-            bias_lr_factor=solver.BIAS_LR_FACTOR,
-        )
-        options: dict[str, Any] = {"lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY}
-        if solver.OPTIMIZER == "SGD":
-            options.update(momentum=solver.MOMENTUM, nesterov=solver.NESTEROV)
-            optimizer = torch.optim.SGD(params, **options)
-        elif solver.OPTIMIZER == "AdamW":
-            optimizer = torch.optim.AdamW(params, **options)
-        else:
-            raise ValueError(f"SOLVER.OPTIMIZER must be SGD or AdamW, got {solver.OPTIMIZER!r}")
-        return maybe_add_gradient_clipping(cfg, optimizer)
+    """The optimiser of a config, with gradient clipping where it is enabled."""
+    cfg = to_lazy_config(cfg)
     # A copy, because a config that holds a model cannot be saved any more.
     optimizer_cfg = copy.deepcopy(cfg.optimizer)
     optimizer_cfg.params.model = model
@@ -200,17 +222,6 @@ def _clipping_config(cfg: DictConfig) -> CfgNode:
 
 
 def build_scheduler(cfg: CfgNode | DictConfig, optimizer: torch.optim.Optimizer) -> LRScheduler:
-    """The learning rate schedule of either kind of config, stepped every iteration."""
-    if not is_yacs(cfg):
-        return LRMultiplier(optimizer, instantiate(cfg.lr_multiplier), cfg.train.max_iter)
-    solver = cfg.SOLVER
-    if solver.LR_SCHEDULER_NAME != "WarmupPolyLR":
-        return build_lr_scheduler(cfg, optimizer)
-    schedule = poly_schedule(
-        max_iter=solver.MAX_ITER,
-        power=solver.POLY_LR_POWER,
-        warmup_iters=solver.WARMUP_ITERS,
-        warmup_factor=solver.WARMUP_FACTOR,
-        warmup_method=solver.WARMUP_METHOD,
-    )
-    return LRMultiplier(optimizer, schedule, solver.MAX_ITER)
+    """The learning rate schedule of a config, stepped every iteration."""
+    cfg = to_lazy_config(cfg)
+    return LRMultiplier(optimizer, instantiate(cfg.lr_multiplier), cfg.train.max_iter)

@@ -1,4 +1,4 @@
-"""One trainer for LazyConfig recipes and yacs configs."""
+"""The trainer, of LazyConfig recipes and yacs configs."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ from detectron2.evaluation.testing import verify_results
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, EventWriter
 from fvcore.nn.precise_bn import get_bn_modules
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
@@ -34,10 +34,11 @@ from .output_lock import locked_output
 from .random_state import gather_random_states, preserved_random_state, set_random_state
 from .resume import check_optimizer, kept_settings
 from .saved_config import changed_settings, config_text
-from .settings import TrainSettings, is_yacs
+from .settings import TrainSettings
 from .solver import build_optimizer, build_scheduler, scale_config
 from .step import build_step_trainer
 from .writers import build_writers
+from .yacs_config import to_lazy_config
 
 _logger = logging.getLogger(__name__)
 BEST_METRIC = "sem_seg/mIoU"
@@ -47,20 +48,21 @@ BEST_PANOPTIC_METRIC = "panoptic_seg/PQ"
 class Trainer(DefaultTrainer):
     """Detectron2's ``DefaultTrainer`` for either kind of config.
 
-    All that depends on the kind is in the ``build_*`` methods, which a subclass may override as
-    those of ``DefaultTrainer``, and in :class:`TrainSettings`. A resumed run continues the weights,
-    the optimiser, the schedule, the random numbers and the place in the data, and so equals the
-    run that was not interrupted.
+    The ``build_*`` methods may be overridden by a subclass, as those of ``DefaultTrainer``; they
+    are given the LazyConfig. A resumed run continues the weights, the optimiser, the schedule, the
+    random numbers and the place in the data, and so equals the run that was not interrupted.
 
     Attributes:
-        cfg: the config, its rate and length scaled to the number of processes.
+        cfg: the LazyConfig, of a yacs config the one that
+            :func:`ifa_d2.engine.yacs_config.to_lazy_config` makes of it; its rate and length are
+            scaled to the number of processes.
         settings: its settings of the run.
     """
 
     def __init__(self, cfg: CfgNode | DictConfig, *, resume: bool = False) -> None:
         """
         Args:
-            cfg: the config; it is not changed.
+            cfg: the config, of either kind; it is not changed.
             resume: :meth:`resume_or_load` will continue a run. If that has a checkpoint, a backbone
                 does not fetch the weights that its training started from.
 
@@ -70,8 +72,8 @@ class Trainer(DefaultTrainer):
                 :func:`ifa_d2.engine.inputs.check_training_data`.
         """
         TrainerBase.__init__(self)
-        self._given_cfg = cfg
-        self.cfg = cfg = scale_config(cfg, comm.get_world_size())
+        self._given_cfg = to_lazy_config(cfg)
+        self.cfg = cfg = scale_config(self._given_cfg, comm.get_world_size())
         self.settings = settings = TrainSettings.from_config(cfg)
         settings.check_world_size(comm.get_world_size())
         check_inference(cfg)  # now, not at the first evaluation
@@ -175,9 +177,10 @@ class Trainer(DefaultTrainer):
                 _logger.info(f"Config written to {self._config_file}")
             self._log_plan()
             self._run_iterations()
-        expected = self.cfg.TEST.EXPECTED_RESULTS if is_yacs(self.cfg) else ()
-        if len(expected) and comm.is_main_process():
-            verify_results(self.cfg, self._last_eval_results)
+        if comm.is_main_process():
+            expected = OmegaConf.select(self.cfg, "train.expected_results", default=[])
+            test = CfgNode({"EXPECTED_RESULTS": list(expected)})
+            verify_results(CfgNode({"TEST": test}), self._last_eval_results)
         return self._last_eval_results
 
     def _log_plan(self) -> None:
@@ -402,7 +405,7 @@ class Trainer(DefaultTrainer):
         """Evaluate a model on the config's data sets, as the config wants pictures shown to it.
 
         Args:
-            cfg: the config.
+            cfg: the config, of either kind.
             model: with the weights to evaluate.
             evaluators: one for each data set; None builds them.
 
@@ -413,6 +416,7 @@ class Trainer(DefaultTrainer):
         Raises:
             ValueError: the number of evaluators is not that of data sets.
         """
+        cfg = to_lazy_config(cfg)
         names = build.test_dataset_names(cfg)
         if isinstance(evaluators, DatasetEvaluator):
             evaluators = [evaluators]

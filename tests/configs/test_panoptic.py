@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2 import model_zoo
-from detectron2.config import CfgNode, LazyConfig, get_cfg
+from detectron2.config import LazyConfig, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,9 +20,11 @@ import ifa_d2
 from ifa_d2.analysis.cost import build_on_meta
 from ifa_d2.engine import build
 from ifa_d2.engine.arguments import training_parser
+from ifa_d2.engine.inputs import build_mapper
 from ifa_d2.engine.run import load_config
 from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.engine.solver import build_optimizer, build_scheduler
+from ifa_d2.engine.yacs_config import yacs_config
 from ifa_d2.modeling import FieldPanopticFPN, IFASemSegHead, PanopticField
 from ifa_d2.visualization import draw_panoptic
 from tests.data.panoptic_miniatures import coco_at, make_cityscapes_panoptic, make_coco_panoptic
@@ -31,7 +33,11 @@ TRAIN_NET = Path(__file__).parents[2] / "tools" / "train_net.py"
 ZOO = "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"
 NAMES = ("panoptic_fpn_r50", "panoptic_ifa_r50", "panoptic_ifa_r101")
 RECIPES = [f"panoptic/{data}/{name}.py" for data in ("cityscapes", "coco") for name in NAMES]
-YAML = "panoptic/coco/panoptic_ifa_r50.yaml"
+# What makes the recipe of Detectron2's file.
+KEYS = (
+    *("MODEL.SEM_SEG_HEAD.NAME=IFASemSegHead", "MODEL.SEM_SEG_HEAD.NORM=SyncBN"),
+    *("MODEL.IFA.HIDDEN_DIMS=[256,128]", "MODEL.IFA.OHEM_THRESHOLD=1.0"),
+)
 SMALL = (
     "train.output_dir=out",
     "train.init_checkpoint=",
@@ -156,10 +162,9 @@ def _data_sets(data: str) -> list[str]:
     return build.test_dataset_names(ifa_d2.get_config(f"panoptic/{data}/panoptic_ifa_r50.py"))
 
 
-def test_yaml_is_the_recipe() -> None:
-    lazy = ifa_d2.get_config("panoptic/coco/panoptic_ifa_r50.py")
-    yacs = load_config(YAML)
-    assert isinstance(yacs, CfgNode) and yacs.OUTPUT_DIR.endswith("panoptic/coco/panoptic_ifa_r50")
+def test_detectron2s_file_and_a_few_keys_are_the_recipe() -> None:
+    lazy, yacs = ifa_d2.get_config("panoptic/coco/panoptic_ifa_r50.py"), load_config(ZOO, KEYS)
+    assert yacs.train.output_dir.endswith("panoptic_fpn_R_50_1x")
     models = [build_on_meta(cfg) for cfg in (lazy, yacs)]
     shapes = [{k: v.shape for k, v in m.state_dict().items()} for m in models]
     assert shapes[0] == shapes[1]
@@ -182,16 +187,29 @@ def test_yaml_is_the_recipe() -> None:
     assert [mapper.image_format for mapper in mappers] == ["BGR", "BGR"]
 
 
-def test_detectron2s_file_and_a_few_keys() -> None:
-    """What a user does by hand is what the file says."""
+def test_detectron2s_file_in_its_own_api(tmp_path: Path) -> None:
+    """What a user does by hand is what a file says."""
+    path = tmp_path / "panoptic.yaml"
+    path.write_text(
+        f"_BASE_: model_zoo://{ZOO}\n"
+        "MODEL:\n"
+        "  SEM_SEG_HEAD: {NAME: IFASemSegHead, NORM: SyncBN}\n"
+        "  IFA: {HIDDEN_DIMS: [256, 128], OHEM_THRESHOLD: 1.0}\n"
+    )
     cfg = get_cfg()
     ifa_d2.add_ifa_config(cfg)
     cfg.merge_from_file(model_zoo.get_config_file(ZOO))
     cfg.MODEL.SEM_SEG_HEAD.NAME = "IFASemSegHead"
     keys = ["MODEL.SEM_SEG_HEAD.NORM", "SyncBN", "MODEL.IFA.HIDDEN_DIMS", [256, 128]]
     cfg.merge_from_list([*keys, "MODEL.IFA.OHEM_THRESHOLD", 1.0])
-    assert cfg == ifa_d2.get_config(YAML)
-    assert load_config(ZOO, ["MODEL.SEM_SEG_HEAD.NAME=IFASemSegHead"]).MODEL.MASK_ON
+    cfg.OUTPUT_DIR = "out"
+    told = load_config(str(path), ["OUTPUT_DIR=out"])
+    assert (
+        yacs_config(told.yacs)
+        == cfg
+        == yacs_config(load_config(ZOO, [*KEYS, "OUTPUT_DIR=out"]).yacs)
+    )
+    assert cfg.MODEL.MASK_ON
     assert build_on_meta(cfg).sem_seg_head.num_classes == 54
     cfg.MODEL.META_ARCHITECTURE = "FieldPanopticFPN"
     assert isinstance(build_on_meta(cfg), FieldPanopticFPN)
@@ -264,7 +282,7 @@ def test_coco_yaml_trains_and_is_evaluated(root: Path) -> None:
         *("MODEL.ROI_MASK_HEAD.CONV_DIM=16", "SOLVER.CLIP_GRADIENTS.ENABLED=True"),
         "MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT=16",
     ]
-    results = run(YAML, *keys)
+    results = run(ZOO, *KEYS, *keys)
     values = losses(root)
     assert len(values) == 6 and all(map(math.isfinite, values))
     assert sum(values[-2:]) < 0.9 * sum(values[:2])
@@ -273,7 +291,7 @@ def test_coco_yaml_trains_and_is_evaluated(root: Path) -> None:
 
 
 def test_mapper_of_bit_masks() -> None:
-    cfg = load_config(YAML, ["INPUT.MASK_FORMAT=bitmask"])
-    mapper = build.build_yacs_mapper(cfg, is_train=True)
+    cfg = load_config(ZOO, ["INPUT.MASK_FORMAT=bitmask"])
+    mapper = build_mapper(cfg, is_train=True)
     assert type(mapper).__name__ == "PanopticInstanceMapper" and mapper.use_instance_mask
     assert np.array_equal(mapper.image_format, "BGR")

@@ -11,7 +11,7 @@ from ifa_d2.engine import build
 from ifa_d2.engine.run import load_config
 
 NAME = "of_test_build"
-PANOPTIC = "panoptic/coco/panoptic_ifa_r50.yaml"
+PANOPTIC = "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_samplers_that_a_stream_does_not_have(records: list[dict]) -> None:
             _names(recipe, "DATALOADER.SAMPLER_TRAIN=RepeatFactorTrainingSampler")
 
 
-@pytest.mark.parametrize("recipe", [PANOPTIC, PANOPTIC.replace(".yaml", ".py")])
+@pytest.mark.parametrize("recipe", [PANOPTIC, "panoptic/coco/panoptic_ifa_r50.py"])
 def test_panoptic_quality_needs_panopticapi(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = load_config(recipe)
     (name,) = build.test_dataset_names(cfg)

@@ -237,11 +237,11 @@ def test_recipe_without_a_rate() -> None:
 def test_yacs_scales_with_the_processes() -> None:
     cfg = yacs_config()
     cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR, cfg.SOLVER.MAX_ITER = 16, 0.1, 1000
-    assert scale_config(cfg, world_size=3) is cfg
+    assert scale_config(cfg, world_size=3).train.max_iter == 1000
     cfg.SOLVER.REFERENCE_WORLD_SIZE = 8
     scaled = scale_config(cfg, world_size=2)
-    assert (scaled.SOLVER.IMS_PER_BATCH, scaled.SOLVER.MAX_ITER) == (4, 4000)
-    assert scaled.SOLVER.BASE_LR == pytest.approx(0.025)
+    assert (scaled.train.batch_size, scaled.train.max_iter) == (4, 4000)
+    assert scaled.optimizer.lr == pytest.approx(0.025)
     cfg.SOLVER.REFERENCE_WORLD_SIZE = 5
-    with pytest.raises(ValueError, match=r"REFERENCE_WORLD_SIZE must be .* \(16\), got 5"):
+    with pytest.raises(ValueError, match=r"reference_world_size must be .* \(16\), got 5"):
         scale_config(cfg, world_size=2)
