@@ -25,12 +25,14 @@ from ifa_d2.engine.run import load_config
 from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.modeling import (
     FieldSegmentor,
-    IFASemSegHead,
+    JitteredGridTargets,
     MultiViewSegmentor,
+    PointTargets,
     Refinement,
     TimmBackbone,
+    UncertainPointTargets,
 )
-from ifa_d2.modeling.alignments import ALIGNMENTS, DenseAlignment
+from ifa_d2.modeling.alignments import DENSE_ALIGNMENTS, DenseAlignment
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "CONFIG.md").read_text(encoding="utf-8")
@@ -39,11 +41,15 @@ NONE = "\N{EN DASH}"
 TARGETS = {
     "": {"model": FieldSegmentor, "model.refinement": Refinement, "inference": MultiViewSegmentor},
     "timm: `TimmBackbone`": {"model.backbone": TimmBackbone},
+    **{
+        f"Targets: `{targets.__name__}`": {"model.sem_seg_head.targets": targets}
+        for targets in (JitteredGridTargets, PointTargets, UncertainPointTargets)
+    },
 }
 # Arguments that are no keys: the trainer, or the run, gives them.
 GIVEN = {"optimizer.params.model", "inference.model", "inference.fields"}
 # A row that stands for all keys below it.
-WHOLE = ("dataloader.test.mapper", "model.sem_seg_head.input_shape")
+WHOLE = ("dataloader.test.mapper", "model.sem_seg_head.levels.input_shape")
 
 
 @dataclass(frozen=True)
@@ -192,7 +198,8 @@ def _yacs() -> CfgNode:
 def test_lazy_keys_are_all_there() -> None:
     tops = ("dataloader", "model", "optimizer", "lr_multiplier", "train", "inference")
     known = {key for top in tops for key in _lazy_keys(top)} - GIVEN
-    assert {"model.sem_seg_head.unfold", "train.amp.dtype", "inference.short_edges"} <= known
+    chosen = ("model.sem_seg_head.alignment.unfold", "train.amp.dtype", "inference.short_edges")
+    assert known.issuperset(chosen)
     missing = sorted(known - {row.lazy for row in ROWS if row.table not in TARGETS})
     assert not missing, f"docs/CONFIG.md has no row of {missing}"
 
@@ -236,7 +243,7 @@ def test_yacs_keys_exist_and_defaults_are_stated() -> None:
 
 def test_options_of_alignments() -> None:
     methods = {method.__name__.lower(): method for method in DenseAlignment.__subclasses__()}
-    assert set(methods) <= set(ALIGNMENTS)
+    assert set(methods) == set(DENSE_ALIGNMENTS)
     base = _parameters(DenseAlignment)
     known = {
         (name, option): written(default)
@@ -250,7 +257,6 @@ def test_options_of_alignments() -> None:
 @pytest.mark.parametrize(
     ("prefix", "arguments"),
     [
-        ("model.sem_seg_head", lambda cfg: IFASemSegHead.from_config(cfg, {})),
         (
             "model.backbone",
             lambda cfg: TimmBackbone.from_config(cfg, SimpleNamespace(channels=3)),
@@ -311,7 +317,7 @@ def test_commands_and_messages_are_those_of_the_code() -> None:
     commands = re.findall(r"^ *python tools/train_net\.py (.+)$", text, re.MULTILINE)
     lazy, yacs = (training_parser("").parse_args(shlex.split(command)) for command in commands)
     recipe = load_config(str(ROOT / lazy.config_file), lazy.opts)
-    assert (recipe.model.sem_seg_head.hidden_dims, recipe.train.seed) == ([256, 128], 2)
+    assert (recipe.model.sem_seg_head.alignment.hidden_dims, recipe.train.seed) == ([256, 128], 2)
     cfg = load_config(str(ROOT / yacs.config_file), yacs.opts)
     assert (cfg.yacs.MODEL.IFA.HIDDEN_DIMS, cfg.train.seed) == ([256, 128], 2)
     (message,) = re.findall("`(the config has no key [^`]+)`", " ".join(TEXT.split()))

@@ -31,7 +31,9 @@ from ifa_d2.modeling import (
     SegmentationField,
 )
 from ifa_d2.modeling.backbone import PaddedResNet
-from ifa_d2.modeling.targets import POINT_TARGETS, TARGETS, PointTargets, TargetSampler
+from ifa_d2.modeling.head_config import TARGETS
+from ifa_d2.modeling.targets import LabelledPoints
+from tests import heads
 from tests.gpu import copied_bytes, count_waits
 
 GPU = torch.device("cuda")
@@ -59,6 +61,7 @@ WITHOUT_POSITIONS = [
 METHODS = WITH_POSITIONS + WITHOUT_POSITIONS
 SHAPES = {"res2": ShapeSpec(channels=4, stride=4), "res3": ShapeSpec(channels=8, stride=8)}
 K = 5
+POINT_TARGETS = tuple(name for name, targets in TARGETS.items() if targets.takes_points)
 QUERIES = {
     "cells": GridQuery.regular(16, 24),
     "finer": GridQuery.regular(33, 50),
@@ -80,10 +83,10 @@ def make_head(**options) -> IFASemSegHead:
         "hidden_dims": (8, 6),
         "aux_feature": "res3",
         "aux_channels": 4,
-        "num_points": 40,
+        **({"num_points": 40} if options.get("targets") in POINT_TARGETS else {}),
         **options,
     }
-    head = IFASemSegHead(input_shape=SHAPES, num_classes=K, **options)
+    head = heads.make_head(input_shape=SHAPES, num_classes=K, **options)
     torch.nn.init.normal_(head.alignment.predictor.weight)
     return head
 
@@ -159,7 +162,7 @@ def assert_equal(values: list[Tensor], expected: list[Tensor]) -> None:
 def test_decoding_on_meta(method, name):
     head = make_head(**method).to(META)
     query = to(QUERIES[name], META)
-    logits = head.decode(head.levels_at_request(make_features(META)), query)
+    logits = head.decode(head.levels.at_request(make_features(META)), query)
     samples = query.coordinates.shape[1:2] if name == "points" else query.size
     assert logits.device == META
     assert logits.dtype == torch.float32
@@ -179,13 +182,14 @@ def test_field_of_cpu_inputs_on_meta(method):
 @pytest.mark.parametrize("targets", TARGETS)
 def test_targets_on_meta(targets):
     """Where the field is asked is chosen without a look at labels or logits."""
-    sampler = TargetSampler(targets=targets, points=PointSampler(num_points=40))
+    options = {"sampler": PointSampler(num_points=40)} if targets in POINT_TARGETS else {}
+    choose = TARGETS[targets](**options)
     labels = torch.zeros(2, 64, 96, dtype=torch.long, device=META)
 
     def decode(query: PointQuery) -> Tensor:
         return torch.empty(2, K, query.coordinates.shape[1], device=META)
 
-    sample = sampler((16, 24), labels, decode)
+    sample = choose((16, 24), labels, decode=decode, ignore_value=255)
     expected = {"grid": (64, 96), "jittered_grid": (16, 24)}.get(targets, (40,))
     assert sample.labels.shape == (2, *expected)
     assert (sample.labels.device, sample.labels.dtype) == (META, torch.int64)
@@ -397,7 +401,7 @@ def test_head_equals_cpu(targets, method):
         module = copy.deepcopy(head).to(where)
         wanted = labels.to(where)
         if targets in POINT_TARGETS:  # those a device draws are its own
-            wanted = PointTargets(points.to(where), labels[:, 0, :60].to(where), 20)
+            wanted = LabelledPoints(points.to(where), labels[:, 0, :60].to(where), 20)
         torch.manual_seed(1)
         _, losses = module({name: x.to(where) for name, x in features.items()}, wanted)
         parameters = list(module.parameters())

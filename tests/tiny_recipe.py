@@ -13,7 +13,8 @@ from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem
 from ifa_d2.data import SemSegMapper, build_sem_seg_augmentations, register_sem_seg_folder
 from ifa_d2.engine import build_train_loader, get_optimizer_params, poly_schedule
 from ifa_d2.evaluation import SemSegEvaluator
-from ifa_d2.modeling import IFASemSegHead
+from ifa_d2.layers import ImplicitAlignment
+from ifa_d2.modeling import AuxiliaryHead, FeatureLevels, IFASemSegHead, norm_factory
 
 register_sem_seg_folder(
     "tiny", "$TINY_DATA/images", "$TINY_DATA/labels", ("left", "right", "middle")
@@ -38,17 +39,30 @@ model = L(SemanticSegmentor)(
         out_features=("res2", "res3"),
     ),
     sem_seg_head=L(IFASemSegHead)(
-        input_shape={
-            "res2": L(ShapeSpec)(channels=4, stride=4),
-            "res3": L(ShapeSpec)(channels=8, stride=8),
-        },
         num_classes=3,
-        in_features=("res2", "res3"),
-        channels=4,
-        hidden_dims=(8,),
-        norm="${model.backbone.stem.norm}",
-        aux_feature="res3",
-        aux_channels=4,
+        levels=L(FeatureLevels)(
+            input_shape={
+                "res2": L(ShapeSpec)(channels=4, stride=4),
+                "res3": L(ShapeSpec)(channels=8, stride=8),
+            },
+            channels=[4, 4],
+            norm="${model.backbone.stem.norm}",
+        ),
+        alignment=L(ImplicitAlignment)(
+            in_channels="${..levels.channels}",
+            num_classes="${..num_classes}",
+            hidden_dims=[8],
+            norm=L(norm_factory)(name="${...levels.norm}"),
+        ),
+        aux_heads=[
+            L(AuxiliaryHead)(
+                feature="res3",
+                in_channels="${...levels.input_shape.res3.channels}",
+                channels=4,
+                num_classes="${...num_classes}",
+                norm="${...levels.norm}",
+            )
+        ],
     ),
     pixel_mean=[120.0, 120.0, 120.0],
     pixel_std=[60.0, 60.0, 60.0],

@@ -3,8 +3,8 @@
     python tools/convert_reference_checkpoint.py IN.pth OUT.pth
 
 IN.pth is ``{"model_state": ...}`` as the authors' training saves it. The result loads in
-``configs/cityscapes/ifa_r50.py``, with the overrides that the command prints where the checkpoint
-is of another network than that recipe's.
+``configs/cityscapes/ifa_r50.py``, or with ASPP in ``ifa_aspp_r101.py``, with the overrides that the
+command prints where the checkpoint is of another network than that recipe's.
 """
 
 import inspect
@@ -21,8 +21,6 @@ from ifa_d2 import get_config
 from ifa_d2.checkpoints.reference import convert_reference_state_dict
 from ifa_d2.engine.arguments import command_parser, errors_in_one_line
 from ifa_d2.files import atomic_path, check_outputs
-
-RECIPE = "cityscapes/ifa_r50.py"
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
@@ -81,9 +79,9 @@ def main(args: list[str] | None = None) -> None:
         check_outputs([options.output], {"weights": [options.input]})
         converted = convert_reference_state_dict(read_checkpoint(options.input))
         write_checkpoint(converted.state, options.output)
-    overrides = needed_overrides(converted.settings, get_config(RECIPE))
+    overrides = needed_overrides(converted.settings, get_config(converted.recipe))
     print(f"wrote {len(converted.state)} tensors to {options.output}")
-    print(" ".join([f"load it with configs/{RECIPE}", *overrides]))
+    print(" ".join([f"load it with configs/{converted.recipe}", *overrides]))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The frozen Lite0 of ifa_lite0_frozen.py with bilinear alignment, all else the same."""
 
+from ifa_d2.modeling import use_alignment
+
 from .ifa_lite0_frozen import dataloader, inference, lr_multiplier, model, optimizer, train
 
-model.sem_seg_head.alignment = "bilinear"
+use_alignment(model.sem_seg_head, "bilinear")

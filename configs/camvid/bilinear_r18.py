@@ -1,5 +1,7 @@
 """The R-18 of ifa_r18.py with bilinear alignment in place of IFA, all else the same."""
 
+from ifa_d2.modeling import use_alignment
+
 from .ifa_r18 import dataloader, inference, lr_multiplier, model, optimizer, train
 
-model.sem_seg_head.alignment = "bilinear"
+use_alignment(model.sem_seg_head, "bilinear")

@@ -1,6 +1,8 @@
 """A frozen DINOv3 ViT-S of timm with IFA on CamVid, for a GPU; not trained."""
 
-from ifa_d2.modeling import FieldSegmentor
+from detectron2.config import LazyCall as L
+
+from ifa_d2.modeling import FieldSegmentor, PointTargets
 
 from ..common.models.ifa_dinov3_s import model
 from .ifa_lite0 import dataloader, inference, lr_multiplier, optimizer, train
@@ -8,5 +10,6 @@ from .ifa_lite0 import dataloader, inference, lr_multiplier, optimizer, train
 model.sem_seg_head.num_classes = 11
 # Asked at points, most of them of each class alike, so that any resolution can be asked.
 model._target_ = FieldSegmentor
-model.sem_seg_head.update(targets="points", local_ensemble=True)
+model.sem_seg_head.targets = L(PointTargets)()
+model.sem_seg_head.alignment.local_ensemble = True
 train.update(max_iter=4000, batch_size=16, eval_period=500)

@@ -7,4 +7,4 @@ from .ifa_lite0 import dataloader, inference, lr_multiplier, model, optimizer, t
 
 model.backbone.frozen = True
 # It would teach the backbone.
-model.sem_seg_head.aux_feature = None
+model.sem_seg_head.aux_heads = []

@@ -1,5 +1,7 @@
 """The Lite0 of ifa_lite0.py with the up-sampling module in place of IFA, all else the same."""
 
+from ifa_d2.modeling import use_alignment
+
 from .ifa_lite0 import dataloader, inference, lr_multiplier, model, optimizer, train
 
-model.sem_seg_head.alignment = "upsampling"
+use_alignment(model.sem_seg_head, "upsampling")

@@ -1,7 +1,8 @@
 """HRNet-W18, with IFA in place of its bilinear alignment (Table 2).
 
-``model.sem_seg_head.alignment=bilinear`` is HRNet. Data and schedule are those of ``ifa_r50.py``;
-timm downloads the ImageNet weights, ``model.backbone.pretrained=False`` trains from scratch.
+``use_alignment(model.sem_seg_head, "bilinear")`` makes it HRNet. Data and schedule are those of
+``ifa_r50.py``; timm downloads the ImageNet weights, ``model.backbone.pretrained=False`` trains from
+scratch.
 """
 
 from ..common.models.hrnet_w18 import model

@@ -1,6 +1,6 @@
 """HRNet-W48 with OCR, with IFA in place of its bilinear alignment (Table 2).
 
-``model.sem_seg_head.alignment=bilinear`` is HRNet-OCR. Data and schedule are those of
+``use_alignment(model.sem_seg_head, "bilinear")`` makes it HRNet-OCR. Data and schedule are those of
 ``ifa_r50.py``; timm downloads the ImageNet weights, ``model.backbone.pretrained=False`` trains from
 scratch.
 """

@@ -5,7 +5,8 @@ channels before the usual projection has the table's parameters and multiply-add
 convolution of ifa_aspp_r101.py would have 18.9 M parameters, not 16.8 M.
 """
 
+from ..common.models.aspp import projections as _projections
 from .ifa_r18 import dataloader, inference, lr_multiplier, model, optimizer, train
 
-model.sem_seg_head.aspp_dilations = (12, 24, 36)
-model.sem_seg_head.aspp_fuse_channels = 512
+model.sem_seg_head.levels.projections = _projections
+model.sem_seg_head.levels.projections.res5.fuse_channels = 512

@@ -13,5 +13,5 @@ from .ifa_r50 import dataloader, inference, lr_multiplier, optimizer, train
 
 model.backbone.norm = "SyncBN"
 model.sem_seg_head.num_classes = 19
-model.sem_seg_head.hidden_dims = (512, 256)
+model.sem_seg_head.alignment.hidden_dims = [512, 256]
 train.init_checkpoint = "pretrained/resnet18_v1c.pth"

@@ -1,6 +1,8 @@
 """EfficientNet-Lite0 with ImageNet weights and IFA on CrackForest."""
 
-from ifa_d2.modeling import FieldSegmentor
+from detectron2.config import LazyCall as L
+
+from ifa_d2.modeling import FieldSegmentor, PointTargets
 
 from ..common.data.crackforest import dataloader
 from ..common.inference import inference
@@ -11,7 +13,8 @@ from ..common.train import train
 
 model.sem_seg_head.num_classes = 2
 model._target_ = FieldSegmentor
-model.sem_seg_head.update(targets="points", local_ensemble=True)
+model.sem_seg_head.targets = L(PointTargets)()
+model.sem_seg_head.alignment.local_ensemble = True
 dataloader.train.mapper.update(num_points=4800, point_sampling="class_balanced")
 # The heads, which start from nothing, at five times the backbone's rate.
 optimizer.lr = 2e-4

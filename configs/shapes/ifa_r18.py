@@ -1,6 +1,8 @@
 """R-18 with IFA on the drawn scenes, from scratch: minutes on two CPU cores."""
 
-from ifa_d2.modeling import FieldSegmentor
+from detectron2.config import LazyCall as L
+
+from ifa_d2.modeling import FieldSegmentor, PointTargets
 
 from ..common.data.shapes import dataloader
 from ..common.inference import inference
@@ -13,7 +15,8 @@ model.sem_seg_head.num_classes = 13
 # Asked at points, most of them near boundaries and of each class alike, so that any resolution can
 # be asked. The paper has "grid" and False.
 model._target_ = FieldSegmentor
-model.sem_seg_head.update(targets="points", local_ensemble=True)
+model.sem_seg_head.targets = L(PointTargets)()
+model.sem_seg_head.alignment.local_ensemble = True
 dataloader.train.mapper.update(num_points=1536, point_sampling="balanced_boundary")
 lr_multiplier.warmup_iters = 20
 train.update(max_iter=800, batch_size=4, seed=1, eval_period=0)

@@ -36,6 +36,7 @@ from ..modeling.field import padding_divisor
 DENSE = "alignment on the grid"
 FIRST, REST = "alignment, first layer", "alignment, other layers"
 GRID_DECODER = "decoder on the grid"
+AUXILIARY = "auxiliary head"
 
 
 @dataclass(frozen=True)
@@ -86,18 +87,18 @@ def build_on_meta(cfg: CfgNode | DictConfig) -> nn.Module:
 
 def count_params(model: nn.Module) -> dict[str, int]:
     """Count parameters by part."""
-    head = model.sem_seg_head
+    head, levels = model.sem_seg_head, model.sem_seg_head.levels
     modules: dict[str, list[nn.Module]] = _backbone_parts(model.backbone)
-    modules |= {f"projection {name}": [m] for name, m in head.projections.items()}
-    if head.dense_alignment is not None:
-        modules[DENSE] = [head.dense_alignment]
-    if head.grid_decoder is not None:
-        modules[GRID_DECODER] = [head.grid_decoder]
+    modules |= {f"projection {name}": [m] for name, m in levels.projections.items()}
+    if levels.dense_alignment is not None:
+        modules[DENSE] = [levels.dense_alignment]
+    if levels.grid_decoder is not None:
+        modules[GRID_DECODER] = [levels.grid_decoder]
     mlp = head.alignment.mlp.layers
     modules[FIRST] = [head.alignment.encodings, mlp[0]]
     modules[REST] = [*mlp[1:], head.alignment.predictor]
-    if head.aux_head is not None:
-        modules["auxiliary head"] = [head.aux_head]
+    if len(head.aux_heads):
+        modules[AUXILIARY] = list(head.aux_heads)
     return {
         name: sum(p.numel() for module in part for p in module.parameters())
         for name, part in modules.items()
@@ -124,17 +125,17 @@ def count_model(
         round_up: a ResNet's max pool rounds up.
         textbook: levels are concatenated before the MLP.
     """
-    head = model.sem_seg_head
+    head, parts = model.sem_seg_head, model.sem_seg_head.levels
     image = torch.empty(1, 3, *size, device="meta")
     features, counts = _count_backbone(model.backbone, image, round_up)
     levels: list[Tensor] = []
-    for name, projection in head.projections.items():
+    for name, projection in parts.projections.items():
         made, counts[f"projection {name}"] = _count(projection, features[name])
         levels += [made] if isinstance(made, Tensor) else made
-    if head.dense_alignment is not None:
-        levels, counts[DENSE] = _count(head.align, levels, features, textbook=textbook)
-    if head.grid_decoder is not None:
-        (levels, _), counts[GRID_DECODER] = _count(head.grid_decoder, levels)
+    if parts.dense_alignment is not None:
+        levels, counts[DENSE] = _count(parts.align, levels, features, textbook=textbook)
+    if parts.grid_decoder is not None:
+        (levels, _), counts[GRID_DECODER] = _count(parts.grid_decoder, levels)
     total = count_alignment(head.alignment, levels, textbook=textbook)
     queries = levels[0].shape[2] * levels[0].shape[3]
     layers = [*head.alignment.mlp.layers[1:], head.alignment.predictor]
@@ -142,8 +143,8 @@ def count_model(
     counts[FIRST] = total - counts[REST]
     # in the order in which they run
     counts[REST] = counts.pop(REST)
-    if head.aux_head is not None:
-        counts["auxiliary head"] = _count(head.aux_head, features[head.aux_feature])[1]
+    if len(head.aux_heads):
+        counts[AUXILIARY] = sum(_count(aux, features[aux.feature])[1] for aux in head.aux_heads)
     return counts
 
 

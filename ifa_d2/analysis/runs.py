@@ -37,9 +37,9 @@ _TIMES = "training.json"
 
 def queries_of_grid(cfg: DictConfig) -> int:
     """Number of queries of a crop on the grid of its finest feature."""
-    head = cfg.model.sem_seg_head
-    names = head.get("in_features") or list(head.input_shape)
-    stride = min(int(head.input_shape[name].stride) for name in names)
+    levels = cfg.model.sem_seg_head.levels
+    names = levels.get("in_features") or list(levels.input_shape)
+    stride = min(int(levels.input_shape[name].stride) for name in names)
     height, width = cfg.dataloader.train.mapper.augmentations.crop_size
     return math.ceil(height / stride) * math.ceil(width / stride)
 

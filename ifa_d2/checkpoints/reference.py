@@ -17,8 +17,9 @@ from ..modeling.backbone import BLOCKS_PER_STAGE
 
 _LEVELS = ("res2", "res3", "res4", "res5")
 _COUNTER = "num_batches_tracked"
-_POOLING = "sem_seg_head.projections.res5.aspp.convs.4.1"
-_FUSE = "sem_seg_head.projections.res5.fuse"
+_POOLING = "sem_seg_head.levels.projections.res5.aspp.convs.4.1"
+_FUSE = "sem_seg_head.levels.projections.res5.fuse"
+_RECIPES = ("cityscapes/ifa_r50.py", "cityscapes/ifa_aspp_r101.py")  # without ASPP, with it
 _NORM = ("weight", "bias", "running_mean", "running_var", _COUNTER)
 
 
@@ -28,12 +29,14 @@ class ConvertedCheckpoint:
 
     Attributes:
         state: tensors by their names in ``SemanticSegmentor`` with ``IFASemSegHead``.
-        settings: what the tensors tell of the model, by the keys of a LazyConfig recipe
-            (``"model.sem_seg_head.num_classes"`` and so on). The dilations of ASPP, which they
-            do not tell, are the authors' usual ones.
+        recipe: the recipe most like the model. The dilations of ASPP, which tensors do not tell,
+            are the authors' usual ones, as its.
+        settings: what the tensors tell of the model, by the keys of that recipe
+            (``"model.sem_seg_head.num_classes"`` and so on).
     """
 
     state: dict[str, Tensor]
+    recipe: str
     settings: dict[str, Any]
 
 
@@ -77,7 +80,7 @@ def convert_reference_state_dict(reference: Mapping[str, Tensor]) -> ConvertedCh
         _adapt_aspp(state)
     settings = _settings(reference)
     state.update(_frequencies(reference, settings))
-    return ConvertedCheckpoint(state, settings)
+    return ConvertedCheckpoint(state, _RECIPES[f"{_FUSE}.weight" in state], settings)
 
 
 # -- names
@@ -86,7 +89,7 @@ def convert_reference_state_dict(reference: Mapping[str, Tensor]) -> ConvertedCh
 def _renames(reference: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
     """The authors' name and ours, for each tensor that a network like this one has."""
     yield from _encoder(reference)
-    head = "sem_seg_head.projections."
+    head = "sem_seg_head.levels.projections."
     for i, level in enumerate(_LEVELS[:3], start=1):
         yield from _unit(f"decoder.enc{i}.0", f"decoder.enc{i}.1", head + level, bias=True)
     if any(name.startswith("decoder.aspp.") for name in reference):
@@ -113,8 +116,8 @@ def _renames(reference: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
             yield f"decoder.ifa.pos{i + 1}.emb", f"{ours}.encodings.{i}.frequencies"
 
     if any(name.startswith("auxor.") for name in reference):
-        yield from _unit("auxor.aux.0", "auxor.aux.1", "sem_seg_head.aux_head.conv", bias=True)
-        yield from _conv("auxor.aux.4", "sem_seg_head.aux_head.predictor", bias=True)
+        yield from _unit("auxor.aux.0", "auxor.aux.1", "sem_seg_head.aux_heads.0.conv", bias=True)
+        yield from _conv("auxor.aux.4", "sem_seg_head.aux_heads.0.predictor", bias=True)
 
 
 def _encoder(reference: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
@@ -188,22 +191,24 @@ def _settings(reference: Mapping[str, Tensor]) -> dict[str, Any]:
     sources = [f"decoder.enc{i}.0.weight" for i in (1, 2, 3)]
     sources.append("decoder.aspp.conv2.0.weight" if aspp else "decoder.head.0.weight")
     head: dict[str, Any] = {
-        f"input_shape.{level}.channels": reference[source].shape[1]
+        f"levels.input_shape.{level}.channels": reference[source].shape[1]
         for level, source in zip(_LEVELS, sources, strict=True)
     }
     last = _last_index(reference, "decoder.ifa.imnet")
     sizes = [reference[f"decoder.ifa.imnet.{i}.weight"].shape[0] for i in range(0, last + 1, 3)]
+    channels = reference[sources[0]].shape[0]
     head |= {
-        "channels": reference[sources[0]].shape[0],
-        "hidden_dims": sizes[:-1],
         "num_classes": sizes[-1],
-        **_alignment_settings(reference),
+        "levels.channels": [channels] * len(_LEVELS),
+        "alignment.hidden_dims": sizes[:-1],
+        **{f"alignment.{key}": value for key, value in _alignment_settings(reference).items()},
     }
-    head["aspp_dilations"] = [12, 24, 36] if aspp else None
+    if aspp:
+        head["levels.projections.res5.out_channels"] = channels
     if "auxor.aux.0.weight" in reference:
-        head["aux_channels"] = reference["auxor.aux.0.weight"].shape[0]
+        head["aux_heads.0.channels"] = reference["auxor.aux.0.weight"].shape[0]
     else:
-        head["aux_feature"] = None
+        head["aux_heads"] = []
     return {
         **{f"model.backbone.{key}": value for key, value in backbone.items()},
         **{f"model.sem_seg_head.{key}": value for key, value in head.items()},
@@ -248,14 +253,16 @@ def _embeddings(reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _frequencies(reference: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Tensor]:
     """Our frequencies: (F, 2) of y and x, or the authors' (2F, 2) where they are coupled."""
-    if settings["model.sem_seg_head.encoding"] == "coord":
+    alignment = "model.sem_seg_head.alignment"
+    if settings[f"{alignment}.encoding"] == "coord":
         return {}
-    count = settings["model.sem_seg_head.num_frequencies"]
+    count = settings[f"{alignment}.num_frequencies"]
+    coupled = settings[f"{alignment}.coupled_frequencies"]
     initial = PositionEncoding(encoding="fixed", num_frequencies=count).frequencies
     state = {}
     for i in range(len(_LEVELS)):
         value = reference.get(f"decoder.ifa.pos{i + 1}.emb", initial)
-        if value is not initial and not settings["model.sem_seg_head.coupled_frequencies"]:
+        if value is not initial and not coupled:
             value = torch.stack([value[:count, 0], value[count:, 1]], dim=1)
         state[f"sem_seg_head.alignment.encodings.{i}.frequencies"] = value.clone()
     return state

@@ -72,8 +72,9 @@ def _check_channels(cfg: DictConfig) -> None:
 
 
 def _check_features(cfg: DictConfig, model: nn.Module) -> None:
-    """Raise a ValueError where ``sem_seg_head.input_shape`` is not what the backbone gives."""
-    node = OmegaConf.select(cfg, "model.sem_seg_head.input_shape", default=None)
+    """Raise a ValueError where the head's ``input_shape`` is not what the backbone gives."""
+    key = "model.sem_seg_head.levels.input_shape"
+    node = OmegaConf.select(cfg, key, default=None)
     backbone = getattr(model, "backbone", None)
     if node is None or not isinstance(backbone, Backbone):
         return
@@ -85,8 +86,8 @@ def _check_features(cfg: DictConfig, model: nn.Module) -> None:
             declared, real = getattr(shape, what), getattr(given[name], what)
             if declared != real:
                 raise ValueError(
-                    f"model.sem_seg_head.input_shape.{name}.{what} must be {real}, as the "
-                    f"backbone's {name} has, got {declared}"
+                    f"{key}.{name}.{what} must be {real}, as the backbone's {name} has, got "
+                    f"{declared}"
                 )
 
 

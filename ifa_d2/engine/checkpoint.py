@@ -13,11 +13,12 @@ from detectron2.utils.file_io import Detectron2Handler, PathManager
 from ..checkpoints.foreign_weights import read_weights_file, rename_weights
 from ..files import atomic_path
 from ..listing import join_some
+from ..modeling import IFASemSegHead
 from ..modeling.packaged_weights import with_frozen_backbone, without_frozen_backbone
 
 _FROM_SCRATCH = 'train.init_checkpoint="" (MODEL.WEIGHTS "" in a .yaml) trains from scratch'
-# The head that training alone asks, by the name of its module.
-_AUXILIARY = "aux_head"
+# The heads that training alone asks, by the name of their module.
+_AUXILIARY = "aux_heads"
 # What the recipes' weights are converted from.
 _SOURCES = {
     "resnet18_v1c.pth": (
@@ -230,6 +231,10 @@ class Checkpointer(DetectionCheckpointer):
         if not (self._resumed or checkpoint.get("matching_heuristics")):
             self._convert_ndarray_to_tensor(checkpoint["model"])
             checkpoint["model"] = rename_weights(checkpoint["model"], self.model)
+        # Before shapes are compared, which Detectron2 does by names.
+        for name, module in self.model.named_modules():
+            if isinstance(module, IFASemSegHead):
+                module.rename_moved(checkpoint["model"], f"{name}.")
         stateless = "trainer" not in checkpoint
         incompatible = super()._load_model(checkpoint)
         # Keys that are not loaded, and what is to be said of them.

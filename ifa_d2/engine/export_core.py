@@ -107,8 +107,7 @@ class ExportCore(nn.Module):
         self.resize = resize
         self.backbone = with_fixed_padding(copy.deepcopy(model.backbone))
         self.decoder = TraceableDecoder(head.alignment)
-        self.head = copy.deepcopy(head)
-        self.head.alignment = self.head.aux_head = None  # the decoder's, and training's
+        self.levels = copy.deepcopy(head.levels)
         self.register_buffer("pixel_mean", model.pixel_mean.clone())
         self.register_buffer("pixel_std", model.pixel_std.clone())
         constraints = model.backbone.padding_constraints
@@ -140,12 +139,12 @@ class ExportCore(nn.Module):
         extent = (self._padded(inside[0]), self._padded(inside[1]))
         x = (image - self.pixel_mean) / self.pixel_std
         x = F.pad(x, (0, extent[1] - inside[1], 0, extent[0] - inside[0]))
-        levels = self.head.levels(self.backbone(x))
+        levels = self.levels(self.backbone(x))
         if self.decode == "pixels":
             return self.decoder(levels, output, inside, extent)
         grid = (levels[0].shape[2], levels[0].shape[3])
         logits = self.decoder(levels, grid, extent, extent)
-        stride = self.head.common_stride
+        stride = self.levels.common_stride
         logits = _resize(logits, (grid[0] * stride, grid[1] * stride))
         for dim in (2, 3):
             # Not a slice, whose strides would tell pictures that need no padding apart.

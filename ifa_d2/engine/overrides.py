@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from detectron2.utils.registry import locate
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from ..modeling.head_config import PLACES
 from .inference import INFERENCE_KEYS
 from .settings import TRAIN_KEYS, leaf_keys
 from .yacs_config import translation
@@ -112,6 +114,7 @@ def _refusal(cfg: DictConfig, override: str) -> str:
         return f"nothing reads {key} any more: it has become {name}"
     node: Any = cfg
     parts = key.split(".")
+    value = override.split("=", 1)[1]
     for i, part in enumerate(parts):
         if isinstance(node, ListConfig) and part.isdigit() and int(part) < len(node):
             node = node[int(part)]
@@ -124,8 +127,18 @@ def _refusal(cfg: DictConfig, override: str) -> str:
         if part in arguments:
             return ""
         read = {name.split(".")[i] for name in _READ if name.split(".")[:i] == parts[:i]}
+        head, _, option = key.rpartition(".")
+        if head == "model.sem_seg_head" and option in PLACES:
+            return f"the config has no key {key!r}: below {head} it is {PLACES[option]}"
         hint = _hint(part, {*known, *arguments, *read})
         return f"the config has no key {key!r}: {part!r} is not there{hint}"
+    if isinstance(node, DictConfig) and "_target_" in node and re.fullmatch(r"[\w.-]+", value):
+        if value not in ("null", "None"):
+            keys = ", ".join(sorted({"_target_", *_arguments(node)}))
+            hint = PLACES.get(key.removeprefix("model.sem_seg_head."), "")
+            hint = f"; such a name is {hint} now" if hint else ""
+            refusal = f"{key} is made of parts, and cannot be {value!r}: set a key below it, of"
+            return f"{refusal} {keys}{hint}"
     return ""
 
 

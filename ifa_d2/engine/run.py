@@ -15,11 +15,14 @@ from detectron2.engine import launch
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
+from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
 from torch.multiprocessing import ProcessRaisedException
 
 from ..config import add_ifa_config, get_config_file, merge_yaml
 from ..files import atomic_path
+from ..modeling import IFASemSegHead, fit_channels
+from ..modeling.head_config import upgrade_head
 from .logs import setup_logs
 from .output_lock import locked_output
 from .overrides import apply_overrides, apply_yacs_overrides
@@ -62,10 +65,24 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> DictConfig:
         if "train" not in cfg:
             held = ", ".join(sorted(map(str, cfg))) or "nothing"
             raise ValueError(f"{path} is no recipe, which has train, but a part of one: {held}")
+        head = _upgraded_head(cfg)
         apply_overrides(cfg, overrides)
+        if head and any(part.startswith("model.sem_seg_head.levels.") for part in overrides):
+            fit_channels(head)
     output_dir = os.path.join(".", "output", _recipe_name(path))
     cfg.train.output_dir = cfg.train.get("output_dir") or output_dir
     return cfg
+
+
+def _upgraded_head(cfg: DictConfig) -> DictConfig | None:
+    """Give a head whose options lie side by side its parts; None if the model has another."""
+    head = OmegaConf.select(cfg, "model.sem_seg_head", default=None)
+    target = head.get("_target_") if isinstance(head, DictConfig) else None
+    target = locate(target) if isinstance(target, str) else target
+    if isinstance(target, type) and issubclass(target, IFASemSegHead):
+        upgrade_head(head)
+        return head
+    return None
 
 
 def names_weights(overrides: Sequence[str]) -> bool:

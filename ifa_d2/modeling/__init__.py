@@ -1,35 +1,72 @@
 """Models: backbones, segmentation heads and losses, fields, meta-architectures."""
 
+from .auxiliary import AuxiliaryHead
 from .backbone import build_ifa_resnet_backbone, build_resnet
 from .detail_backbone import DetailBackbone
+from .feature_levels import FeatureLevels
 from .field import SegmentationField, compute_fields
 from .field_segmentor import FieldSegmentor
+from .grid_decoder import AlignedLevels, ConvDecoder, ObjectContextDecoder
+from .head_recipe import fit_channels, use_alignment
 from .ifa_head import IFASemSegHead
 from .losses import OhemCrossEntropy
 from .multi_view_segmentor import MultiViewSegmentor
 from .panoptic_deeplab_head import IFAPanopticDeepLabHead
 from .panoptic_field import Merging, PanopticField, compute_panoptic_fields
 from .panoptic_fpn import FieldPanopticFPN
+from .projection import (
+    ASPPProjection,
+    DeepLabASPP,
+    IdentityProjection,
+    PointwiseProjection,
+    PyramidPooling,
+)
 from .refinement import Refinement
+from .targets import (
+    GridTargets,
+    JitteredGridTargets,
+    LabelledPoints,
+    PointTargets,
+    UncertainPointTargets,
+)
 from .timm_backbone import TimmBackbone, pretrained_pixel_mean, pretrained_pixel_std
+from .unit import norm_factory
 
 __all__ = [
+    "ASPPProjection",
+    "AlignedLevels",
+    "AuxiliaryHead",
+    "ConvDecoder",
+    "DeepLabASPP",
     "DetailBackbone",
+    "FeatureLevels",
     "FieldPanopticFPN",
     "FieldSegmentor",
+    "GridTargets",
     "IFAPanopticDeepLabHead",
     "IFASemSegHead",
+    "IdentityProjection",
+    "JitteredGridTargets",
+    "LabelledPoints",
     "Merging",
     "MultiViewSegmentor",
+    "ObjectContextDecoder",
     "OhemCrossEntropy",
     "PanopticField",
+    "PointTargets",
+    "PointwiseProjection",
+    "PyramidPooling",
     "Refinement",
     "SegmentationField",
     "TimmBackbone",
+    "UncertainPointTargets",
     "build_ifa_resnet_backbone",
     "build_resnet",
     "compute_fields",
     "compute_panoptic_fields",
+    "fit_channels",
+    "norm_factory",
     "pretrained_pixel_mean",
     "pretrained_pixel_std",
+    "use_alignment",
 ]

@@ -9,6 +9,7 @@ class AuxiliaryHead(nn.Module):
     """Classifier of a 3x3 convolution, norm, ReLU, channel dropout, 1x1 convolution.
 
     Args:
+        feature: name of the feature.
         in_channels, channels, num_classes: sizes.
         norm: name of a norm, see Detectron2's ``get_norm``.
         dropout: share of channels dropped in training.
@@ -16,14 +17,16 @@ class AuxiliaryHead(nn.Module):
 
     def __init__(
         self,
+        *,
+        feature: str,
         in_channels: int,
         channels: int,
         num_classes: int,
-        *,
         norm: str = "BN",
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        self.feature = feature
         self.conv = Conv2d(
             in_channels,
             channels,

@@ -275,7 +275,7 @@ def padding_divisor(model: nn.Module) -> int:
     It suits the backbone, and lets all features of the field cover the same pixels.
     """
     own = getattr(model.backbone, "size_divisibility", 0)  # that of Detectron2's Swin has no value
-    return math.lcm(max(own, 1), *model.sem_seg_head.strides.values())
+    return math.lcm(max(own, 1), *model.sem_seg_head.levels.strides.values())
 
 
 def padded_images(model: nn.Module, batched_inputs: Sequence[Mapping[str, Any]]) -> ImageList:
@@ -330,7 +330,7 @@ def fields_of_features(
         ValueError: a head in training mode.
     """
     check_eval(head)
-    levels = head.levels_at_request(features)
+    levels = head.levels.at_request(features)
     fields = []
     for i, (one, size) in enumerate(zip(batched_inputs, images.image_sizes, strict=True)):
         picture_share = tuple(

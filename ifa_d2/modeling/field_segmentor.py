@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .field import SegmentationField, compute_fields, padded_images, padding_divisor
 from .refinement import Refinement
-from .targets import POINT_TARGETS, PointTargets
+from .targets import LabelledPoints
 
 
 @META_ARCH_REGISTRY.register()
@@ -76,10 +76,10 @@ class FieldSegmentor(SemanticSegmentor):
 
     def _losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         images = padded_images(self, batched_inputs)
-        wants_points = getattr(self.sem_seg_head, "targets", "") in POINT_TARGETS
-        targets: PointTargets | Tensor | None = None
-        if wants_points and "sem_seg_points" in batched_inputs[0]:
-            targets = PointTargets.from_batch(
+        chosen = getattr(self.sem_seg_head, "targets", None)
+        targets: LabelledPoints | Tensor | None = None
+        if getattr(chosen, "takes_points", False) and "sem_seg_points" in batched_inputs[0]:
+            targets = LabelledPoints.from_batch(
                 batched_inputs, images.image_sizes, images.tensor.shape[-2:], self.device
             )
         elif "sem_seg" in batched_inputs[0]:

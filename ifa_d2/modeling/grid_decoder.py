@@ -7,8 +7,8 @@ cells of that grid these interpolate.
 Shape legend: B batch, C channels of a level, h x w cells of the finest level, K classes.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import itertools
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -19,16 +19,14 @@ from ..layers.position import build_encodings, count_columns
 from .ocr import ObjectContext
 from .unit import unit
 
-DECODERS = ("pointwise", "conv", "ocr")
-
 
 class AlignedLevels(nn.Module):
     """Levels brought to the finest one's grid and concatenated, positions included.
 
     Args:
         in_channels: C of each level.
-        encoding, num_frequencies, frequency_law, coupled_frequencies, unfold, local_ensemble,
-            integrated_encoding, cell_decoding: see :class:`ifa_d2.layers.ImplicitAlignment`,
+        encoding, num_frequencies, frequency_law, coupled_frequencies, integrated_encoding,
+            cell_decoding, unfold, local_ensemble: see :class:`ifa_d2.layers.ImplicitAlignment`,
             whose input this is.
     """
 
@@ -36,16 +34,17 @@ class AlignedLevels(nn.Module):
         self,
         in_channels: Sequence[int],
         *,
-        encoding: str,
-        num_frequencies: int,
-        frequency_law: str,
-        coupled_frequencies: bool,
-        unfold: bool,
-        local_ensemble: bool,
+        encoding: str = "learned",
+        num_frequencies: int = 6,
+        frequency_law: str = "pow2",
+        coupled_frequencies: bool = False,
         integrated_encoding: bool = False,
         cell_decoding: bool = False,
+        unfold: bool = False,
+        local_ensemble: bool = False,
     ) -> None:
         super().__init__()
+        self.in_channels = tuple(in_channels)
         self.unfold = unfold
         self.local_ensemble = local_ensemble
         self.encodings = build_encodings(
@@ -80,102 +79,60 @@ class AlignedLevels(nn.Module):
 
 
 class GridDecoder(nn.Module):
-    """Decoder on the finest level's grid, with logits of soft object regions or None.
+    """Decoder on the finest level's grid: levels in, fewer levels out.
 
     Args:
-        kind: ``"conv"``, 3x3 convolutions with norm and ReLU; ``"ocr"``, object context.
-        in_channels: C of each level.
-        num_classes: K, of the soft object regions.
-        dims: channels of each convolution; or one number, the channels of a pixel in object
-            context.
-        norm: name of a norm, see Detectron2's ``get_norm``.
-        options: of :class:`AlignedLevels`.
-
-    Attributes:
+        align: brings levels to that grid.
         out_channels: C of each level that it makes.
     """
 
-    def __init__(
-        self,
-        kind: str,
-        *,
-        in_channels: Sequence[int],
-        num_classes: int,
-        dims: Sequence[int],
-        norm: str,
-        options: Mapping[str, Any],
-    ) -> None:
+    def __init__(self, align: AlignedLevels, out_channels: Sequence[int]) -> None:
         super().__init__()
-        self.align = AlignedLevels(in_channels, **options)
-        channels = self.align.out_channels
-        self.convs = nn.Sequential()
-        self.context: ObjectContext | None = None
-        if kind == "ocr":
-            self.context = ObjectContext(channels, num_classes, channels=dims[0], norm=norm)
-            self.out_channels = [dims[0]] * 2  # its context and the pixels
-        else:
-            for dim in dims:
-                self.convs.append(unit(channels, dim, kernel_size=3, norm=norm))
-                channels = dim
-            self.out_channels = [channels]
+        self.align = align
+        self.out_channels = list(out_channels)
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[list[Tensor], Tensor | None]:
         """Compute levels (B, C, h, w), and logits (B, K, h, w) of object regions or None."""
-        x = self.align(levels)
-        if self.context is not None:
-            return self.context(x)
-        return [self.convs(x)], None
+        raise NotImplementedError
 
 
-def build_grid_decoder(
-    decoder: str,
-    *,
-    in_channels: Sequence[int],
-    hidden_dims: Sequence[int],
-    num_classes: int,
-    norm: str,
-    options: Mapping[str, Any],
-) -> tuple[GridDecoder | None, dict[str, Any]]:
-    """Build a decoder on the grid, and arguments of the alignment after it.
+class ConvDecoder(GridDecoder):
+    """Convolutions of 3x3 with norm and ReLU (DeepLabV3+, PSPNet).
 
-    The last 3x3 convolution is that alignment's first layer, which sees neighbourhoods.
+    The last one of such a decoder is the first layer of the field after it, with ``unfold``.
 
     Args:
-        decoder: one of :data:`DECODERS`.
-        in_channels: C of each level.
-        hidden_dims: channels of the layers, see ``IFASemSegHead``.
-        num_classes: K.
+        align: brings levels to that grid.
+        dims: channels of each convolution; () for none.
         norm: name of a norm, see Detectron2's ``get_norm``.
-        options: of ``ImplicitAlignment``, how levels are brought together.
-
-    Raises:
-        ValueError: an unknown decoder, or no layer.
     """
-    hidden_dims = tuple(hidden_dims)
-    if decoder not in DECODERS:
-        raise ValueError(f"decoder must be one of {DECODERS}, got {decoder!r}")
-    if any(size < 1 for size in hidden_dims):
-        raise ValueError(f"hidden_dims must be positive sizes, got {hidden_dims}")
-    if decoder == "pointwise":
-        return None, {"in_channels": in_channels, "hidden_dims": hidden_dims, **options}
-    if not hidden_dims:
-        raise ValueError(f"hidden_dims must be one or more sizes for decoder {decoder!r}, got ()")
-    conv = decoder == "conv"
-    options = dict(options)
-    if options.pop("ensemble_outputs", False):
-        raise ValueError(f"ensemble_outputs must be False for decoder {decoder!r}, got True")
-    grid_decoder = GridDecoder(
-        decoder,
-        in_channels=in_channels,
-        num_classes=num_classes,
-        dims=hidden_dims[:-1] if conv else hidden_dims[:1],
-        norm=norm,
-        options=options,
-    )
-    return grid_decoder, {
-        "in_channels": grid_decoder.out_channels,
-        "hidden_dims": hidden_dims[-1:] if conv else hidden_dims,
-        "encoding": "none",
-        "unfold": conv,
-        "local_ensemble": True,
-    }
+
+    def __init__(self, align: AlignedLevels, *, dims: Sequence[int], norm: str = "BN") -> None:
+        channels = [align.out_channels, *dims]
+        super().__init__(align, channels[-1:])
+        self.convs = nn.Sequential()
+        for before, after in itertools.pairwise(channels):
+            self.convs.append(unit(before, after, kernel_size=3, norm=norm))
+
+    def forward(self, levels: Sequence[Tensor]) -> tuple[list[Tensor], Tensor | None]:
+        return [self.convs(self.align(levels))], None
+
+
+class ObjectContextDecoder(GridDecoder):
+    """Object context, then the pixels, as two levels (HRNet-OCR).
+
+    Args:
+        align: brings levels to that grid.
+        num_classes: K, of the soft object regions.
+        channels: of a pixel, and of its context.
+        norm: name of a norm, see Detectron2's ``get_norm``.
+    """
+
+    def __init__(
+        self, align: AlignedLevels, *, num_classes: int, channels: int = 512, norm: str = "BN"
+    ) -> None:
+        super().__init__(align, [channels] * 2)
+        self.context = ObjectContext(align.out_channels, num_classes, channels=channels, norm=norm)
+
+    def forward(self, levels: Sequence[Tensor]) -> tuple[list[Tensor], Tensor | None]:
+        return self.context(self.align(levels))

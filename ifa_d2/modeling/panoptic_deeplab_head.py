@@ -10,9 +10,9 @@ from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from detectron2.projects.deeplab.loss import DeepLabCE
 from torch import Tensor
 
-from ..layers import GridQuery
 from .ifa_head import IFASemSegHead
 from .losses import check_labels
+from .targets import GridTargets
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
@@ -20,8 +20,8 @@ class IFAPanopticDeepLabHead(IFASemSegHead):
     """Head ``IFASemSegHead`` for ``PanopticDeepLab``, with its weighted loss.
 
     The loss is Panoptic-DeepLab's own: cross entropy, weighted, over the hardest pixels. It is
-    taken at all pixels, so ``targets`` must be "grid", and ``ohem_threshold`` and
-    ``ohem_min_kept`` are not read; there is no auxiliary head.
+    taken at all pixels, so ``targets`` must be :class:`GridTargets`, and of ``criterion`` only the
+    ``ignore_value`` is read; there is no auxiliary head.
 
     Args:
         loss_top_k: share of the pixels that count, the hardest ones, in (0, 1].
@@ -36,10 +36,10 @@ class IFAPanopticDeepLabHead(IFASemSegHead):
         if not 0 < loss_top_k <= 1:
             raise ValueError(f"loss_top_k must be in (0, 1], got {loss_top_k}")
         super().__init__(**kwargs)
-        if self.targets != "grid":
-            raise ValueError(f"targets must be 'grid', got {self.targets!r}")
-        if self.aux_head is not None:
-            raise ValueError(f"aux_feature must be None, got {self.aux_feature!r}")
+        if not isinstance(self.targets, GridTargets):
+            raise ValueError(f"targets must be GridTargets, got {type(self.targets).__name__}")
+        if len(self.aux_heads):
+            raise ValueError(f"aux_heads must be empty, got {len(self.aux_heads)}")
         self.weighted_criterion = DeepLabCE(
             ignore_label=self.ignore_value, top_k_percent_pixels=float(loss_top_k)
         )
@@ -63,8 +63,7 @@ class IFAPanopticDeepLabHead(IFASemSegHead):
         if targets is None:
             raise ValueError("targets must be given in training, got None")
         check_labels(targets, self.num_classes, self.ignore_value)
-        size = features[self.in_features[0]].shape[-2:]
-        logits = self.decode(self.levels(features), GridQuery.regular(*size)).float()
+        logits = self.decode(self.levels(features), self.grid(features)).float()
         logits = F.interpolate(
             logits, size=targets.shape[-2:], mode="bilinear", align_corners=False
         )

@@ -1,20 +1,18 @@
 """Projections of a backbone's features to the levels of a field.
 
 Each projection of one feature gives one level or, as pyramid pooling does, several, finest first;
-``level_channels`` says how many channels they have.
+``level_channels`` says how many channels they have, and ``in_channels`` how many the feature has.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from detectron2.layers import ASPP, Conv2d, ShapeSpec, get_norm
+from detectron2.layers import ASPP, Conv2d, get_norm
 from torch import Tensor, nn
 
 from ..layers import Level, PointwiseLevel, fold_norm, is_foldable
 from .unit import unit
-
-PROJECTIONS = ("pointwise", "identity", "aspp", "pyramid_pooling")
 
 
 class PointwiseProjection(Conv2d):
@@ -84,6 +82,7 @@ class ASPPProjection(nn.Module):
     ) -> None:
         super().__init__()
         _check_aspp(dilations, dropout)
+        self.in_channels = in_channels
         self.level_channels = (out_channels,)
         self.aspp = ASPP(in_channels, out_channels, list(dilations), norm=norm, activation=F.relu_)
         self.aspp.project = nn.Identity()  # Detectron2 fuses by a 1x1 convolution
@@ -108,6 +107,7 @@ class IdentityProjection(nn.Identity):
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
+        self.in_channels = in_channels
         self.level_channels = (in_channels,)
 
 
@@ -142,6 +142,7 @@ class DeepLabASPP(ASPP):
             activation=F.relu_,
             dropout=dropout,
         )
+        self.in_channels = in_channels
         self.level_channels = (out_channels,)
 
 
@@ -173,7 +174,10 @@ class PyramidPooling(nn.Module):
     ) -> None:
         super().__init__()
         if not pool_sizes or min(pool_sizes) < 1:
-            raise ValueError(f"pool_sizes must be one or more of at least 1, got {pool_sizes}")
+            raise ValueError(
+                f"pool_sizes must be one or more of at least 1, got {tuple(pool_sizes)}"
+            )
+        self.in_channels = in_channels
         self.pool_sizes = tuple(sorted(pool_sizes, reverse=True))  # finest first
         self.convs = nn.ModuleList(
             unit(in_channels, out_channels, kernel_size=1, norm=norm if size > 1 else "")
@@ -188,69 +192,6 @@ class PyramidPooling(nn.Module):
             for size, conv in zip(self.pool_sizes, self.convs, strict=True)
         ]
         return [x, *pooled]
-
-
-def build_projections(
-    input_shape: Mapping[str, ShapeSpec],
-    in_features: Sequence[str],
-    *,
-    projections: Sequence[str],
-    channels: Sequence[int],
-    norm: str,
-    aspp_dilations: Sequence[int] | None,
-    aspp_dropout: float,
-    aspp_fuse_channels: int | None,
-    pool_sizes: Sequence[int],
-) -> nn.ModuleDict:
-    """Build the projection of each feature, finest first.
-
-    Args:
-        input_shape: channels and stride of the features.
-        in_features: names of those that become levels.
-        projections: of :data:`PROJECTIONS`, one for all or one for each of ``in_features``.
-        channels: of the levels, one number for all or one for each of ``in_features``.
-        norm: name of a norm, see Detectron2's ``get_norm``.
-        aspp_dilations, aspp_dropout, aspp_fuse_channels, pool_sizes: see ``IFASemSegHead``.
-
-    Raises:
-        ValueError: an unknown name, or neither one nor one for each feature.
-    """
-    kinds = dict(zip(in_features, _spread("projections", projections, in_features), strict=True))
-    sizes = dict(zip(in_features, _spread("channels", channels, in_features), strict=True))
-    unknown = sorted(set(kinds.values()) - set(PROJECTIONS))
-    if unknown:
-        raise ValueError(f"projections must be of {PROJECTIONS}, got {unknown}")
-    ordered = sorted(in_features, key=lambda name: input_shape[name].stride)
-    if aspp_dilations and kinds[ordered[-1]] == "pointwise" and "aspp" not in kinds.values():
-        kinds[ordered[-1]] = "ifa_aspp"
-    aspp = {"norm": norm, "dropout": aspp_dropout}
-    if aspp_dilations:
-        aspp["dilations"] = tuple(aspp_dilations)
-    made = nn.ModuleDict()
-    for name in ordered:
-        sides = (input_shape[name].channels, sizes[name])
-        kind = kinds[name]
-        if kind == "pointwise":
-            made[name] = PointwiseProjection(*sides, norm=norm)
-        elif kind == "identity":
-            made[name] = IdentityProjection(sides[0])
-        elif kind == "aspp":
-            made[name] = DeepLabASPP(*sides, **aspp)
-        elif kind == "pyramid_pooling":
-            made[name] = PyramidPooling(*sides, pool_sizes=pool_sizes, norm=norm)
-        else:
-            made[name] = ASPPProjection(*sides, **aspp, fuse_channels=aspp_fuse_channels)
-    return made
-
-
-def _spread(name: str, values: Sequence, in_features: Sequence[str]) -> list:
-    """Spread one value, or one for each feature, to all features."""
-    values = list(values)
-    if len(values) not in (1, len(in_features)):
-        raise ValueError(
-            f"{name} must be one, or one for each of in_features {list(in_features)}, got {values}"
-        )
-    return values * len(in_features) if len(values) == 1 else values
 
 
 def _check_aspp(dilations: Sequence[int], dropout: float) -> None:

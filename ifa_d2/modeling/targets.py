@@ -7,6 +7,7 @@ points.
 """
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,15 +21,12 @@ from ..data.points import PointSampler, labels_at
 from ..layers import GridAxis, GridQuery, PointQuery
 from ..layers.queries import send
 
-POINT_TARGETS = ("points", "uncertain_points")
-GRID_TARGETS = ("grid", "jittered_grid")
-TARGETS = (*GRID_TARGETS, *POINT_TARGETS)
 # A jittered grid lies at such parts of the finest feature's cells.
 _PARTS = 1 << 20
 
 
 @dataclass(frozen=True)
-class PointTargets:
+class LabelledPoints:
     """Labelled points of a batch.
 
     Attributes:
@@ -51,7 +49,7 @@ class PointTargets:
         image_sizes: Sequence[tuple[int, int]],
         padded_size: Sequence[int],
         device: torch.device,
-    ) -> "PointTargets":
+    ) -> "LabelledPoints":
         """Collect the points of a batch, in coordinates of the padded images.
 
         Args:
@@ -87,10 +85,10 @@ class PointTargets:
         )
         return cls(points * share[:, None], labels.to(device), num_uniform, footprints * share)
 
-    def select(self, index: Tensor) -> "PointTargets":
+    def select(self, index: Tensor) -> "LabelledPoints":
         """Select points of each image by index (B, N); none of them counts as uniform."""
         points = self.coordinates.gather(1, index[..., None].expand(-1, -1, 2))
-        return PointTargets(points, self.labels.gather(1, index), 0, self.footprints)
+        return LabelledPoints(points, self.labels.gather(1, index), 0, self.footprints)
 
     @property
     def query(self) -> PointQuery:
@@ -104,111 +102,192 @@ class Sample:
 
     Attributes:
         query: B images, any size S.
-        labels: (B, *S), or (B, H, W) that the answer of a grid is upsampled to.
+        labels: (B, *S); or (B, H, W), that the answer of a grid is upsampled to.
     """
 
     query: GridQuery | PointQuery
     labels: Tensor
 
+    @property
+    def upsampled(self) -> bool:
+        """Whether the answer is upsampled to the labels."""
+        return self.labels.shape[1:] != self.query.size
 
-class TargetSampler:
-    """Chooses where a field is asked in an iteration.
+
+class Targets(ABC):
+    """Choice of where a field is asked in an iteration of training."""
+
+    takes_points = False  # whether labelled points may stand for dense labels
+    sampler: PointSampler | None = None  # draws points from dense labels
+
+    @abstractmethod
+    def __call__(
+        self,
+        size: Sequence[int],
+        targets: Tensor | LabelledPoints,
+        *,
+        decode: Callable[[PointQuery], Tensor],
+        ignore_value: int,
+    ) -> Sample:
+        """Choose the sample of one iteration.
+
+        Args:
+            size: (h, w).
+            targets: dense labels (B, H, W), or labelled points where :attr:`takes_points`.
+            decode: gives logits (B, K, P) at points, to see how sure they are.
+            ignore_value: label of pixels that do not count.
+
+        Raises:
+            ValueError: targets of the other kind.
+        """
+
+
+class GridTargets(Targets):
+    """Logits on the finest feature's grid, upsampled to the labels (the paper's)."""
+
+    def __call__(self, size: Sequence[int], targets: Tensor | LabelledPoints, **_: Any) -> Sample:
+        return Sample(GridQuery.regular(*size), _dense(self, targets))
+
+
+class JitteredGridTargets(Targets):
+    """The paper's grid moved by a random part of its spacing, and the labels at those places.
+
+    The field learns every offset, not just the few of one grid.
 
     Args:
-        targets: see ``IFASemSegHead``.
-        spacings: of "jittered_grid", in cells of the finest feature; each iteration draws one. A
-            grid of smaller spacing covers a smaller window of the image, at a random place, with
-            as many queries.
-        points: draws the points of the point targets that come with dense labels, and says how
-            many of "uncertain_points" are uniform.
-        oversample_ratio: candidates of "uncertain_points" for each point that is kept.
+        spacings: in cells of the finest feature, each in (0, 1]; each iteration draws one. A grid
+            of smaller spacing covers a smaller window of the image, at a random place, with as many
+            queries.
 
     Raises:
-        ValueError: an argument out of its range.
+        ValueError: no spacing, or one out of its range.
     """
+
+    def __init__(self, spacings: Sequence[float] = (1.0,)) -> None:
+        self.spacings = tuple(spacings)
+        if not self.spacings or not all(0 < s <= 1 for s in self.spacings):
+            raise ValueError(f"spacings must be one or more in (0, 1], got {self.spacings}")
+
+    def __call__(self, size: Sequence[int], targets: Tensor | LabelledPoints, **_: Any) -> Sample:
+        labels = _dense(self, targets)
+        drawn = int(torch.randint(len(self.spacings), ())) if len(self.spacings) > 1 else 0
+        query = jittered_grid(size, self.spacings[drawn])
+        return Sample(query, grid_labels(labels, query))
+
+
+class PointTargets(Targets):
+    """Points at continuous coordinates.
+
+    Args:
+        sampler: draws points from dense labels, where none come with the data as those of
+            ``SemSegMapper`` do for a ``FieldSegmentor``; None needs those.
+    """
+
+    takes_points = True
+
+    def __init__(self, sampler: PointSampler | None = None) -> None:
+        self.sampler = sampler
+
+    def __call__(
+        self,
+        size: Sequence[int],
+        targets: Tensor | LabelledPoints,
+        **_: Any,
+    ) -> Sample:
+        points = _drawn(self.sampler, targets)
+        return Sample(points.query, points.labels)
+
+
+class UncertainPointTargets(Targets):
+    """Some uniform points, and of others those whose class is least certain.
+
+    As PointRend chooses them (Kirillov et al. 2020, Sec. 3.1).
+
+    Args:
+        sampler: draws uniform points from dense labels, and ``num_points`` are kept; points that
+            come with the data are candidates instead, and None needs those.
+        importance_ratio: share of the points kept that are not uniform.
+        oversample_ratio: candidates for each of these.
+
+    Raises:
+        ValueError: an argument out of its range, or a sampler that is not uniform.
+    """
+
+    takes_points = True
 
     def __init__(
         self,
+        sampler: PointSampler | None = None,
         *,
-        targets: str,
-        spacings: Sequence[float] = (1.0,),
-        points: PointSampler,
+        importance_ratio: float = 0.75,
         oversample_ratio: float = 3.0,
     ) -> None:
-        if targets not in TARGETS:
-            raise ValueError(f"targets must be one of {TARGETS}, got {targets!r}")
-        self.spacings = tuple(spacings)
-        if not self.spacings or not all(0 < s <= 1 for s in self.spacings):
-            raise ValueError(f"target_spacings must be one or more in (0, 1], got {self.spacings}")
+        if not 0 <= importance_ratio < 1:
+            raise ValueError(f"importance_ratio must be in [0, 1), got {importance_ratio}")
         if oversample_ratio < 1:
             raise ValueError(f"oversample_ratio must be at least 1, got {oversample_ratio}")
-        if targets == "uncertain_points" and points.sampling != "uniform":
+        if sampler is not None and sampler.sampling != "uniform":
             raise ValueError(
-                "point_sampling must be 'uniform' with targets 'uncertain_points', whose "
-                f"candidates are uniform, got {points.sampling!r}"
+                "the sampling of the sampler must be 'uniform', as candidates are, got "
+                f"{sampler.sampling!r}"
             )
-        self.targets = targets
-        self.points = points
+        self.sampler = sampler
+        self.importance_ratio = importance_ratio
         self.oversample_ratio = oversample_ratio
 
     def __call__(
         self,
         size: Sequence[int],
-        targets: Tensor | PointTargets,
+        targets: Tensor | LabelledPoints,
+        *,
         decode: Callable[[PointQuery], Tensor],
+        ignore_value: int,
     ) -> Sample:
-        """The sample of one iteration.
-
-        Args:
-            size: (h, w).
-            targets: dense labels (B, H, W), or for the point targets labelled points.
-            decode: gives logits (B, K, P) at points, to see how sure they are.
-
-        Raises:
-            ValueError: points for a grid.
-        """
-        if self.targets in POINT_TARGETS:
-            points = self._uncertain if self.targets == "uncertain_points" else self._drawn
-            chosen = points(targets, decode)
-            return Sample(chosen.query, chosen.labels)
-        if isinstance(targets, PointTargets):
-            raise ValueError(f"targets must be dense labels for a {self.targets!r}, got points")
-        if self.targets == "grid":
-            return Sample(GridQuery.regular(*size), targets)
-        drawn = int(torch.randint(len(self.spacings), ())) if len(self.spacings) > 1 else 0
-        query = jittered_grid(size, self.spacings[drawn])
-        return Sample(query, grid_labels(targets, query))
-
-    def _drawn(
-        self, targets: Tensor | PointTargets, decode: Callable[[PointQuery], Tensor]
-    ) -> PointTargets:
-        return targets if isinstance(targets, PointTargets) else draw_points(self.points, targets)
-
-    def _uncertain(
-        self, targets: Tensor | PointTargets, decode: Callable[[PointQuery], Tensor]
-    ) -> PointTargets:
-        """Some uniform points, and of others those whose class is least certain."""
-        ratio, oversample = self.points.importance_ratio, self.oversample_ratio
-        if isinstance(targets, PointTargets):
-            count = max(2, int(targets.labels.shape[1] / (oversample + 1 - ratio)))
-            uniform = min(max(1, count - round(ratio * count)), targets.num_uniform)
+        ratio, oversample = self.importance_ratio, self.oversample_ratio
+        sampler = self.sampler
+        if sampler is None or isinstance(targets, LabelledPoints):
+            points = _drawn(None, targets)
+            count = max(2, int(points.labels.shape[1] / (oversample + 1 - ratio)))
+            uniform = min(max(1, count - round(ratio * count)), points.num_uniform)
         else:
-            count = self.points.num_points
+            count = sampler.num_points
             uniform = max(1, count - round(ratio * count))
             number = uniform + round(oversample * count)
-            targets = draw_points(dataclasses.replace(self.points, num_points=number), targets)
-        rest = torch.arange(uniform, targets.labels.shape[1], device=targets.labels.device)
-        candidates = targets.select(rest.expand(len(targets.labels), -1))
+            sampler = dataclasses.replace(sampler, num_points=number)
+            points = _drawn(sampler, targets)
+        rest = torch.arange(uniform, points.labels.shape[1], device=points.labels.device)
+        candidates = points.select(rest.expand(len(points.labels), -1))
         scores = uncertainty(decode(candidates.query))
-        scores = scores.masked_fill(candidates.labels == self.points.ignore_value, -torch.inf)
+        scores = scores.masked_fill(candidates.labels == ignore_value, -torch.inf)
         number = min(count - uniform, scores.shape[1])
         chosen = candidates.select(scores.topk(number, dim=1, sorted=False).indices)
-        return PointTargets(
-            torch.cat([targets.coordinates[:, :uniform], chosen.coordinates], dim=1),
-            torch.cat([targets.labels[:, :uniform], chosen.labels], dim=1),
-            uniform,
-            targets.footprints,
+        both = [
+            torch.cat([first[:, :uniform], second], dim=1)
+            for first, second in (
+                (points.coordinates, chosen.coordinates),
+                (points.labels, chosen.labels),
+            )
+        ]
+        return Sample(PointQuery(both[0], points.footprints), both[1])
+
+
+def _dense(owner: Targets, targets: Tensor | LabelledPoints) -> Tensor:
+    """Dense labels, or a ValueError where there are points."""
+    if isinstance(targets, LabelledPoints):
+        raise ValueError(f"targets must be dense labels for {type(owner).__name__}, got points")
+    return targets
+
+
+def _drawn(sampler: PointSampler | None, targets: Tensor | LabelledPoints) -> LabelledPoints:
+    """Points of the data, or points that a sampler draws from dense labels."""
+    if isinstance(targets, LabelledPoints):
+        return targets
+    if sampler is None:
+        raise ValueError(
+            "targets must be points that come with the data, as sampler is None, got dense labels: "
+            "set dataloader.train.mapper.num_points with a FieldSegmentor, or give a sampler"
         )
+    return draw_points(sampler, targets)
 
 
 @contextmanager
@@ -224,12 +303,12 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = True
 
 
-def draw_points(sampler: PointSampler, labels: Tensor) -> PointTargets:
+def draw_points(sampler: PointSampler, labels: Tensor) -> LabelledPoints:
     """Draw points of dense labels (B, H, W), with the labels of their pixels."""
     points = sampler(labels)
     pixel = 1 / points.new_tensor(labels.shape[1:])
     footprints = pixel.expand(len(labels), -1)
-    return PointTargets(points, labels_at(labels, points), sampler.num_uniform, footprints)
+    return LabelledPoints(points, labels_at(labels, points), sampler.num_uniform, footprints)
 
 
 def uncertainty(logits: Tensor) -> Tensor:

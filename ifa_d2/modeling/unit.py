@@ -1,8 +1,12 @@
-"""The convolution that modules over whole maps are made of."""
+"""The convolution that modules over whole maps are made of, and norms by name."""
+
+from functools import partial
 
 import torch.nn.functional as F
 from detectron2.layers import Conv2d, get_norm
 from torch import nn
+
+from ..layers.mlp import NormFactory
 
 
 def unit(in_channels: int, out_channels: int, *, kernel_size: int, norm: str) -> Conv2d:
@@ -20,3 +24,8 @@ def unit(in_channels: int, out_channels: int, *, kernel_size: int, norm: str) ->
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
     return conv
+
+
+def norm_factory(name: str) -> NormFactory:
+    """Factory of norms of a name, see Detectron2's ``get_norm``; "" makes none."""
+    return partial(get_norm, name)

@@ -11,39 +11,29 @@ from detectron2.config import instantiate
 from detectron2.layers import ShapeSpec
 from omegaconf import DictConfig
 
-from ifa_d2.modeling import DetailBackbone
+from ifa_d2.modeling import DetailBackbone, IdentityProjection, use_alignment
 
 DETAIL_CHANNELS = 16
 
 
-def _probe(cfg: DictConfig) -> None:
+METHODS = ("probe", "bilinear", "upsampling", "ifa")
+
+
+def _make_probe(head: DictConfig) -> None:
     """Linear classifier of the features, interpolated bilinearly."""
-    cfg.model.sem_seg_head.update(alignment="bilinear", projections=["identity"], hidden_dims=[])
+    levels = head.levels
+    names = levels.get("in_features") or list(levels.input_shape)
+    levels.channels = [levels.input_shape[name].channels for name in names]
+    levels.projections = {
+        name: L(IdentityProjection)(in_channels=levels.input_shape[name].channels) for name in names
+    }
+    head.alignment.hidden_dims = []
+    use_alignment(head, "bilinear")
 
 
-def _bilinear(cfg: DictConfig) -> None:
-    cfg.model.sem_seg_head.alignment = "bilinear"
-
-
-def _upsampling(cfg: DictConfig) -> None:
-    cfg.model.sem_seg_head.alignment = "upsampling"
-
-
-def _ifa(cfg: DictConfig) -> None:
-    cfg.model.sem_seg_head.update(alignment="ifa", local_ensemble=True)
-
-
-METHODS: dict[str, Callable[[DictConfig], None]] = {
-    "probe": _probe,
-    "bilinear": _bilinear,
-    "upsampling": _upsampling,
-    "ifa": _ifa,
-}
-
-
-def _head(**options: object) -> Callable[[DictConfig], None]:
+def _field(**options: object) -> Callable[[DictConfig], None]:
     def change(cfg: DictConfig) -> None:
-        cfg.model.sem_seg_head.update(options)
+        cfg.model.sem_seg_head.alignment.update(options)
 
     return change
 
@@ -57,13 +47,12 @@ def _points(sampling: str, balance: float = 1.0) -> Callable[[DictConfig], None]
 
 def _stride2(cfg: DictConfig) -> None:
     """Add the backbone's features of stride 2 as a level."""
-    backbone, head = cfg.model.backbone, cfg.model.sem_seg_head
+    backbone, levels = cfg.model.backbone, cfg.model.sem_seg_head.levels
     backbone = backbone.get("bottom_up", backbone)
     channels = {"tf_efficientnet_lite0": 16}[backbone.model_name]
     backbone.out_features = ["res1", "res2", "res3", "res4", "res5"]
     backbone.out_indices = [0, 1, 2, 3, 4]
-    head.input_shape["res1"] = L(ShapeSpec)(channels=channels, stride=2)
-    _add_level(head, "res1", "pointwise")
+    _add_level(levels, "res1", ShapeSpec(channels=channels, stride=2), levels.channels[0])
 
 
 def _detail(cfg: DictConfig) -> None:
@@ -75,17 +64,18 @@ def _detail(cfg: DictConfig) -> None:
         bottom_up=cfg.model.backbone, channels=DETAIL_CHANNELS, norm=norm
     )
     cfg.optimizer.params.backbone_prefix = "backbone.bottom_up."
-    head = cfg.model.sem_seg_head
-    head.input_shape["detail"] = L(ShapeSpec)(channels=DETAIL_CHANNELS, stride=1)
-    _add_level(head, "detail", "identity")
+    levels = cfg.model.sem_seg_head.levels
+    _add_level(levels, "detail", ShapeSpec(channels=DETAIL_CHANNELS, stride=1), DETAIL_CHANNELS)
+    projection = L(IdentityProjection)(in_channels=DETAIL_CHANNELS)
+    levels.projections = {**levels.get("projections", {}), "detail": projection}
 
 
-def _add_level(head: DictConfig, name: str, projection: str) -> None:
-    names = list(head.get("in_features") or ("res2", "res3", "res4", "res5"))
-    kinds = list(head.get("projections") or ("pointwise",))
-    kinds = kinds * len(names) if len(kinds) == 1 else kinds
-    head.in_features = [name, *names]
-    head.projections = [projection if kinds[0] != "identity" else "identity", *kinds]
+def _add_level(levels: DictConfig, name: str, shape: ShapeSpec, channels: int) -> None:
+    """Add a feature, the finest one, as a level."""
+    names = levels.get("in_features") or list(levels.input_shape)
+    levels.in_features = [name, *names]
+    levels.channels = [channels, *levels.channels]
+    levels.input_shape[name] = L(ShapeSpec)(channels=shape.channels, stride=shape.stride)
 
 
 def _longer(factor: int) -> Callable[[DictConfig], None]:
@@ -96,15 +86,15 @@ def _longer(factor: int) -> Callable[[DictConfig], None]:
 
 
 CHANGES: dict[str, Callable[[DictConfig], None]] = {
-    "integrated": _head(integrated_encoding=True),
-    "cell": _head(cell_decoding=True),
-    "outputs": _head(ensemble_outputs=True),
-    "nearest": _head(local_ensemble=False),
-    "offsets": _head(encoding="coord"),
+    "integrated": _field(integrated_encoding=True),
+    "cell": _field(cell_decoding=True),
+    "outputs": _field(ensemble_outputs=True),
+    "nearest": _field(local_ensemble=False),
+    "offsets": _field(encoding="coord"),
     "stride2": _stride2,
     "detail": _detail,
-    "narrow": _head(hidden_dims=[128]),
-    "unfold": _head(unfold=True),
+    "narrow": _field(hidden_dims=[128]),
+    "unfold": _field(unfold=True),
     "uniform": _points("uniform"),
     "boundary": _points("boundary"),
     "balanced": _points("class_balanced"),
@@ -129,8 +119,14 @@ def apply_variant(cfg: DictConfig, name: str) -> None:
     method, *changes = name.split("+")
     if method not in METHODS:
         raise ValueError(f"a variant must begin with one of {list(METHODS)}, got {name!r}")
-    METHODS[method](cfg)
+    head = cfg.model.sem_seg_head
+    if method == "ifa":
+        head.alignment.local_ensemble = True
     for change in changes:
         if change not in CHANGES:
             raise ValueError(f"changes must be of {list(CHANGES)}, got {change!r} in {name!r}")
         CHANGES[change](cfg)
+    if method == "probe":
+        _make_probe(head)
+    elif method != "ifa":
+        use_alignment(head, method)

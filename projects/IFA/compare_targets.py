@@ -38,13 +38,14 @@ _HEAD, _MAPPER = "model.sem_seg_head", "dataloader.train.mapper"
 # What is trained: the head's targets and the mapper's points. {points} stands for as many as the
 # grid has queries, {candidates} for those among which the least certain are looked for.
 _NO_POINTS = f"{_MAPPER}.num_points=0"
-_POINTS = [f"{_HEAD}.targets=points", f"{_MAPPER}.num_points={{points}}"]
+_TARGET = f"{_HEAD}.targets._target_=ifa_d2.modeling"
+_POINTS = [f"{_TARGET}.PointTargets", f"{_MAPPER}.num_points={{points}}"]
 TARGETS = {
-    "grid": [f"{_HEAD}.targets=grid", _NO_POINTS],
-    "jittered_grid": [f"{_HEAD}.targets=jittered_grid", _NO_POINTS],
+    "grid": [f"{_TARGET}.GridTargets", _NO_POINTS],
+    "jittered_grid": [f"{_TARGET}.JitteredGridTargets", _NO_POINTS],
     "jittered_spacings": [
-        f"{_HEAD}.targets=jittered_grid",
-        f"{_HEAD}.target_spacings=[1.0,0.5]",
+        f"{_TARGET}.JitteredGridTargets",
+        f"{_HEAD}.targets.spacings=[1.0,0.5]",
         _NO_POINTS,
     ],
     "uniform": [*_POINTS, f"{_MAPPER}.point_sampling=uniform"],
@@ -52,7 +53,7 @@ TARGETS = {
     "class_balanced": [*_POINTS, f"{_MAPPER}.point_sampling=class_balanced"],
     "balanced_boundary": [*_POINTS, f"{_MAPPER}.point_sampling=balanced_boundary"],
     "uncertain": [
-        f"{_HEAD}.targets=uncertain_points",
+        f"{_TARGET}.UncertainPointTargets",
         f"{_MAPPER}.num_points={{candidates}}",
         f"{_MAPPER}.point_sampling=uniform",
     ],
@@ -62,14 +63,14 @@ TARGETS = {
 def overrides_of(config_file: str, targets: str, ensemble: bool, opts: Sequence[str]) -> list[str]:
     """Overrides of a recipe for one of the compared trainings."""
     cfg = load_config(config_file, opts)
-    head = cfg.model.sem_seg_head
+    targets_node = cfg.model.sem_seg_head.targets
     points = queries_of_grid(cfg)
-    ratios = head.get("oversample_ratio", 3.0), head.get("importance_ratio", 0.75)
+    ratios = targets_node.get("oversample_ratio", 3.0), targets_node.get("importance_ratio", 0.75)
     candidates = math.ceil(points * (ratios[0] + 1 - ratios[1]))
     chosen = [part.format(points=points, candidates=candidates) for part in TARGETS[targets]]
     return [
         "model._target_=ifa_d2.modeling.FieldSegmentor",
-        f"{_HEAD}.local_ensemble={ensemble}",
+        f"{_HEAD}.alignment.local_ensemble={ensemble}",
         "train.eval_period=0",
         *chosen,
         *opts,

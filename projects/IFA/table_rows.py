@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ifa_d2 import get_config
 from ifa_d2.analysis.runs import queries_of_grid
+from ifa_d2.modeling import fit_channels, use_alignment
 from ifa_d2.modeling.timm_backbone import NORMS
 
 HERE = Path(__file__).resolve().parent
@@ -60,7 +61,11 @@ def paper_model(name: str) -> DictConfig:
         cfg = paper_model(entry["of"])
     else:
         cfg = OmegaConf.create({"model": get_config(entry["base"]).model}, flags=_OBJECTS)
-    return LazyConfig.apply_overrides(cfg, entry.get("overrides", []))
+    cfg = LazyConfig.apply_overrides(cfg, entry.get("overrides", []))
+    fit_channels(cfg.model.sem_seg_head)
+    if "alignment" in entry:
+        use_alignment(cfg.model.sem_seg_head, entry["alignment"])
+    return cfg
 
 
 def row_config(row: dict[str, Any], num_classes: int) -> DictConfig:
@@ -146,7 +151,8 @@ def training_config(
         model.backbone.pretrained = True
     cfg.model = model
     cfg.dataloader.train.mapper.num_points = 0  # those that the recipes of shapes and camvid draw
-    cfg.model.sem_seg_head.num_points = queries_of_grid(cfg)
+    if "sampler" in cfg.model.sem_seg_head.targets:
+        cfg.model.sem_seg_head.targets.sampler.num_points = queries_of_grid(cfg)
     return cfg
 
 
@@ -159,8 +165,8 @@ def shrink(model: DictConfig) -> None:
     projections, alignment, decoder and MLP are the row's own, but for widths that follow the
     backbone's.
     """
-    head = model.sem_seg_head
-    before = [head.input_shape[level].channels for level in LEVELS]
+    head, levels = model.sem_seg_head, model.sem_seg_head.levels
+    before = [levels.input_shape[level].channels for level in LEVELS]
     if "model_name" in model.backbone:
         model.backbone.model_name, channels = _SMALL_HRNETS[model.backbone.model_name]
     else:
@@ -168,10 +174,14 @@ def shrink(model: DictConfig) -> None:
         model.backbone.update(depth=depth, stem_channels=64, res5_multi_grid=None)
         if model.backbone.pop("output_stride", 32) != 32:
             for level, stride in zip(LEVELS, (4, 8, 16, 32), strict=True):
-                head.input_shape[level].stride = stride
+                levels.input_shape[level].stride = stride
         channels = (64, 128, 256, 512)
-        head.aux_channels = 64
+        head.aux_heads[0].channels = 64
     for level, count in zip(LEVELS, channels, strict=True):
-        head.input_shape[level].channels = count
-    if list(head.get("hidden_dims", ())) == [sum(before)]:  # HRNet's layer as wide as its input
-        head.hidden_dims = (sum(channels),)
+        levels.input_shape[level].channels = count
+    # HRNet's levels are its features, and its layer is as wide as they are together.
+    if list(levels.channels) == before:
+        levels.channels = list(channels)
+    if list(head.alignment.hidden_dims) == [sum(before)]:
+        head.alignment.hidden_dims = [sum(channels)]
+    fit_channels(head)

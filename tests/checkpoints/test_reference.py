@@ -43,8 +43,9 @@ def converted(convert_command, tmp_path: Path, capsys: pytest.CaptureFixture):
         torch.save({"epoch": 3, "model_state": state}, tmp_path / "in.pth")
         convert_command([str(tmp_path / "in.pth"), str(tmp_path / "out.pth")])
         command = capsys.readouterr().out.splitlines()[-1]
-        overrides = command.partition(" configs/cityscapes/ifa_r50.py")[2].split()
-        recipe = get_config("cityscapes/ifa_r50.py")
+        _, _, said = command.partition(" configs/")
+        name, *overrides = said.split()
+        recipe = get_config(name)
         model = instantiate(LazyConfig.apply_overrides(recipe, overrides).model).eval()
         checkpointer = _Checkpointer(model, save_to_disk=False)
         checkpointer.load(str(tmp_path / "out.pth"))
@@ -67,7 +68,7 @@ def _compare(network: ReferenceNetwork, model: nn.Module, size: tuple[int, int] 
     given = dict(zip(features, expected, strict=True))
     assert _distance(model.sem_seg_head.layers(given), network.decoder(expected)) < 1e-4
     if hasattr(network, "auxor"):
-        mine = model.sem_seg_head.aux_head(given["res4"])
+        mine = model.sem_seg_head.aux_heads[0](given["res4"])
         assert _distance(mine, network.auxor(expected[2])) < 1e-4
 
 
@@ -104,7 +105,7 @@ def test_coupled_frequencies(converted) -> None:
     network = ReferenceNetwork()
     _couple(network)
     model, overrides = converted(network)
-    assert overrides == [f"{HEAD}.coupled_frequencies=true"]
+    assert overrides == [f"{HEAD}.alignment.coupled_frequencies=true"]
     _compare(network, model)
 
 
@@ -112,14 +113,17 @@ def test_one_coupled_level_couples_all(converted) -> None:
     network = ReferenceNetwork()
     network.decoder.ifa.pos3.emb.data[0, 1] = 1e-3
     model, overrides = converted(network)
-    assert overrides == [f"{HEAD}.coupled_frequencies=true"]
+    assert overrides == [f"{HEAD}.alignment.coupled_frequencies=true"]
     _compare(network, model)
 
 
 def test_aspp(converted) -> None:
     network = ReferenceNetwork(dilations=(12, 24, 36))
     model, overrides = converted(network)
-    assert overrides == [f"{HEAD}.aspp_dilations=[12,24,36]"]
+    assert overrides == [
+        "model.backbone.depth=50",
+        f"{HEAD}.alignment.hidden_dims=[512,256,256]",
+    ]
     _compare(network, model)
 
 
@@ -127,11 +131,11 @@ def test_aspp(converted) -> None:
     ("options", "expected"),
     [
         ({"position": "fixed"}, []),
-        ({"position": "coord"}, ['encoding="coord"']),
-        ({"count": 4}, ["num_frequencies=4"]),
-        ({"unfold": True}, ["unfold=true"]),
-        ({"hidden": (512, 256)}, ["hidden_dims=[512,256]"]),
-        ({"auxiliary": False}, ["aux_feature=null"]),
+        ({"position": "coord"}, ['alignment.encoding="coord"']),
+        ({"count": 4}, ["alignment.num_frequencies=4"]),
+        ({"unfold": True}, ["alignment.unfold=true"]),
+        ({"hidden": (512, 256)}, ["alignment.hidden_dims=[512,256]"]),
+        ({"auxiliary": False}, ["aux_heads=[]"]),
         ({"classes": 60}, ["num_classes=60"]),
     ],
 )

@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from detectron2.config import LazyConfig
 
 from ifa_d2.engine import Trainer
 from ifa_d2.engine.arguments import training_parser
 from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.engine.run import load_config
-from ifa_d2.modeling import build_resnet
+from ifa_d2.modeling import build_resnet, fit_channels, use_alignment
 from tests.configs.test_paper_recipes import RECIPES
 from tests.data import miniatures
 
@@ -42,8 +43,8 @@ DATA = tuple(
     )
 )
 CHEAP = (
-    "model.sem_seg_head.channels=16",
-    "model.sem_seg_head.aux_channels=16",
+    "model.sem_seg_head.levels.channels=[16,16,16,16]",
+    "model.sem_seg_head.aux_heads.0.channels=16",
     "dataloader.evaluator.output_dir=null",  # no figures to draw
 )
 
@@ -135,11 +136,25 @@ def test_recipe_trains_and_evaluates(root: Path, recipe: str) -> None:
 def test_other_architecture_trains_and_evaluates(
     root: Path, name: str, alignment: str, losses: tuple[str, ...]
 ) -> None:
-    overrides = [f"model.sem_seg_head.alignment={alignment}", "train.output_dir=out", *CHEAP]
+    cfg = load_config(f"cityscapes/{name}.py", [*CHEAP[-1:], "train.output_dir=out"])
+    head = cfg.model.sem_seg_head
+    head.levels.channels = [16] * len(head.levels.channels)
+    for projection in head.levels.get("projections", {}).values():
+        if "out_channels" in projection:
+            projection.out_channels = 16
+    for aux in head.aux_heads:
+        aux.channels = 16
+    if alignment == "ifa":
+        fit_channels(head)
+    else:
+        use_alignment(head, alignment)
+    overrides = []
     if name.startswith("hrnet"):
         overrides += ["model.backbone.pretrained=False", "model.backbone.norm=BN"]
         assert load_config(f"cityscapes/{name}.py").model.backbone.pretrained
-    lines = _train(root, f"cityscapes/{name}.py", *overrides, *SMALL, *DATA)
+    recipe = root / f"{name}_{alignment}.yaml"
+    LazyConfig.save(cfg, str(recipe))
+    lines = _train(root, str(recipe), *overrides, *SMALL, *DATA)
     _check(lines, 19, losses)
 
 

@@ -145,8 +145,13 @@ def test_models_are_detectron2s_but_for_the_head(data: str) -> None:
     ]
     assert shapes[0] == shapes[1]
     head = models[1].sem_seg_head
-    assert isinstance(head, IFASemSegHead) and tuple(head.in_features) == ("p2", "p3", "p4", "p5")
-    assert head.aux_head is None and head.criterion.threshold == 1.0
+    assert isinstance(head, IFASemSegHead) and tuple(head.levels.in_features) == (
+        "p2",
+        "p3",
+        "p4",
+        "p5",
+    )
+    assert not head.aux_heads and head.criterion.threshold == 1.0
     things = len(MetadataCatalog.get(_data_sets(data)[0]).thing_classes)
     assert models[1].roi_heads.num_classes == things
     classes = MetadataCatalog.get(_data_sets(data)[0]).stuff_classes

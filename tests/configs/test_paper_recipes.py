@@ -11,6 +11,7 @@ from ifa_d2 import get_config
 from ifa_d2.analysis.cost import analyze, build_on_meta, report
 from ifa_d2.data.augmentation import RandomScale
 from ifa_d2.engine.solver import build_optimizer, build_scheduler
+from ifa_d2.modeling import GridTargets
 
 MODELS = ("ifa_r50", "ifa_r101", "ifa_aspp_r101")
 RECIPES = [
@@ -50,7 +51,8 @@ def test_training_is_the_papers(name: str) -> None:
 
     head = model.sem_seg_head
     assert head.num_classes == num_classes
-    assert (head.targets, head.aux_loss_weight, head.aux_feature) == ("grid", 0.4, "res4")
+    assert isinstance(head.targets, GridTargets)
+    assert (head.aux_loss_weight, [aux.feature for aux in head.aux_heads]) == (0.4, ["res4"])
     assert (head.criterion.threshold, head.criterion.min_kept) == (0.7, 100_000)
 
     scale, cut, pad, flip = instantiate(cfg.dataloader.train.mapper).augmentations.augs
@@ -135,6 +137,6 @@ def test_encoder_is_the_papers(name: str) -> None:
     assert dilations == ([1, 1] if r18 else [2, 2, 4])
     assert [shape.stride for shape in backbone.output_shape().values()] == [4, 8, 16, 32]
     for level, shape in backbone.output_shape().items():
-        assert cfg.model.sem_seg_head.input_shape[level].channels == shape.channels
-    assert ("aspp" in name) == hasattr(model.sem_seg_head.projections["res5"], "aspp")
-    assert cfg.model.backbone.norm == cfg.model.sem_seg_head.norm == "SyncBN"
+        assert cfg.model.sem_seg_head.levels.input_shape[level].channels == shape.channels
+    assert ("aspp" in name) == hasattr(model.sem_seg_head.levels.projections["res5"], "aspp")
+    assert cfg.model.backbone.norm == cfg.model.sem_seg_head.levels.norm == "SyncBN"

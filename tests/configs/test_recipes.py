@@ -12,6 +12,7 @@ from ifa_d2.engine.build import _check_features
 from ifa_d2.engine.run import load_config
 from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.engine.solver import build_optimizer
+from ifa_d2.modeling import use_alignment
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = sorted(
@@ -86,7 +87,7 @@ def test_recipe_resolves_and_builds_its_mappers(name: str) -> None:
     assert (train.is_train, test.is_train) == (True, False)
     assert cfg.dataloader.train.total_batch_size == cfg.train.batch_size
     assert cfg.dataloader.evaluator.dataset_name == cfg.dataloader.test.dataset.names
-    assert cfg.model.sem_seg_head.norm == cfg.model.backbone.norm
+    assert cfg.model.sem_seg_head.levels.norm == cfg.model.backbone.norm
 
 
 @pytest.mark.parametrize(
@@ -101,8 +102,7 @@ def test_recipe_resolves_and_builds_its_mappers(name: str) -> None:
 )
 def test_twin_of_ifa_differs_in_its_alignment_alone(alignment: str, backbone: str) -> None:
     ifa, twin = (get_config(f"camvid/{kind}_{backbone}.py") for kind in ("ifa", alignment))
-    assert twin.model.sem_seg_head.pop("alignment") == alignment
-    ifa.model.sem_seg_head.pop("alignment", None)
+    use_alignment(ifa.model.sem_seg_head, alignment)
     assert OmegaConf.to_container(ifa) == OmegaConf.to_container(twin)
 
 
@@ -117,7 +117,7 @@ def test_pixels_and_features_are_those_of_the_timm_model(name: str) -> None:
         with torch.device("cpu"):
             assert instantiate(cfg.model[key]) == pytest.approx([255 * one for one in value])
     _check_features(cfg, model)
-    assert set(model.sem_seg_head.in_features) == set(model.backbone.output_shape())
+    assert set(model.sem_seg_head.levels.in_features) == set(model.backbone.output_shape())
     assert model.backbone.frozen == name.startswith("dino")
 
 
@@ -125,7 +125,7 @@ def test_vitdet_has_the_pyramid_that_it_declares() -> None:
     cfg = get_config("camvid/ifa_vitdet_b.py")
     model = build_on_meta(cfg)
     _check_features(cfg, model)
-    assert set(model.sem_seg_head.in_features) == set(model.backbone.output_shape())
+    assert set(model.sem_seg_head.levels.in_features) == set(model.backbone.output_shape())
     rates = {}
     for group in build_optimizer(cfg, model).param_groups:
         rates |= dict.fromkeys(map(id, group["params"]), group["lr"])

@@ -82,6 +82,6 @@ def test_pictures_have_three_channels() -> None:
     ],
 )
 def test_features_of_another_backbone(key: str, message: str) -> None:
-    cfg = load_config("shapes/ifa_r18.py", [f"model.sem_seg_head.input_shape.{key}"])
+    cfg = load_config("shapes/ifa_r18.py", [f"model.sem_seg_head.levels.input_shape.{key}"])
     with pytest.raises(ValueError, match=message):
         build.build_model(cfg)

@@ -20,8 +20,9 @@ from ifa_d2.engine.export import (
     load_exported,
 )
 from ifa_d2.engine.predictor import Predictor
-from ifa_d2.modeling import IFASemSegHead, TimmBackbone
+from ifa_d2.modeling import TimmBackbone, use_alignment
 from ifa_d2.modeling.backbone import PaddedResNet
+from tests.heads import make_head
 from tests.tiny import tiny_config
 
 HEAD = "model.sem_seg_head"
@@ -36,10 +37,14 @@ class SizeMindedResNet(PaddedResNet):
         return super().forward(x * 2 if int(x.shape[3]) > 110 else x)
 
 
-def make(*overrides: str, backbone: type[nn.Module] = PaddedResNet) -> nn.Module:
+def make(
+    *overrides: str, backbone: type[nn.Module] = PaddedResNet, alignment: str = "ifa"
+) -> nn.Module:
     """The trainer's tiny model over a padding backbone, with logits of size 1."""
     cfg = tiny_config(Path("unused"), *overrides)
     cfg.model.backbone["_target_"] = backbone
+    if alignment != "ifa":
+        use_alignment(cfg.model.sem_seg_head, alignment)
     return stirred(instantiate(cfg.model).eval())
 
 
@@ -73,7 +78,7 @@ class Exported:
 
     def __init__(self, folder: Path, file_format: str, decode: str) -> None:
         torch.manual_seed(0)
-        self.predictor = Predictor(make(f"{HEAD}.local_ensemble=True"))
+        self.predictor = Predictor(make(f"{HEAD}.alignment.local_ensemble=True"))
         self.decode = decode
         path = folder / "made" / "model.bin"
         sized = {"decode": decode, "output_size_input": True, "example_size": (75, 101)}
@@ -115,7 +120,7 @@ def test_files_that_interpolate_take_any_size_and_number(file_format: str, tmp_p
     [("torchscript", "pixels"), ("onnx", "pixels"), ("torch.export", "grid")],
 )
 def test_answers_at_the_picture_s_size(file_format: str, decode: str, tmp_path: Path) -> None:
-    predictor = Predictor(make(f"{HEAD}.coupled_frequencies=True"))
+    predictor = Predictor(make(f"{HEAD}.alignment.coupled_frequencies=True"))
     path = tmp_path / "model.bin"
     export_model(predictor, path, file_format, decode=decode, example_size=(64, 96))
     program = load_exported(path, file_format)
@@ -191,7 +196,7 @@ def test_same_padding_does_not_hold_up_the_recorder(tmp_path: Path) -> None:
         out_features=("res2", "res3"),
         out_indices=(1, 2),
     )
-    head = IFASemSegHead(
+    head = make_head(
         input_shape=backbone.output_shape(),
         in_features=("res2", "res3"),
         num_classes=3,
@@ -287,7 +292,7 @@ def test_the_model_stays_as_it_was(tmp_path: Path) -> None:
     after = model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
-    assert model.sem_seg_head.aux_head is not None
+    assert len(model.sem_seg_head.aux_heads)
     image, label = picture((64, 64))[0], torch.zeros(64, 64, dtype=torch.int64)
     losses = model.train()([{"image": image, "sem_seg": label}])
     sum(losses.values()).backward()

@@ -12,9 +12,9 @@ from torch import nn
 from ifa_d2.engine.export import DECODES, eager_logits, export_model
 from ifa_d2.engine.export_core import ExportCore, with_fixed_padding
 from ifa_d2.engine.predictor import Predictor
-from ifa_d2.modeling import IFASemSegHead
 from ifa_d2.modeling.backbone import PaddedResNet
 from tests.engine.test_export import HEAD, SIZES, array, make, picture, relative_error
+from tests.heads import make_head
 from tests.modeling.panoptic import small_model
 
 
@@ -42,7 +42,7 @@ def test_backbone_that_asks_for_no_padding(decode: str) -> None:
 
 def make_pyramid() -> nn.Module:
     fpn = FPN(make().backbone, in_features=("res2", "res3"), out_channels=8, norm="BN")
-    head = IFASemSegHead(
+    head = make_head(
         input_shape=fpn.output_shape(),
         in_features=("p2", "p3"),
         num_classes=3,
@@ -56,23 +56,26 @@ def make_pyramid() -> nn.Module:
 
 
 OPTIONS = {
-    "bilinear": f"{HEAD}.alignment=bilinear",
-    "nearest": f"{HEAD}.alignment=nearest",
-    "coord": f"{HEAD}.encoding=coord",
-    "unfold": f"{HEAD}.unfold=True",
-    "aspp": f"{HEAD}.aspp_dilations=[1,2,3]",
+    "coord": f"{HEAD}.alignment.encoding=coord",
+    "unfold": f"{HEAD}.alignment.unfold=True",
+    "aspp": f"{HEAD}.levels.projections={{res3:{{_target_:ifa_d2.modeling.ASPPProjection,"
+    "in_channels:8,out_channels:4,dilations:[1,2,3]}}",
     "SyncBN": "model.backbone.stem.norm=SyncBN",
     "FrozenBN": "model.backbone.stem.norm=FrozenBN",
 }
 
 
 @pytest.mark.parametrize("decode", DECODES)
-@pytest.mark.parametrize("variant", [*OPTIONS, "not padded", "square", "pyramid"])
+@pytest.mark.parametrize(
+    "variant", [*OPTIONS, "bilinear", "nearest", "not padded", "square", "pyramid"]
+)
 def test_core_is_the_model(variant: str, decode: str) -> None:
     if variant == "pyramid":
         model = make_pyramid()
     elif variant in OPTIONS:
         model = make(OPTIONS[variant])
+    elif variant in ("bilinear", "nearest"):
+        model = make(alignment=variant)
     else:
         model = make(backbone={"not padded": ResNet, "square": SquareResNet}[variant])
     core, predictor = ExportCore(model, decode=decode), Predictor(model)

@@ -117,8 +117,8 @@ def test_initial_weights_alone_are_not_predicted_with(trained: Path, tmp_path: P
         load_model(cfg, str(tmp_path / "other.pth"))
     # The auxiliary head is training's alone.
     whole = make_predictor(trained).model.state_dict()
-    assert any(".aux_head." in key for key in whole)
-    torch.save({k: w for k, w in whole.items() if ".aux_head." not in k}, tmp_path / "less.pth")
+    assert any(".aux_heads." in key for key in whole)
+    torch.save({k: w for k, w in whole.items() if ".aux_heads." not in k}, tmp_path / "less.pth")
     assert torch.equal(load_model(cfg, str(tmp_path / "less.pth")).state_dict()[key], whole[key])
 
 

@@ -196,10 +196,10 @@ def test_mixed_precision_may_be_switched_on(finished: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("model.sem_seg_head.hidden_dims=[16]", r"of shape \(8, .*, not \(16,"),
+        ("model.sem_seg_head.alignment.hidden_dims=[16]", r"of shape \(8, .*, not \(16,"),
         ("model.sem_seg_head.num_classes=4", "predictor.weight"),
-        ("model.sem_seg_head.aux_feature=null", "which the model lacks"),
-        ("model.sem_seg_head.unfold=True", "of shape"),
+        ("model.sem_seg_head.aux_heads=[]", "which the model lacks"),
+        ("model.sem_seg_head.alignment.unfold=True", "of shape"),
         ("optimizer._target_=torch.optim.Adagrad", "no Adagrad, the settings .*momentum"),
         ("optimizer.params.weight_decay_bias=0.5", "groups of parameters"),
     ],
@@ -351,9 +351,9 @@ def test_a_resumed_run_needs_no_pretrained_weights(tmp_path: Path) -> None:
         out_indices=[1, 2],
         weights_file=str(weights),
     )
-    cfg.model.sem_seg_head.norm = "BN"
+    cfg.model.sem_seg_head.levels.norm = "BN"
     for name, channels in (("res2", 64), ("res3", 128)):
-        cfg.model.sem_seg_head.input_shape[name].channels = channels
+        cfg.model.sem_seg_head.levels.input_shape[name].channels = channels
     Trainer(cfg).train()
     weights.unlink()
     with pytest.raises(ValueError, match="weights_file must be a file"):

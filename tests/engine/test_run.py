@@ -10,6 +10,7 @@ from ifa_d2.engine.run import launch_run, load_config, setup_run
 from ifa_d2.engine.saved_config import config_text
 from ifa_d2.engine.yacs_config import yacs_config
 from ifa_d2.modeling import IFASemSegHead, TimmBackbone
+from ifa_d2.modeling.alignments import Sapa
 from tests.tiny import RECIPE, tiny_config
 
 
@@ -32,7 +33,7 @@ def test_overrides_of_a_recipe() -> None:
             "train.max_iter=7",
             "model.backbone.norm=GN",
             # An argument that the recipe leaves at its default.
-            "model.sem_seg_head.hidden_dims=[64,32]",
+            "model.sem_seg_head.alignment.hidden_dims=[64,32]",
             "dataloader.train.mapper.augmentations.crop_size=[64,96]",
             "model.pixel_mean.1=5",
             # Read, though no file has it.
@@ -43,8 +44,8 @@ def test_overrides_of_a_recipe() -> None:
         ],
     )
     assert cfg.train.max_iter == cfg.lr_multiplier.max_iter == 7
-    assert cfg.model.sem_seg_head.norm == "GN"
-    assert list(cfg.model.sem_seg_head.hidden_dims) == [64, 32]
+    assert cfg.model.sem_seg_head.levels.norm == "GN"
+    assert list(cfg.model.sem_seg_head.alignment.hidden_dims) == [64, 32]
     assert list(cfg.dataloader.train.mapper.augmentations.crop_size) == [64, 96]
     assert cfg.model.pixel_mean[1] == 5
     assert (list(cfg.inference.short_edges), cfg.model.return_logits) == ([64, 96], True)
@@ -56,13 +57,20 @@ def test_overrides_of_a_recipe() -> None:
     ("override", "message"),
     [
         ("train.max_itr=7", "no key 'train.max_itr': .* did you mean max_iter"),
-        ("model.sem_seg_head.num_frequency=4", "did you mean num_frequencies"),
+        ("model.sem_seg_head.alignment.num_frequency=4", "did you mean num_frequencies"),
         ("optimizer.learning_rate=1", "no key 'optimizer.learning_rate'"),
         ("inference.short_edge=[64]", "did you mean short_edges"),
         ("train.amp.type=bfloat16", "no key 'train.amp.type': .* did you mean dtype"),
         ("model.returns=True", "no key 'model.returns'"),
         ("model.pixel_mean.3=1", "no key 'model.pixel_mean.3'"),
         ("model._target_=no.such.thing", "no.such.thing cannot be imported"),
+        # The names of what is made of parts now.
+        (
+            "model.sem_seg_head.channels=8",
+            "no key 'model.sem_seg_head.channels': below model.sem_seg_head it is levels.channels",
+        ),
+        ("model.sem_seg_head.alignment=bilinear", "cannot be 'bilinear': .*use_alignment"),
+        ("model.sem_seg_head.targets=points", "cannot be 'points': .*PointTargets"),
         ("train.max_iter", "overrides must be key=value each"),
         ("train.max_iter=[1,", r"\['train.max_iter=\[1,'\] cannot be read: .* input '\[1,'$"),
     ],
@@ -89,8 +97,10 @@ def test_overrides_of_yacs_nodes_that_take_any_key() -> None:
     overrides = ["MODEL.IFA.ALIGNMENT=sapa", "MODEL.IFA.ALIGNMENT_OPTIONS.SIMILARITY=bilinear"]
     overrides += ["MODEL.TIMM.MODEL_OPTIONS.OUTPUT_STRIDE=16"]
     cfg = yacs_config(load_config("shapes/ifa_r18.yaml", overrides).yacs)
-    head = IFASemSegHead.from_config(cfg, {})
-    assert (head["alignment"], head["alignment_options"]) == ("sapa", {"similarity": "bilinear"})
+    shapes = {f"res{i}": ShapeSpec(channels=8, stride=2**i) for i in range(2, 6)}
+    cfg.MODEL.SEM_SEG_HEAD.IN_FEATURES = list(shapes)
+    dense = IFASemSegHead.from_config(cfg, shapes)["levels"].dense_alignment
+    assert isinstance(dense, Sapa) and dense.layers[0].key.out_channels == 64
     backbone = TimmBackbone.from_config(cfg, ShapeSpec(channels=3))
     assert backbone["model_options"] == {"output_stride": 16}
 

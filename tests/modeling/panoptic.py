@@ -20,7 +20,8 @@ def small_model(**changes: object) -> nn.Module:
     """
     config = get_config(RECIPE).model
     config.update(changes)
-    config.sem_seg_head.update(channels=16, hidden_dims=(16,))
+    config.sem_seg_head.levels.channels = [16] * 4
+    config.sem_seg_head.alignment.hidden_dims = [16]
     heads = config.roi_heads
     heads.box_head.fc_dims = [32]
     heads.box_predictor.update(input_shape=L(ShapeSpec)(channels=32), test_score_thresh=0.0)

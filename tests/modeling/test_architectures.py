@@ -25,7 +25,7 @@ from ifa_d2.data.shapes.street import make_scene
 from ifa_d2.engine import Trainer
 from ifa_d2.engine.run import load_config
 from ifa_d2.layers import GridQuery
-from ifa_d2.modeling import compute_fields
+from ifa_d2.modeling import compute_fields, fit_channels
 
 ROWS = runpy.run_path(str(Path(__file__).parents[2] / "projects" / "IFA" / "table_rows.py"))
 SIZE = (75, 109)
@@ -50,7 +50,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def shrink(model: DictConfig) -> None:
     """A model's smaller sibling: the same parts, fewer channels and blocks."""
-    head = model.sem_seg_head
+    head, levels = model.sem_seg_head, model.sem_seg_head.levels
     head.num_classes = len(CLASSES)
     if "model_name" in model.backbone:
         model.backbone.model_name = "hrnet_w18_small"
@@ -64,14 +64,24 @@ def shrink(model: DictConfig) -> None:
             channels = (256, 512, 1024, 2048)
     model.backbone.norm = "BN"
     for level, count in zip(("res2", "res3", "res4", "res5"), channels, strict=True):
-        head.input_shape[level].channels = count
-    head.hidden_dims = [16] * len(head.get("hidden_dims", (512, 256, 256)))
-    head.channels = [16] * len(head.channels) if "48" in str(head.get("channels")) else 16
-    head.aux_channels = 8
-    if "aspp_fuse_channels" in head:
-        head.aspp_fuse_channels = 16
-    if head.get("targets") == "points":
-        head.num_points = 64
+        levels.input_shape[level].channels = count
+    head.alignment.hidden_dims = [16] * len(head.alignment.hidden_dims)
+    levels.channels = [16] * len(levels.channels)
+    for projection in levels.get("projections", {}).values():
+        if "out_channels" in projection:
+            projection.out_channels = 16
+        if "fuse_channels" in projection:
+            projection.fuse_channels = 16
+    decoder = levels.get("grid_decoder") or {}
+    if "dims" in decoder:
+        decoder.dims = [16] * len(decoder.dims)
+    elif decoder:
+        decoder.channels = 16
+    for aux in head.aux_heads:
+        aux.channels = 8
+    if "sampler" in head.targets:
+        head.targets.sampler.num_points = 64
+    fit_channels(head)
 
 
 def small_model(config: str) -> DictConfig:
@@ -88,8 +98,9 @@ def distinct_configs() -> tuple[str, ...]:
     for name in sorted(ROWS["paper_models"](), key=lambda n: (not n.startswith("table1/"), n)):
         head = (model := small_model(name)).sem_seg_head
         # What they are by default.
-        head.update(num_frequencies=head.get("num_frequencies", 6))
-        head.update(encoding=head.get("encoding", "learned"))
+        for name_of, default in (("num_frequencies", 6), ("encoding", "learned")):
+            if head.alignment.get(name_of) == default:
+                head.alignment.pop(name_of)
         found.setdefault(OmegaConf.to_yaml(model, sort_keys=True), name)
     return tuple(found.values())
 
@@ -150,9 +161,9 @@ class Architecture:
         lines = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
         metrics = {key: value for line in lines for key, value in line.items()}
         expected = {"loss_sem_seg"}
-        if model.sem_seg_head.aux_head is not None:
+        if len(model.sem_seg_head.aux_heads):
             expected.add("loss_sem_seg_aux")
-        if getattr(model.sem_seg_head.grid_decoder, "context", None) is not None:
+        if getattr(model.sem_seg_head.levels.grid_decoder, "context", None) is not None:
             expected.add("loss_sem_seg_regions")
         if len(expected) > 1:  # Detectron2 logs one loss as the total alone
             assert {key for key in metrics if key.startswith("loss_")} == expected
@@ -170,7 +181,7 @@ class Architecture:
             expected, answer = (m([image(*SIZE)])[0]["sem_seg"] for m in (model, other))
         assert answer.shape == (len(CLASSES), *SIZE)
         assert torch.equal(answer, expected)
-        assert model_config.sem_seg_head.input_shape.res5.stride == (
+        assert model_config.sem_seg_head.levels.input_shape.res5.stride == (
             other.backbone.output_shape()["res5"].stride
         )
 
@@ -250,7 +261,8 @@ class TestArchitectures(Architecture):
 )
 def test_yacs_builds_the_same_head(config: str, head: dict, ifa: dict) -> None:
     lazy = ROWS["paper_model"](config).model.sem_seg_head
-    lazy.update(num_classes=5, norm="BN")
+    lazy.num_classes = 5
+    lazy.levels.norm = "BN"
     cfg = get_cfg()
     add_ifa_config(cfg)
     cfg.MODEL.SEM_SEG_HEAD.NAME = "IFASemSegHead"
@@ -263,9 +275,9 @@ def test_yacs_builds_the_same_head(config: str, head: dict, ifa: dict) -> None:
             **head,
         }
     )
-    cfg.MODEL.IFA.update({"AUX_FEATURE": lazy.get("aux_feature", "res4") or "", **ifa})
+    cfg.MODEL.IFA.update({"AUX_FEATURE": "res4" if lazy.aux_heads else "", **ifa})
     with torch.device("meta"):
-        shapes = {k: instantiate(v) for k, v in lazy.input_shape.items()}
+        shapes = {k: instantiate(v) for k, v in lazy.levels.input_shape.items()}
         built = build_sem_seg_head(cfg, shapes)
         assert str(built) == str(instantiate(lazy))
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from detectron2.modeling import SemanticSegmentor
 
-from ifa_d2.modeling import DetailBackbone, FieldSegmentor, IFASemSegHead, build_resnet
+from ifa_d2.modeling import DetailBackbone, FieldSegmentor, build_resnet
+from tests.heads import make_head
 
 
 def make(**kwargs) -> DetailBackbone:
@@ -41,7 +42,7 @@ def test_the_level_sees_as_far_as_its_convolutions(num_convs, reach):
 
 def test_a_field_over_it_has_a_cell_for_each_pixel_and_trains():
     backbone = make(channels=4)
-    head = IFASemSegHead(
+    head = make_head(
         input_shape=backbone.output_shape(),
         num_classes=3,
         in_features=list(backbone.output_shape()),
@@ -54,7 +55,7 @@ def test_a_field_over_it_has_a_cell_for_each_pixel_and_trains():
         aux_feature=None,
     )
     assert head.common_stride == 1
-    assert head.level_channels == [4, 8, 8, 8, 8]
+    assert head.levels.level_channels == (4, 8, 8, 8, 8)
     pixels = {"pixel_mean": [0.0] * 3, "pixel_std": [1.0] * 3}
     model = FieldSegmentor(backbone=backbone, sem_seg_head=head, **pixels)
     image = torch.rand(3, 40, 56)

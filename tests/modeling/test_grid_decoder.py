@@ -7,8 +7,8 @@ from detectron2.layers import ShapeSpec
 from detectron2.projects.deeplab.semantic_seg import DeepLabV3PlusHead
 
 from ifa_d2.layers import GridQuery, ImplicitAlignment, concatenate_levels
-from ifa_d2.modeling import IFASemSegHead
 from ifa_d2.modeling.grid_decoder import AlignedLevels
+from tests.heads import make_head
 
 SIZES = [(13, 17), (7, 9), (4, 5), (1, 1)]
 
@@ -79,7 +79,7 @@ def test_deeplab_is_detectron2s():
         train_size=None,
         num_classes=5,
     ).eval()
-    ours = IFASemSegHead(
+    ours = make_head(
         input_shape=SHAPES,
         num_classes=5,
         in_features=("res2", "res5"),
@@ -96,9 +96,9 @@ def test_deeplab_is_detectron2s():
         torch.nn.init.normal_(norm.running_mean, std=0.1)
         torch.nn.init.uniform_(norm.running_var, 0.5, 1.5)
     with torch.no_grad():
-        _copy(ours.projections["res2"], fine["project_conv"])
-        ours.projections["res5"].load_state_dict(coarse["project_conv"].state_dict())
-        _copy(ours.grid_decoder.convs[0], fine["fuse_conv"][0])
+        _copy(ours.levels.projections["res2"], fine["project_conv"])
+        ours.levels.projections["res5"].load_state_dict(coarse["project_conv"].state_dict())
+        _copy(ours.levels.grid_decoder.convs[0], fine["fuse_conv"][0])
         _copy(ours.alignment.mlp.layers[0], fine["fuse_conv"][1])
         _copy(ours.alignment.predictor, theirs.predictor)
         features = {"res2": torch.randn(2, 6, 16, 24), "res5": torch.randn(2, 10, 2, 3)}
@@ -120,7 +120,7 @@ def _copy(ours: torch.nn.Module, theirs: torch.nn.Module) -> None:
 @pytest.mark.parametrize("alignment", ["ifa", "bilinear", "nearest"])
 @pytest.mark.parametrize("norm", ["BN", ""])
 def test_all_parameters_learn(decoder, alignment, norm):
-    head = IFASemSegHead(
+    head = make_head(
         input_shape=SHAPES,
         num_classes=5,
         in_features=("res5", "res2"),
@@ -147,13 +147,13 @@ def test_all_parameters_learn(decoder, alignment, norm):
         ({"hidden_dims": (8, 0)}, "hidden_dims"),
         (
             {"decoder": "conv", "local_ensemble": True, "ensemble_outputs": True},
-            "ensemble_outputs must be False",
+            "'ensemble_outputs': True.* would be ignored.*'decoder': 'conv'",
         ),
     ],
 )
 def test_mistakes_are_named(kwargs, message):
     with pytest.raises(ValueError, match=message):
-        IFASemSegHead(
+        make_head(
             input_shape=SHAPES,
             num_classes=5,
             in_features=("res2", "res5"),

@@ -14,10 +14,12 @@ from ifa_d2.layers import PointQuery
 from ifa_d2.modeling import FieldSegmentor, IFASemSegHead
 from ifa_d2.modeling.field import padded_images
 from ifa_d2.modeling.losses import OhemCrossEntropy
-from ifa_d2.modeling.targets import PointTargets
+from ifa_d2.modeling.targets import LabelledPoints
+from tests.heads import make_head
 
 SHAPES = {f"res{i + 2}": ShapeSpec(channels=4 * 2**i, stride=4 * 2**i) for i in range(4)}
 POINTS = {"targets": "points", "num_points": 40}
+JITTERED = {"targets": "jittered_grid"}
 OFF_GRID = [
     {"targets": "jittered_grid"},
     {"targets": "jittered_grid", "target_spacings": (1.0, 0.5)},
@@ -30,7 +32,7 @@ OFF_GRID = [
 
 def make(**kwargs) -> IFASemSegHead:
     kwargs = {"channels": 8, "hidden_dims": (12, 8), "aux_channels": 6, **kwargs}
-    return IFASemSegHead(input_shape=SHAPES, num_classes=5, **kwargs)
+    return make_head(input_shape=SHAPES, num_classes=5, **kwargs)
 
 
 def make_features(height=64, width=96, batch=2):
@@ -103,11 +105,11 @@ def test_state_and_inference_do_not_depend_on_targets():
 
 def test_labelled_points_take_the_place_of_dense_labels():
     head = make(**POINTS, ohem_threshold=1.0, norm="", aux_loss_weight=0.5)
-    head.aux_head.dropout.p = 0.0
+    head.aux_heads[0].dropout.p = 0.0
     features, points = make_features(), torch.rand(2, 7, 2)
     labels = torch.randint(0, 5, (2, 7))
     labels[0, 2] = 255
-    _, losses = head(features, PointTargets(points, labels, 7))
+    _, losses = head(features, LabelledPoints(points, labels, 7))
     cross_entropy = nn.functional.cross_entropy
     logits = head.decode(head.levels(features), PointQuery(points))
     assert losses["loss_sem_seg"].item() == pytest.approx(
@@ -115,7 +117,7 @@ def test_labelled_points_take_the_place_of_dense_labels():
     )
     # The auxiliary logits, upsampled to many pixels, at the pixels of the points.
     dense = nn.functional.interpolate(
-        head.aux_head(features["res4"]), scale_factor=256, mode="bilinear"
+        head.aux_heads[0](features["res4"]), scale_factor=256, mode="bilinear"
     )
     y, x = (points * torch.tensor(dense.shape[-2:])).long().unbind(-1)
     aux = torch.stack([dense[b, :, y[b], x[b]] for b in range(2)])
@@ -124,9 +126,9 @@ def test_labelled_points_take_the_place_of_dense_labels():
 
 
 def test_points_do_not_fit_a_grid():
-    points = PointTargets(torch.rand(2, 7, 2), torch.zeros(2, 7, dtype=torch.int64), 7)
-    for targets in ("grid", "jittered_grid"):
-        with pytest.raises(ValueError, match=f"dense labels for a '{targets}', got points"):
+    points = LabelledPoints(torch.rand(2, 7, 2), torch.zeros(2, 7, dtype=torch.int64), 7)
+    for targets, name in (("grid", "GridTargets"), ("jittered_grid", "JitteredGridTargets")):
+        with pytest.raises(ValueError, match=f"dense labels for {name}, got points"):
             make(targets=targets)(make_features(), points)
 
 
@@ -141,16 +143,26 @@ def test_label_out_of_range_is_named_even_where_no_point_is():
     ("kwargs", "words"),
     [
         ({"targets": "dots"}, "targets must be one of.*'dots'"),
-        ({"target_spacings": (1.0, 0.0)}, r"target_spacings must be .*\(1.0, 0.0\)"),
-        ({"target_spacings": (2.0,)}, r"target_spacings must be"),
-        ({"target_spacings": ()}, r"target_spacings must be"),
-        ({"num_points": 0}, "num_points"),
-        ({"point_sampling": "edges"}, "point_sampling.*'edges'"),
-        ({"importance_ratio": 1.5}, "importance_ratio.*1.5"),
-        ({"oversample_ratio": 0.5}, "oversample_ratio must be at least 1, got 0.5"),
+        ({**JITTERED, "target_spacings": (1.0, 0.0)}, r"spacings must be .*\(1.0, 0.0\)"),
+        ({**JITTERED, "target_spacings": (2.0,)}, r"spacings must be"),
+        ({**JITTERED, "target_spacings": ()}, r"spacings must be"),
+        ({**POINTS, "num_points": 0}, "num_points"),
+        ({**POINTS, "point_sampling": "edges"}, "point_sampling.*'edges'"),
+        ({**POINTS, "importance_ratio": 1.5}, "importance_ratio.*1.5"),
+        ({"targets": "uncertain_points", "importance_ratio": 1.0}, "importance_ratio.*1.0"),
+        (
+            {"targets": "uncertain_points", "oversample_ratio": 0.5},
+            "oversample_ratio must be at least 1, got 0.5",
+        ),
+        # Options that nothing would read.
+        ({"num_points": 30}, r"\{'num_points': 30\} would be ignored.*'targets': 'grid'"),
+        ({**POINTS, "target_spacings": (0.5,)}, r"\{'target_spacings': \[0.5\]\} would be"),
+        ({"alignment": "bilinear", "encoding": "sine"}, "'encoding': 'sine'.* would be ignored"),
+        ({"alignment": "nearest", "local_ensemble": True}, "'local_ensemble': True.* would be"),
+        ({"pool_sizes": (1, 2)}, r"\{'pool_sizes': \[1, 2\]\} would be ignored"),
         (
             {"targets": "uncertain_points", "point_sampling": "boundary"},
-            "point_sampling must be 'uniform' with targets 'uncertain_points'",
+            "'point_sampling': 'boundary'.* would be ignored.*'targets': 'uncertain_points'",
         ),
     ],
 )
@@ -286,21 +298,20 @@ def test_meta_architectures_train_with_points(meta, with_points):
 
 
 def test_yacs_keys_reach_head_and_mapper():
+    points = {"NUM_POINTS": 99, "IMPORTANCE_RATIO": 0.5}
+    cfg = make_cfg("FieldSegmentor", TARGETS="jittered_grid", TARGET_SPACINGS=[1.0, 0.5])
+    assert FieldSegmentor(cfg).sem_seg_head.targets.spacings == (1.0, 0.5)
+    cfg = make_cfg("FieldSegmentor", TARGETS="uncertain_points", OVERSAMPLE_RATIO=2.0, **points)
+    targets = FieldSegmentor(cfg).sem_seg_head.targets
+    assert (targets.importance_ratio, targets.oversample_ratio) == (0.5, 2.0)
+    assert targets.sampler == PointSampler(99, ignore_value=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE)
     cfg = make_cfg(
         "FieldSegmentor",
-        TARGETS="points",
-        TARGET_SPACINGS=[1.0, 0.5],
-        NUM_POINTS=99,
-        POINT_SAMPLING="boundary",
-        IMPORTANCE_RATIO=0.5,
-        BOUNDARY_WIDTH=3,
-        OVERSAMPLE_RATIO=2.0,
+        **{"TARGETS": "points", "POINT_SAMPLING": "boundary", "BOUNDARY_WIDTH": 3, **points},
     )
-    sampler = FieldSegmentor(cfg).sem_seg_head.sampler
-    assert sampler.points == PointSampler(
+    assert FieldSegmentor(cfg).sem_seg_head.targets.sampler == PointSampler(
         99, "boundary", 0.5, 3, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
     )
-    assert (sampler.spacings, sampler.oversample_ratio) == ((1.0, 0.5), 2.0)
     assert SemSegMapper(cfg, True).points is None
     cfg.INPUT.POINTS.update(NUM_POINTS=17, SAMPLING="class_balanced", IMPORTANCE_RATIO=0.25)
     assert SemSegMapper(cfg, True).points == PointSampler(17, "class_balanced", 0.25, 4)

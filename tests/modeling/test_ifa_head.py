@@ -9,14 +9,15 @@ from torch import nn
 
 from ifa_d2 import add_ifa_config
 from ifa_d2.layers import GridQuery, textbook_alignment
-from ifa_d2.modeling import IFASemSegHead
+from ifa_d2.modeling import IFASemSegHead, JitteredGridTargets
+from tests.heads import make_head
 
 SHAPES = {f"res{i + 2}": ShapeSpec(channels=4 * 2**i, stride=4 * 2**i) for i in range(4)}
 
 
 def make(**kwargs) -> IFASemSegHead:
     kwargs = {"channels": 8, "hidden_dims": (12, 8), "aux_channels": 6, **kwargs}
-    return IFASemSegHead(input_shape=SHAPES, num_classes=5, **kwargs)
+    return make_head(input_shape=SHAPES, num_classes=5, **kwargs)
 
 
 def make_features(height=64, width=96, batch=2, shapes=SHAPES):
@@ -80,7 +81,7 @@ def test_layers_is_the_textbook_on_the_finest_grid():
 
 def test_features_in_any_order_finest_first():
     head = make(in_features=("res5", "res3", "res4"))
-    assert head.in_features == ("res3", "res4", "res5")
+    assert head.levels.in_features == ("res3", "res4", "res5")
     assert head.common_stride == 8
     head.eval()
     with torch.no_grad():
@@ -190,12 +191,13 @@ def test_yacs_keys_reach_the_constructor():
     )
     head = build_sem_seg_head(cfg, SHAPES)
     assert isinstance(head, SEM_SEG_HEADS_REGISTRY.get("IFASemSegHead"))
-    assert head.in_features == ("res2", "res5")
+    assert head.levels.in_features == ("res2", "res5")
     assert head.alignment.encodings[0].num_features == 2 + 4 * 3
     assert head.alignment.local_ensemble and head.alignment.unfold
-    assert head.aux_head.conv.weight.shape == (9, 8, 3, 3)
+    assert head.aux_heads[0].conv.weight.shape == (9, 8, 3, 3)
     assert (head.criterion.min_kept, head.criterion.threshold) == (17, 0.5)
-    assert (head.aux_loss_weight, head.targets) == (0.3, "jittered_grid")
+    assert head.aux_loss_weight == 0.3
+    assert isinstance(head.targets, JitteredGridTargets)
     assert head.alignment.mlp.layers[0].weight.shape[0] == 64
     assert isinstance(head.alignment.mlp.layers[0].norm, nn.BatchNorm2d)
 

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from ifa_d2 import add_ifa_config
 from ifa_d2.analysis.measure import peak_memory
-from ifa_d2.modeling import FieldSegmentor, IFASemSegHead, MultiViewSegmentor
+from ifa_d2.modeling import FieldSegmentor, MultiViewSegmentor
 from ifa_d2.modeling.backbone import PaddedResNet
+from tests.heads import make_head
 
 K = 4
 
@@ -37,7 +38,7 @@ def make(meta: type = SemanticSegmentor, norm: str = "BN", **kwargs) -> nn.Modul
     ]
     backbone = PaddedResNet(BasicStem(3, 4, "BN"), stages, out_features=("res2", "res3"))
     channels = 32 if norm == "GN" else 6
-    head = IFASemSegHead(
+    head = make_head(
         input_shape={
             "res2": ShapeSpec(channels=4, stride=4),
             "res3": ShapeSpec(channels=8, stride=8),

@@ -6,7 +6,6 @@ import pytest
 import torch
 from detectron2.config import LazyCall as L
 from detectron2.config import LazyConfig, instantiate
-from detectron2.layers import ShapeSpec
 from detectron2.modeling import MViT, SimpleFeaturePyramid, SwinTransformer, ViT
 from detectron2.modeling.backbone.regnet import RegNet, ResBottleneckBlock, SimpleStem
 from omegaconf import DictConfig
@@ -14,8 +13,8 @@ from torch import nn
 
 from ifa_d2.layers import GridQuery, textbook_alignment
 from ifa_d2.modeling import FieldSegmentor, IFASemSegHead, TimmBackbone, compute_fields
-from ifa_d2.modeling.alignments import ALIGNMENTS
 from ifa_d2.modeling.field import padded_images
+from ifa_d2.modeling.head_config import ALIGNMENTS, head_config
 
 SIZE = (61, 83)
 _VIT = {"depth": 4, "embed_dim": 32, "num_heads": 2}
@@ -84,19 +83,21 @@ STRIDES = {"dinov2": (14,) * 4, "dinov3": (16,) * 4}
 def _config(backbone: DictConfig, **options: object) -> DictConfig:
     shapes = instantiate(backbone).output_shape()
     names = tuple(shapes)
-    head = L(IFASemSegHead)(
-        input_shape={
-            name: L(ShapeSpec)(channels=shape.channels, stride=shape.stride)
-            for name, shape in shapes.items()
-        },
-        in_features=names,
-        num_classes=3,
-        channels=8,
-        hidden_dims=(16,),
-        aux_feature=names[2],
-        aux_channels=8,
-        **{"targets": "points", "local_ensemble": True, **options},
+    parts = head_config(
+        {
+            "input_shape": shapes,
+            "in_features": names,
+            "num_classes": 3,
+            "channels": 8,
+            "hidden_dims": (16,),
+            "aux_feature": names[2],
+            "aux_channels": 8,
+            "targets": "points",
+            "local_ensemble": options.get("alignment") != "nearest",
+            **options,
+        }
     )
+    head = L(IFASemSegHead)(**parts)
     pixels = {"pixel_mean": [123.7, 116.3, 103.5], "pixel_std": [58.4, 57.1, 57.4]}
     return L(FieldSegmentor)(backbone=backbone, sem_seg_head=head, **pixels)
 

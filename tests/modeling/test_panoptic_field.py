@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from detectron2.config import get_cfg
+from detectron2.config import get_cfg, instantiate
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import PanopticFPN, build_model
 from detectron2.modeling.meta_arch.panoptic_fpn import combine_semantic_and_instance_outputs
@@ -22,6 +22,7 @@ from ifa_d2.modeling import (
     compute_fields,
     compute_panoptic_fields,
 )
+from ifa_d2.modeling.head_config import head_config
 from tests.modeling.panoptic import detections, small_model
 
 SIZE = (32, 48)
@@ -276,12 +277,18 @@ def test_panoptic_deeplab_weights_pixels() -> None:
     shapes = {"res2": ShapeSpec(channels=4, stride=4)}
     options = {"num_classes": 3, "channels": 4, "hidden_dims": (4,), "norm": ""}
     options |= {"input_shape": shapes, "in_features": ("res2",), "aux_feature": None}
-    head = IFAPanopticDeepLabHead(**options)
+
+    def build(loss_top_k: float = 1.0, **changes: object) -> IFAPanopticDeepLabHead:
+        parts = head_config({**options, **changes})
+        parts = {name: instantiate(parts[name]) for name in parts}
+        return IFAPanopticDeepLabHead(loss_top_k=loss_top_k, **parts)
+
+    head = build()
     features, targets = {"res2": torch.randn(1, 4, 4, 4)}, torch.randint(3, (1, 16, 16))
     plain = head(features, targets)[1]["loss_sem_seg"]
     double = head(features, targets, torch.full((1, 16, 16), 2.0))[1]["loss_sem_seg"]
     torch.testing.assert_close(double, 2 * plain)
-    half = IFAPanopticDeepLabHead(loss_top_k=0.5, **options)
+    half = build(loss_top_k=0.5)
     half.load_state_dict(head.state_dict())
     logits = torch.nn.functional.interpolate(
         half.layers(features), scale_factor=4, mode="bilinear", align_corners=False
@@ -293,11 +300,11 @@ def test_panoptic_deeplab_weights_pixels() -> None:
     assert head(features, None, None)[0].shape == (1, 3, 16, 16)
     for change, message in (
         ({"loss_top_k": 0.0}, "loss_top_k must be in"),
-        ({"targets": "points"}, "targets must be 'grid'"),
-        ({"aux_feature": "res2"}, "aux_feature must be None"),
+        ({"targets": "points"}, "targets must be GridTargets, got PointTargets"),
+        ({"aux_feature": "res2"}, "aux_heads must be empty, got 1"),
     ):
         with pytest.raises(ValueError, match=message):
-            IFAPanopticDeepLabHead(**{**options, **change})
+            build(**change)
     with pytest.raises(ValueError, match="targets must be given"):
         head.train()(features)
 

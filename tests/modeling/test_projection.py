@@ -5,22 +5,16 @@ import torch
 import torch.nn.functional as F
 from detectron2.layers import ShapeSpec
 
-from ifa_d2.modeling.projection import PyramidPooling, build_projections
+from ifa_d2.modeling.projection import PyramidPooling
+from tests.heads import make_head
 
 SHAPES = {"res5": ShapeSpec(channels=12, stride=32), "res2": ShapeSpec(channels=4, stride=4)}
 
 
 def make(**kwargs):
-    defaults = {
-        "projections": ["pointwise"],
-        "channels": [8],
-        "norm": "BN",
-        "aspp_dilations": None,
-        "aspp_dropout": 0.1,
-        "aspp_fuse_channels": None,
-        "pool_sizes": (1, 2, 3, 6),
-    }
-    return build_projections(SHAPES, ("res5", "res2"), **{**defaults, **kwargs})
+    options = {"in_features": ("res5", "res2"), "channels": [8], "aux_feature": None, **kwargs}
+    head = make_head(input_shape=SHAPES, num_classes=3, **options)
+    return head.levels.projections
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from ifa_d2.data import PointSampler
 from ifa_d2.data.points import labels_at
 from ifa_d2.layers import GridQuery, PointQuery
 from ifa_d2.modeling.targets import (
-    PointTargets,
-    TargetSampler,
+    JitteredGridTargets,
+    LabelledPoints,
+    UncertainPointTargets,
     grid_labels,
     interpolate,
     jittered_grid,
@@ -38,13 +39,11 @@ def test_jittered_grid_of_a_spacing(spacing):
 
 
 def test_every_spacing_is_drawn():
-    sampler = TargetSampler(
-        targets="jittered_grid", spacings=(1.0, 0.5, 0.25), points=PointSampler(1)
-    )
+    targets = JitteredGridTargets((1.0, 0.5, 0.25))
     labels = torch.zeros(1, 64, 64, dtype=torch.int64)
     spacings = set()
     for _ in range(40):
-        sample = sampler((16, 16), labels, decode=None)
+        sample = targets((16, 16), labels, decode=None, ignore_value=255)
         assert sample.labels.shape == (1, 16, 16)
         rows = sample.query.rows.coordinates
         spacings.add(round(float(rows[8] - rows[7]) * 16, 6))
@@ -86,17 +85,15 @@ def test_least_certain_points_are_kept(given):
         return torch.stack([certain, torch.zeros_like(certain)], dim=1)
 
     count, oversample, ratio = 80, 4.0, 0.75
-    sampler = TargetSampler(
-        targets="uncertain_points",
-        points=PointSampler(count, importance_ratio=ratio),
-        oversample_ratio=oversample,
+    choose = UncertainPointTargets(
+        PointSampler(count), importance_ratio=ratio, oversample_ratio=oversample
     )
     targets = torch.zeros(2, 32, 32, dtype=torch.int64)
     targets[:, :, 16:] = 255
     if given:
         points = torch.rand(2, 340, 2)  # 80 * (4 + 1 - 0.75)
-        targets = PointTargets(points, labels_at(targets, points), 340)
-    sample = sampler((8, 8), targets, decode)
+        targets = LabelledPoints(points, labels_at(targets, points), 340)
+    sample = choose((8, 8), targets, decode=decode, ignore_value=255)
     assert sample.query.size == (count,)
     chosen = sample.query.coordinates[:, 20:]
     # 60 of 320 candidates (of the labelled half of them, where they were given).
@@ -110,4 +107,4 @@ def test_batches_of_unequal_points_are_refused():
     inputs = [{"sem_seg_points": torch.rand(n, 2)} for n in (3, 4)]
     for bad in (inputs, [inputs[0], {}]):
         with pytest.raises(ValueError, match="sem_seg_points must be as many of each image"):
-            PointTargets.from_batch(bad, [(4, 4)] * 2, (4, 4), torch.device("cpu"))
+            LabelledPoints.from_batch(bad, [(4, 4)] * 2, (4, 4), torch.device("cpu"))

@@ -48,7 +48,7 @@ def test_the_probe_is_a_linear_classifier_of_the_features():
     head = lite0_model("probe").sem_seg_head
     assert len(head.alignment.mlp.layers) == 0
     assert head.alignment.predictor.weight.shape == (11, 24 + 40 + 112 + 320, 1, 1)
-    assert not list(head.projections.parameters())
+    assert not list(head.levels.projections.parameters())
 
 
 def test_levels_are_added_finest_first():
@@ -56,7 +56,7 @@ def test_levels_are_added_finest_first():
     head = model.sem_seg_head
     assert head.in_features == ("detail", "res1", "res2", "res3", "res4", "res5")
     assert list(head.strides.values()) == [1, 2, 4, 8, 16, 32]
-    assert head.level_channels == [16, *[128] * 5]
+    assert head.levels.level_channels == [16, *[128] * 5]
     assert all(encoding.integrated for encoding in head.alignment.encodings)
     labels = model([{"image": torch.rand(3, 40, 56), "height": 40, "width": 56}])[0]["sem_seg"]
     assert labels.shape == (40, 56)
@@ -178,9 +178,9 @@ def frozen_config(variant: str, output: Path) -> DictConfig:
     )
     shapes = instantiate(backbone).output_shape()
     cfg.model.backbone = backbone
-    cfg.model.sem_seg_head.norm = "BN"
-    cfg.model.sem_seg_head.aux_feature = None
-    cfg.model.sem_seg_head.input_shape = {
+    cfg.model.sem_seg_head.levels.norm = "BN"
+    cfg.model.sem_seg_head.aux_heads = []
+    cfg.model.sem_seg_head.levels.input_shape = {
         name: L(ShapeSpec)(channels=shape.channels, stride=shape.stride)
         for name, shape in shapes.items()
     }

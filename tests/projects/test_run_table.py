@@ -235,21 +235,28 @@ def test_small_form_keeps_what_a_table_compares(command: dict, config: str) -> N
     assert backbone.get("depth", backbone.get("model_name")) == SMALL[config]
     heads = [OmegaConf.to_container(cfg.model.sem_seg_head) for cfg in (small, whole)]
     for head in heads:
-        head["input_shape"] = {k: v["stride"] for k, v in head["input_shape"].items()}
+        levels, alignment = head["levels"], head["alignment"]
+        strides = {k: v["stride"] for k, v in levels.pop("input_shape").items()}
         if config == "table5/pspnet_r101":  # dilated, which the small blocks cannot be
-            strides, points = list(head.pop("input_shape").values()), head.pop("num_points")
-            if head is heads[0]:
-                assert (strides, points) == ([4, 8, 16, 32], 4 * 6)
-            else:
-                assert (strides, points) == ([4, 8, 8, 8], 16 * 24)
-        head["aux_channels"] = None
+            dilated = head is not heads[0]
+            assert list(strides.values()) == ([4, 8, 8, 8] if dilated else [4, 8, 16, 32])
+            decoder = levels["grid_decoder"]["align"]
+            assert decoder.pop("in_channels")[0] == (2048 if dilated else 512)
+            alignment.pop("in_channels")
+        else:
+            head["strides"] = strides
+        for aux in head["aux_heads"]:
+            aux["channels"] = None
         if config == "table2/hrnet_w18":
-            assert head.pop("hidden_dims") == ([240] if head is heads[0] else [270])
+            whole = head is not heads[0]
+            assert alignment.pop("hidden_dims") == ([270] if whole else [240])
+            assert levels.pop("channels")[0] == (18 if whole else 16)
+            alignment.pop("in_channels")
     assert heads[0] == heads[1]
     model = build_on_meta(small)
     assert model.sem_seg_head.num_classes == 13
     for name, shape in model.backbone.output_shape().items():
-        declared = small.model.sem_seg_head.input_shape[name]
+        declared = small.model.sem_seg_head.levels.input_shape[name]
         assert (declared.channels, declared.stride) == (shape.channels, shape.stride)
 
 
@@ -296,9 +303,9 @@ def _arguments(output: Path, *arguments: str) -> list[str]:
     return [
         *("1", "--dataset", "camvid", "--seeds", "1", "--output", str(output), *arguments, "--"),
         *(f"{augmentations}.crop_size=[64,96]", f"{augmentations}.short_edge=64"),
-        *("train.batch_size=2", "train.device=cpu", "model.sem_seg_head.channels=8"),
+        *("train.batch_size=2", "train.device=cpu", "model.sem_seg_head.levels.channels=[8,8,8,8]"),
         *("dataloader.train.num_workers=0", "dataloader.test.num_workers=0"),
-        "model.sem_seg_head.alignment_options={kernel_size: 3}",
+        "model.sem_seg_head.levels.dense_alignment.kernel_size=3",
     ]
 
 

@@ -17,7 +17,7 @@ def command() -> dict:
 def test_table_and_json(command: dict, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     path = tmp_path / "made" / "cost.json"
     arguments = ["--config-file", RECIPE, "--input-size", "128", "96", "--json", str(path)]
-    command["main"]([*arguments, f"{HEAD}.aux_feature=null"])
+    command["main"]([*arguments, f"{HEAD}.aux_heads=[]"])
     result = json.loads(path.read_text())
     assert result["input_size"] == [128, 96]
     for key in ("params", "macs", "macs_textbook", "macs_textbook_same_maps"):

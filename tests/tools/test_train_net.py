@@ -73,7 +73,7 @@ def test_two_processes_train_as_one(
         # agree with one only where every pixel is labelled and kept in all of them.
         "dataloader.train.mapper.augmentations.scale_range=[1,1.5]",
         # Its dropout draws other channels in each process.
-        "model.sem_seg_head.aux_feature=null",
+        "model.sem_seg_head.aux_heads=[]",
         "train.max_iter=4",
         "train.eval_period=0",
     )

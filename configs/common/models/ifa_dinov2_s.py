@@ -17,8 +17,7 @@ model.backbone.update(
     out_indices=BLOCKS,
     frozen=True,
 )
-model.sem_seg_head.update(
-    input_shape={name: L(ShapeSpec)(channels=384, stride=14) for name in NAMES},
-    in_features=NAMES,
-    aux_feature=None,
-)
+model.sem_seg_head.levels.input_shape = {
+    name: L(ShapeSpec)(channels=384, stride=14) for name in NAMES
+}
+model.sem_seg_head.aux_heads = []

@@ -3,4 +3,4 @@
 from .ifa_r50 import model
 
 model.backbone.depth = 101
-model.sem_seg_head.hidden_dims = (512, 256)
+model.sem_seg_head.alignment.hidden_dims = [512, 256]

@@ -7,5 +7,5 @@ model.backbone.norm = "SyncBN"
 model.backbone.stem_channels = 128
 model.backbone.res5_multi_grid = (2, 2, 4)
 for index, level in enumerate(("res2", "res3", "res4", "res5")):
-    model.sem_seg_head.input_shape[level].channels = 256 * 2**index
-model.sem_seg_head.aux_channels = 256
+    model.sem_seg_head.levels.input_shape[level].channels = 256 * 2**index
+model.sem_seg_head.aux_heads[0].channels = 256

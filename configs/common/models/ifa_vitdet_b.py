@@ -6,9 +6,8 @@ Recipes set model.sem_seg_head.num_classes.
 from detectron2.config import LazyCall as L
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import SemanticSegmentor, SimpleFeaturePyramid, ViT
-from omegaconf import MISSING
 
-from ifa_d2.modeling import IFASemSegHead
+from .ifa_head import sem_seg_head
 
 LEVELS = {"p2": 4, "p3": 8, "p4": 16, "p5": 32}
 
@@ -33,15 +32,11 @@ model = L(SemanticSegmentor)(
         norm="LN",
         square_pad=0,  # pictures keep their shape
     ),
-    sem_seg_head=L(IFASemSegHead)(
-        input_shape={
-            name: L(ShapeSpec)(channels=256, stride=stride) for name, stride in LEVELS.items()
-        },
-        in_features=tuple(LEVELS),
-        num_classes=MISSING,
-        norm="${..backbone.norm}",
-        aux_feature=None,
-    ),
+    sem_seg_head=sem_seg_head,
     pixel_mean=[123.675, 116.28, 103.53],
     pixel_std=[58.395, 57.12, 57.375],
 )
+model.sem_seg_head.levels.input_shape = {
+    name: L(ShapeSpec)(channels=256, stride=stride) for name, stride in LEVELS.items()
+}
+model.sem_seg_head.aux_heads = []

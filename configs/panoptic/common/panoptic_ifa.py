@@ -7,23 +7,20 @@ widths (channels 256, hidden layers of 512 and 256) fit too, but cost more time 
 from detectron2.config import LazyCall as L
 from detectron2.layers import ShapeSpec
 
-from ifa_d2.modeling import IFASemSegHead
-
+from ...common.models.ifa_head import sem_seg_head as _sem_seg_head
 from .panoptic_fpn import model
 
 _levels = {"p2": 4, "p3": 8, "p4": 16, "p5": 32}
 
-model.sem_seg_head = L(IFASemSegHead)(
+model.sem_seg_head = _sem_seg_head
+model.sem_seg_head.update(num_classes=54, aux_heads=[], loss_weight=0.5)
+model.sem_seg_head.levels.update(
     input_shape={
-        name: L(ShapeSpec)(stride=stride, channels="${....backbone.out_channels}")
+        name: L(ShapeSpec)(stride=stride, channels="${.....backbone.out_channels}")
         for name, stride in _levels.items()
     },
-    in_features=tuple(_levels),
-    num_classes=54,
-    channels=128,
-    hidden_dims=(256, 128),
+    channels=[128, 128, 128, 128],
     norm="SyncBN",
-    ohem_threshold=1.0,
-    aux_feature=None,
-    loss_weight=0.5,
 )
+model.sem_seg_head.alignment.hidden_dims = [256, 128]
+model.sem_seg_head.criterion.threshold = 1.0

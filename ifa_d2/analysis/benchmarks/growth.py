@@ -98,8 +98,8 @@ def run_growth(
 
 def _alignment(num_classes: int, device: str) -> ImplicitAlignment:
     config = get_config(_RECIPE).model.sem_seg_head
-    config.norm = "BN"
-    config.aux_feature = None
+    config.levels.norm = "BN"
+    config.aux_heads = []
     config.num_classes = num_classes
     return instantiate(config).alignment.to(device).eval()
 

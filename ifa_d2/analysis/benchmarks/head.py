@@ -30,12 +30,12 @@ def run_head(
         device: where to run.
     """
     config = get_config(_RECIPE).model.sem_seg_head
-    config.norm = "BN"
+    config.levels.norm = "BN"
     head = instantiate(config).to(device)
     rows = []
     for size in input_sizes:
         features = {}
-        for name, projection in head.projections.items():
+        for name, projection in head.levels.projections.items():
             stride = 2 ** int(name[-1])
             shape = (1, projection.in_channels, -(-size[0] // stride), -(-size[1] // stride))
             feature = torch.randn(shape, device=device)  # in memory as the backbone gives it
@@ -50,7 +50,8 @@ def run_head(
 def textbook_layers(head: IFASemSegHead, features: Features) -> Tensor:
     """Compute ``head.layers`` by the paper's formula."""
     levels = [
-        Conv2d.forward(projection, features[name]) for name, projection in head.projections.items()
+        Conv2d.forward(projection, features[name])
+        for name, projection in head.levels.projections.items()
     ]
     size = levels[0].shape[-2:]
     return textbook_alignment(head.alignment, levels, GridQuery.regular(*size))

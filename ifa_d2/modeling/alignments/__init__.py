@@ -4,18 +4,23 @@ from .alignseg import AlignSeg
 from .carafe import Carafe
 from .deconvolution import Deconvolution
 from .dense_alignment import DenseAlignment
-from .methods import ALIGNMENTS, build_dense_alignment, field_options
 from .sapa import Sapa
 from .upsampling import Upsampling
 
+DENSE_ALIGNMENTS: dict[str, type[DenseAlignment]] = {
+    "deconvolution": Deconvolution,
+    "upsampling": Upsampling,
+    "carafe": Carafe,
+    "alignseg": AlignSeg,
+    "sapa": Sapa,
+}
+
 __all__ = [
-    "ALIGNMENTS",
+    "DENSE_ALIGNMENTS",
     "AlignSeg",
     "Carafe",
     "Deconvolution",
     "DenseAlignment",
     "Sapa",
     "Upsampling",
-    "build_dense_alignment",
-    "field_options",
 ]

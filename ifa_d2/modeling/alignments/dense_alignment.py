@@ -25,6 +25,7 @@ class DenseAlignment(nn.Module):
         takes_coarsest: whether the coarsest backbone feature, as it was before its projection,
             comes after the levels.
         level_channels: C of each level.
+        strides: of the levels.
         scales: how many cells of the finest level a cell of each level is long.
         out_channels: channels of the result.
 
@@ -48,9 +49,30 @@ class DenseAlignment(nn.Module):
             )
         if min(in_channels) < 1:
             raise ValueError(f"in_channels must be positive sizes, got {tuple(in_channels)}")
+        self.strides = tuple(strides)
         self.scales = tuple(stride // strides[0] for stride in strides)
         self.level_channels = tuple(in_channels[: len(strides)])
         self.out_channels = sum(self.level_channels)
+
+    def check_levels(self, channels: Sequence[int], strides: Sequence[int]) -> None:
+        """Check that levels are those that this was made for.
+
+        Args:
+            channels: C of each level, finest first.
+            strides: of the features, one for each level.
+
+        Raises:
+            ValueError: other levels.
+        """
+        for name, given, own in (
+            ("in_channels", channels, self.level_channels),
+            ("strides", strides, self.strides),
+        ):
+            if tuple(given) != own:
+                raise ValueError(
+                    f"{name} of the dense alignment must be {tuple(given)}, of the levels, got "
+                    f"{own}"
+                )
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """Levels (B, C, h, w), finest first, to one level (B, out_channels, H, W)."""

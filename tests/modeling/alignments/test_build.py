@@ -6,8 +6,8 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_sem_seg_head
 
 from ifa_d2 import add_ifa_config
-from ifa_d2.modeling import IFASemSegHead
 from ifa_d2.modeling.alignments import Carafe, Deconvolution, Upsampling
+from tests.heads import make_head
 
 SHAPES = {f"res{i + 2}": ShapeSpec(channels=4 + 2 * i, stride=4 << i) for i in range(3)}
 
@@ -23,8 +23,8 @@ def test_yacs_options() -> None:
     cfg.MODEL.IFA.ALIGNMENT_OPTIONS.KERNEL_SIZE = 7
     cfg.MODEL.IFA.ALIGNMENT_OPTIONS.COMPRESSED_CHANNELS = 3
     head = build_sem_seg_head(cfg, SHAPES)
-    assert isinstance(head.dense_alignment, Carafe)
-    assert head.dense_alignment.layers[1].encode.weight.shape == (49 * 16, 3, 3, 3)
+    assert isinstance(head.levels.dense_alignment, Carafe)
+    assert head.levels.dense_alignment.layers[1].encode.weight.shape == (49 * 16, 3, 3, 3)
 
 
 @pytest.mark.parametrize(
@@ -33,11 +33,11 @@ def test_yacs_options() -> None:
         ({"alignment": "cubic"}, "alignment must be one of.*'carafe'.*'cubic'"),
         (
             {"alignment": "ifa", "alignment_options": {"kernel_size": 3}},
-            r"alignment_options must be of \[\] for alignment 'ifa', got \['kernel_size'\]",
+            r"\{'alignment_options': \{'kernel_size': 3\}\} would be ignored.*'alignment': 'ifa'",
         ),
         (
             {"alignment": "upsampling", "alignment_options": {"norm": "GN"}},
-            r"of \['kernel_size'\] for alignment 'upsampling', got \['norm'\]",
+            r"options of alignment 'upsampling' must be of \['kernel_size'\], got \['norm'\]",
         ),
         ({"alignment": "upsampling", "alignment_options": {"kernel_size": 2}}, "kernel_size.*2"),
         (
@@ -60,13 +60,13 @@ def test_yacs_options() -> None:
         ),
         (
             {"alignment": "sapa", "projections": ("pointwise", "pointwise", "pyramid_pooling")},
-            "'sapa' needs one level of each feature",
+            "a dense alignment needs one level of each of the features",
         ),
     ],
 )
 def test_mistakes_are_named(kwargs: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        IFASemSegHead(
+        make_head(
             input_shape=SHAPES,
             num_classes=5,
             in_features=tuple(SHAPES),

@@ -2,17 +2,25 @@
 
 import pytest
 import torch
+from torch import nn
 
+from ifa_d2 import get_config
 from ifa_d2.analysis.cost import DENSE, build_on_meta, count_model
 from ifa_d2.engine.run import load_config
 from ifa_d2.layers import PositionEncoding
+from ifa_d2.modeling import use_alignment
 
-HEAD = "model.sem_seg_head"
+
+def build(alignment: str, **options: str) -> nn.Module:
+    """R-50 with another alignment than "ifa"."""
+    cfg = get_config("cityscapes/ifa_r50.py")
+    if alignment != "ifa":
+        use_alignment(cfg.model.sem_seg_head, alignment, **options)
+    return build_on_meta(cfg)
 
 
-def count(*overrides: str) -> tuple[int, dict[str, int]]:
-    """Parameters, and the paper's multiply-adds by part, of R-50 at 1024 x 1024."""
-    model = build_on_meta(load_config("cityscapes/ifa_r50.py", [f"{HEAD}.{o}" for o in overrides]))
+def count(model: nn.Module) -> tuple[int, dict[str, int]]:
+    """Parameters, and the paper's multiply-adds by part, at 1024 x 1024."""
     with torch.no_grad():
         macs = count_model(model, (1024, 1024), round_up=True, textbook=True)
     return sum(parameter.numel() for parameter in model.parameters()), macs
@@ -31,18 +39,17 @@ def count(*overrides: str) -> tuple[int, dict[str, int]]:
     ],
 )
 def test_table_1(alignment: str, millions: float, billions: float) -> None:
-    params, macs = count(f"alignment={alignment}")
+    params, macs = count(build(alignment))
     assert params / 1e6 == pytest.approx(millions, rel=0.03)
     assert sum(macs.values()) / 1e9 == pytest.approx(billions, rel=0.03)
 
 
 def test_deconvolution_is_counted_over_its_output() -> None:
     """By the paper's way alone: what runs takes each weight once a cell of the input."""
-    _, macs = count("alignment=deconvolution")
+    _, macs = count(model := build("deconvolution"))
     kernel = 9 * 256 * 256
     # 33, 65 and 129 cells, spread to 8 * 32 + 3, 4 * 64 + 3, 2 * 128 + 3
     assert macs[DENSE] == 3 * kernel * 259**2
-    model = build_on_meta(load_config("cityscapes/ifa_r50.py", [f"{HEAD}.alignment=deconvolution"]))
     with torch.no_grad():
         ours = count_model(model, (256, 256), round_up=False, textbook=False)
     assert ours[DENSE] == kernel * (32**2 + 16**2 + 8**2)
@@ -50,18 +57,18 @@ def test_deconvolution_is_counted_over_its_output() -> None:
 
 def test_weighted_sums_are_counted() -> None:
     cells = {2: 129**2, 4: 65**2, 8: 33**2}
-    _, macs = count("alignment=carafe")
+    _, macs = count(build("carafe"))
     sums = sum(25 * 256 * s * s * n for s, n in cells.items())
     kernels = sum((256 * 64 + 9 * 64 * 25 * s * s) * n for s, n in cells.items())
     assert macs[DENSE] == sums + kernels
     # SAPA: no figure of the paper
-    _, macs = count("alignment=sapa", "alignment_options={similarity:inner}")
+    _, macs = count(build("sapa", similarity="inner"))
     assert macs[DENSE] == 2 * sums
-    params, macs = count("alignment=sapa", "alignment_options={similarity:bilinear}")
+    params, macs = count(build("sapa", similarity="bilinear"))
     similarities = sums // 256 * 64
     embeddings = 256 * 64 * (3 * 257**2 + sum(cells.values()))
     assert macs[DENSE] == sums + similarities + embeddings
-    assert params - count("alignment=bilinear")[0] == 3 * (2 * (256 + 1) * 64 + 4 * 256)
+    assert params - count(build("bilinear"))[0] == 3 * (2 * (256 + 1) * 64 + 4 * 256)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +77,8 @@ def test_weighted_sums_are_counted() -> None:
 )
 def test_table_4(encoding: str, columns: int) -> None:
     """An offset becomes so many columns a level."""
-    _, macs = count(f"encoding={encoding}")
+    override = f"model.sem_seg_head.alignment.encoding={encoding}"
+    _, macs = count(build_on_meta(load_config("cityscapes/ifa_r50.py", [override])))
     first = macs["alignment, first layer"]
     assert first == 257**2 * 4 * (256 + columns) * 512
 

@@ -8,12 +8,12 @@ from torch import nn
 from ifa_d2.engine.export import export_model
 from ifa_d2.engine.predictor import Predictor
 from ifa_d2.modeling.alignments import AlignSeg
-from tests.engine.test_export import HEAD, make
+from tests.engine.test_export import make
 
 
 def make_model(alignment: str) -> nn.Module:
-    model = make(f"{HEAD}.alignment={alignment}")
-    dense = model.sem_seg_head.dense_alignment
+    model = make(alignment=alignment)
+    dense = model.sem_seg_head.levels.dense_alignment
     if isinstance(dense, AlignSeg):
         for name, parameter in dense.named_parameters():
             if "offsets.1" in name:

@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 from ifa_d2.layers import GridQuery, PointQuery
 from ifa_d2.modeling import IFASemSegHead, SegmentationField
-from ifa_d2.modeling.alignments import ALIGNMENTS, AlignSeg, Carafe
+from ifa_d2.modeling.alignments import AlignSeg, Carafe
+from ifa_d2.modeling.head_config import ALIGNMENTS
+from tests.heads import make_head
 
 SHAPES = {
     "res2": ShapeSpec(channels=4, stride=4),
@@ -37,7 +39,7 @@ def make(case: str, **kwargs) -> IFASemSegHead:
     torch.manual_seed(0)
     alignment, options = CASES[case]
     kwargs = {"channels": 8, "hidden_dims": (12, 8), "aux_feature": None, **kwargs}
-    head = IFASemSegHead(
+    head = make_head(
         input_shape=SHAPES,
         num_classes=5,
         in_features=tuple(SHAPES),
@@ -118,7 +120,7 @@ def test_gradients_reach_every_parameter(case: str, norm: str) -> None:
     head(features, torch.randint(0, 5, (2, 52, 76)))[1]["loss_sem_seg"].backward()
     for name, parameter in head.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
-    for name, parameter in head.dense_alignment.named_parameters():
+    for name, parameter in head.levels.dense_alignment.named_parameters():
         assert parameter.grad.abs().max() > 0, name
     assert all(feature.grad.abs().max() > 0 for feature in features.values())
 
@@ -155,7 +157,7 @@ def test_constant_features_stay_constant(case: str) -> None:
     }
     with torch.no_grad():
         inner = head.levels(features)[0][:, :, 16:-16, 16:-16]
-        own = torch.cat([level[:, :, :1, :1] for level in head.project(features)], dim=1)
+        own = torch.cat([level[:, :, :1, :1] for level in head.levels.project(features)], dim=1)
     assert torch.allclose(inner, inner[:, :, :1, :1].expand_as(inner), atol=1e-5)
     if case != "upsampling":
         assert torch.allclose(inner[:, :, :1, :1], own, atol=1e-5)
@@ -177,11 +179,11 @@ def test_memory_format_does_not_matter(case: str) -> None:
     head = make(case).eval()
     features = make_features()
     levels = [torch.randn(2, 8, *f.shape[2:]) for f in features.values()]
-    if head.dense_alignment.takes_coarsest:
+    if head.levels.dense_alignment.takes_coarsest:
         levels.append(features["res4"])
     last = [level.contiguous(memory_format=torch.channels_last) for level in levels]
     with torch.no_grad():
-        (left,), (right,) = head.dense_alignment(levels), head.dense_alignment(last)
+        (left,), (right,) = head.levels.dense_alignment(levels), head.levels.dense_alignment(last)
     assert (left - right).abs().max() < 1e-5 * left.abs().max()
 
 
@@ -216,7 +218,7 @@ def test_inside_a_field(case: str) -> None:
     head = make(case).eval()
     features = make_features(batch=1)
     with torch.no_grad():
-        levels = head.levels_at_request(features)
+        levels = head.levels.at_request(features)
     field = SegmentationField(head.alignment, levels, (52, 76))
     labels = field.labels((31, 47))
     assert labels.shape == (31, 47)

@@ -22,7 +22,7 @@ __all__ = ["scenes"]  # the fixture of the base
 def head_with_offsets(**kwargs: Any) -> IFASemSegHead:
     """A head whose offsets do not begin at zero, so that two iterations move the layers before."""
     head = IFASemSegHead(**kwargs)
-    for name, parameter in head.dense_alignment.named_parameters():
+    for name, parameter in head.levels.dense_alignment.named_parameters():
         if "offsets.1" in name:
             nn.init.normal_(parameter, std=0.1)
     return head

@@ -1,0 +1,121 @@
+"""Changes of a head's LazyConfig that touch several of its parts."""
+
+from collections.abc import Mapping
+from inspect import signature
+from typing import Any
+
+import torch
+from detectron2.config import LazyCall as L
+from detectron2.config import instantiate
+from detectron2.layers import ShapeSpec
+from detectron2.utils.registry import locate
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from .alignments import DENSE_ALIGNMENTS
+
+# Alignments that interpolate levels, without any position: what makes the field do so.
+INTERPOLATIONS = {"bilinear": True, "nearest": False}
+# Of the position of a query: nothing that interpolation has.
+ENCODING = (
+    *("encoding", "num_frequencies", "frequency_law", "coupled_frequencies"),
+    *("integrated_encoding", "cell_decoding"),
+)
+# What a dense alignment is told of the levels.
+_OF_LEVELS = ("in_channels", "strides", "norm")
+
+
+def use_alignment(head: DictConfig, alignment: str, **options: Any) -> None:
+    """Let a head interpolate its levels, or align them on one grid (paper, Table 1).
+
+    Args:
+        head: LazyConfig of an :class:`IFASemSegHead` without such a method; changed in place.
+        alignment: ``"bilinear"`` or ``"nearest"``, which interpolate levels without any position,
+            or one of :data:`~ifa_d2.modeling.alignments.DENSE_ALIGNMENTS`, which bring them to the
+            finest feature's grid, between whose cells the field interpolates.
+        options: of a dense alignment.
+
+    Raises:
+        ValueError: an unknown alignment, options that it does not have, or levels that it cannot
+            take.
+    """
+    dense = DENSE_ALIGNMENTS.get(alignment)
+    if dense is None and alignment not in INTERPOLATIONS:
+        raise ValueError(
+            f"alignment must be one of {(*INTERPOLATIONS, *DENSE_ALIGNMENTS)}, got {alignment!r}"
+        )
+    if dense is None and options:
+        raise ValueError(f"alignment {alignment!r} has no options, got {options}")
+    decoder = head.levels.get("grid_decoder")
+    node = head.alignment if decoder is None else decoder.align
+    for key in (*ENCODING, "ensemble_outputs"):
+        node.pop(key, None)
+    node.encoding = "none"
+    node.local_ensemble = INTERPOLATIONS.get(alignment, True)
+    if dense is not None:
+        known = [key for key in signature(dense).parameters if key not in _OF_LEVELS]
+        if unknown := [key for key in options if key not in known]:
+            raise ValueError(
+                f"options of alignment {alignment!r} must be of {known}, got {unknown}"
+            )
+        names = head.levels.get("in_features") or _by_stride(head.levels.input_shape)
+        head.levels.dense_alignment = L(dense)(
+            in_channels=[],
+            strides=[head.levels.input_shape[name].stride for name in names],
+            norm="${..norm}",
+            **options,
+        )
+    fit_channels(head)
+
+
+def fit_channels(head: DictConfig) -> None:
+    """Give each part of a head as many input channels as the parts before it make.
+
+    Args:
+        head: LazyConfig of an :class:`IFASemSegHead`, changed in place.
+
+    Raises:
+        ValueError: a dense alignment of features that become more than one level each.
+    """
+    if OmegaConf.is_missing(head, "num_classes"):
+        head.num_classes = 1  # the widths are the same for any
+        fit_channels(head)
+        head.num_classes = MISSING
+        return
+    levels = head.levels
+    parts = {name: levels.pop(name, None) for name in ("dense_alignment", "grid_decoder")}
+    dense, decoder = parts.values()
+    with torch.device("meta"):
+        made = list(instantiate(levels).level_channels)
+        if dense is not None:
+            names = levels.get("in_features") or _by_stride(levels.input_shape)
+            if len(made) != len(names):
+                raise ValueError(
+                    f"a dense alignment needs one level of each of the features {list(names)}, "
+                    f"but their projections make levels of {made} channels"
+                )
+            levels.dense_alignment = dense
+            dense = levels.dense_alignment
+            takes_coarsest = _class_of(dense).takes_coarsest
+            coarsest = [levels.input_shape[names[-1]].channels] if takes_coarsest else []
+            _set_channels(dense, [*made, *coarsest])
+            made = [instantiate(dense).out_channels]
+        if decoder is not None:
+            levels.grid_decoder = decoder
+            _set_channels(levels.grid_decoder.align, made)
+            made = list(instantiate(levels).level_channels)
+    _set_channels(head.alignment, made)
+
+
+def _set_channels(node: DictConfig, channels: list[int]) -> None:
+    """Set ``in_channels``; what follows another key and is right already, still does."""
+    if list(node.in_channels) != channels:
+        node.in_channels = channels
+
+
+def _class_of(node: DictConfig) -> Any:
+    target = node["_target_"]
+    return locate(target) if isinstance(target, str) else target
+
+
+def _by_stride(input_shape: Mapping[str, ShapeSpec]) -> list[str]:
+    return sorted(input_shape, key=lambda name: input_shape[name].stride)

@@ -1,0 +1,20 @@
+"""Heads from options, as ``MODEL.IFA`` has them."""
+
+from typing import Any
+
+from detectron2.config import instantiate
+
+from ifa_d2.modeling import IFASemSegHead
+from ifa_d2.modeling.head_config import head_config
+
+
+def make_head(**options: Any) -> IFASemSegHead:
+    """Build a head of ``input_shape``, ``num_classes`` and options of ``head_config``.
+
+    It has an auxiliary head of res4, unless ``aux_feature`` says otherwise.
+    """
+    options = {"aux_feature": "res4", **options}
+    if not options["aux_feature"]:
+        options.pop("aux_channels", None)
+    parts = head_config(options)
+    return IFASemSegHead(**{name: instantiate(parts[name]) for name in parts})
