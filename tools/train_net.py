@@ -4,25 +4,36 @@
     python tools/train_net.py --config-file configs/shapes/ifa_r18.py
     python tools/train_net.py --config-file configs/shapes/ifa_r18.py --eval-only \\
         train.init_checkpoint=output/shapes/ifa_r18/model_final.pth
+
+A training needs an output directory without a run in it, or --resume; each evaluation makes a
+folder of its own there, inference, inference_2 and so on.
 """
 
 import argparse
+import copy
 import logging
 import os
 import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ifa_d2  # noqa: F401 (first: it hides warnings of Detectron2's own imports)
 
 # isort: split
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
+from detectron2.utils import comm
 from omegaconf import DictConfig
+from torch import nn
 
 from ifa_d2.engine import Trainer
 from ifa_d2.engine.arguments import errors_in_one_line, training_parser
 from ifa_d2.engine.build import test_dataset_names
+from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.engine.inference import apply_inference_arguments
 from ifa_d2.engine.inputs import check_datasets
+from ifa_d2.engine.output_dir import check_no_run, new_evaluation_dir
 from ifa_d2.engine.predictor import find_weights, load_model
 from ifa_d2.engine.run import (
     check_batch,
@@ -34,7 +45,6 @@ from ifa_d2.engine.run import (
 from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.evaluation import PredictionWriter
 from ifa_d2.evaluation.prediction_writer import check_unused
-from ifa_d2.files import check_outputs
 
 _logger = logging.getLogger("ifa_d2.train_net")
 # Keys that a trained model does not need any more.
@@ -53,9 +63,7 @@ def read_config(args: argparse.Namespace) -> DictConfig:
     for folder in prediction_folders(cfg, args):
         check_unused(folder, args.save_format or DEFAULT_FORMATS)
     if not args.eval_only and not args.resume:
-        settings = TrainSettings.from_config(cfg)
-        written = (os.path.join(settings.output_dir, name) for name in WEIGHTS)
-        check_outputs(written, {"weights": [settings.init_checkpoint]})
+        check_no_run(TrainSettings.from_config(cfg).output_dir)
     apply_inference_arguments(cfg, args)
     for is_train in (False,) if args.eval_only else (True, False):
         check_datasets(cfg, is_train=is_train)
@@ -65,14 +73,18 @@ def read_config(args: argparse.Namespace) -> DictConfig:
 def main(args: argparse.Namespace) -> dict:
     """Train or evaluate in one process; returns the figures, on the main one."""
     cfg = read_config(args)
-    setup_run(cfg, eval_only=args.eval_only, verbose=args.verbose)
-    if not args.eval_only:
-        trainer = Trainer(cfg, resume=args.resume)
-        trainer.resume_or_load(resume=args.resume)
-        results = trainer.train()
-        say_end(args, trainer, results)
-        return results
-    evaluators = build_evaluators(cfg, args)
+    if args.eval_only:
+        return evaluate(cfg, args)
+    setup_run(cfg, verbose=args.verbose)
+    trainer = Trainer(cfg, resume=args.resume)
+    trainer.resume_or_load(resume=args.resume)
+    results = trainer.train()
+    say_end(args, trainer, results)
+    return results
+
+
+def evaluate(cfg: DictConfig, args: argparse.Namespace) -> dict:
+    """Evaluate in one process, into a new folder; returns the figures, on the main one."""
     settings = TrainSettings.from_config(cfg)
     # With --resume the last checkpoint, whatever else is named.
     weights = find_weights(settings, () if args.resume else args.opts)
@@ -81,7 +93,15 @@ def main(args: argparse.Namespace) -> dict:
             "nothing to evaluate: name the weights with train.init_checkpoint=FILE "
             f"(MODEL.WEIGHTS=FILE for .yaml), or train first: {settings.output_dir} has none"
         )
-    return Trainer.test(cfg, load_model(cfg, weights), evaluators)
+    model = load_model(cfg, weights)
+    # All that is named after the output directory follows: figures, and the log.
+    made = new_evaluation_dir(settings.output_dir) if comm.is_main_process() else None
+    cfg = copy.deepcopy(cfg)
+    cfg.train.output_dir = str(comm.all_gather(made)[0])
+    setup_run(cfg, eval_only=True, verbose=args.verbose)
+    _logger.info(f"Evaluating {weights}; everything goes to {cfg.train.output_dir}")
+    results = Trainer.test(cfg, model, build_evaluators(cfg, args), weights=weights)
+    return results
 
 
 def say_end(args: argparse.Namespace, trainer: Trainer, results: dict) -> None:
@@ -126,9 +146,32 @@ def prediction_folders(cfg: DictConfig, args: argparse.Namespace) -> list[str]:
     return [os.path.join(args.save_predictions, name) for name in names]
 
 
+def say_resume(args: argparse.Namespace) -> str:
+    """The sentence that ends an interrupted training: how to go on."""
+    cfg = load_config(args.config_file, args.opts)
+    folder = TrainSettings.from_config(cfg).output_dir
+    last = Checkpointer(nn.Identity(), folder)
+    if not last.has_checkpoint():
+        return f"before the first checkpoint, nothing is saved in {folder}"
+    flag = [] if args.resume else ["--resume"]
+    command = shlex.join(["python", sys.argv[0], *flag, *sys.argv[1:]])
+    return f"{last.get_checkpoint_file()} is saved, continue with: {command}"
+
+
+@contextmanager
+def interrupts_explained(args: argparse.Namespace) -> Iterator[None]:
+    """Let an interrupted training end with how to resume it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if args.eval_only:
+            raise
+        raise KeyboardInterrupt(say_resume(args)) from None
+
+
 if __name__ == "__main__":
     arguments = training_parser(__doc__).parse_args()
-    with errors_in_one_line():
+    with errors_in_one_line(), interrupts_explained(arguments):
         processes = count_processes(arguments)
         if processes > 1:  # an error of one of them would be a traceback
             config = read_config(arguments)

@@ -139,12 +139,13 @@ def errors_in_one_line(*others: type[Exception]) -> Iterator[None]:
     Args:
         others: errors to treat so besides ValueError and OSError, which mean a wrong value, and a
             file that is not there or cannot be read or written. An interrupt is a line too, with
-            the status that shells give it.
+            its own text if it has one, and the status that shells give it.
     """
     try:
         yield
-    except KeyboardInterrupt:
-        print(f"{os.path.basename(sys.argv[0])}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        said = f"interrupted: {error}" if str(error) else "interrupted"
+        print(f"{os.path.basename(sys.argv[0])}: {said}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except (ValueError, OSError, *others) as error:
         sys.exit(f"{os.path.basename(sys.argv[0])}: error: {error_sentence(error)}")

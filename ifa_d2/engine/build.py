@@ -148,6 +148,13 @@ def _evaluators(cfg: CfgNode | DictConfig, dataset_name: str) -> list[DatasetEva
     return list(evaluator) if isinstance(evaluator, ListConfig | list) else [evaluator]
 
 
+def sem_seg_evaluators(evaluator: DatasetEvaluator) -> list[SemSegEvaluator]:
+    """List the evaluators of semantic segmentation in an evaluator, which may be of several."""
+    if isinstance(evaluator, DatasetEvaluators):
+        return [one for each in evaluator._evaluators for one in sem_seg_evaluators(each)]
+    return [evaluator] if isinstance(evaluator, SemSegEvaluator) else []
+
+
 def build_data_set_evaluators(dataset_name: str, output_dir: str) -> list[DatasetEvaluator]:
     """The evaluators of a yacs config: of a panoptic data set its panoptic quality too."""
     evaluators = [SemSegEvaluator(dataset_name, output_dir=output_dir)]

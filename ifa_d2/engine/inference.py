@@ -50,6 +50,24 @@ def build_inference_model(cfg: CfgNode | DictConfig, model: nn.Module) -> nn.Mod
     return wrapped
 
 
+def describe_views(model: nn.Module) -> dict[str, Any]:
+    """Describe how a model of :func:`build_inference_model` is shown pictures, in plain types.
+
+    Returns:
+        ``tta``: sizes and mirror images that are averaged, or None; ``sliding_window``: ``window``
+        and ``stride`` in pixels (height, width), or None.
+    """
+    tta = window = None
+    if isinstance(model, MultiViewSegmentor):
+        views = model.views
+        if views.flip or views.short_edges is not None or (views.scales or (1,)) != (1,):
+            names = ("scales", "short_edges", "max_size", "flip")
+            tta = {name: getattr(views, name) for name in names}
+        if views.window is not None:
+            window = {"window": views.window, "stride": views.strides()}
+    return {"tta": tta, "sliding_window": window}
+
+
 def check_inference(cfg: CfgNode | DictConfig) -> None:
     """Raise a ValueError where :func:`build_inference_model` would, before there is a model."""
     build_inference_model(cfg, nn.Identity())

@@ -21,7 +21,7 @@ from torch.multiprocessing import ProcessRaisedException
 from ..config import add_ifa_config, get_config_file, merge_yaml
 from ..files import atomic_path
 from .logs import setup_logs
-from .output_lock import locked_output
+from .output_dir import locked_output
 from .overrides import apply_overrides, apply_yacs_overrides
 from .saved_config import NamesLoader, note_registering_files
 from .settings import TrainSettings, unread_keys

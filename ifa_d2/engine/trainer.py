@@ -6,6 +6,7 @@ import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -27,10 +28,11 @@ from ..files import atomic_path
 from . import build
 from .checkpoint import Checkpointer, check_initial_weights
 from .hooks import BestCheckpointer, EvalHook, PeriodicCheckpointer, PeriodicWriter, PreciseBN
-from .inference import build_inference_model, check_inference
+from .inference import build_inference_model, check_inference, describe_views
 from .inputs import check_training_data, dataset_names
+from .interrupts import Interrupts
 from .loader import TrainingStream
-from .output_lock import locked_output
+from .output_dir import check_no_run, locked_output
 from .random_state import gather_random_states, preserved_random_state, set_random_state
 from .resume import check_optimizer, kept_settings
 from .saved_config import changed_settings, config_text
@@ -57,6 +59,7 @@ class Trainer(DefaultTrainer):
             :func:`ifa_d2.engine.yacs_config.to_lazy_config` makes of it; its rate and length are
             scaled to the number of processes.
         settings: its settings of the run.
+        interrupts: of this process while it trains.
     """
 
     def __init__(self, cfg: CfgNode | DictConfig, *, resume: bool = False) -> None:
@@ -107,6 +110,7 @@ class Trainer(DefaultTrainer):
         self.checkpointer = Checkpointer(model, settings.output_dir, trainer=weakref.proxy(self))
         self.start_iter = 0
         self.max_iter = settings.max_iter
+        self.interrupts = Interrupts()
         self._random_states: list[dict[str, Any]] | None = []
         self._losses: dict[str, float] = {}
         self._last_eval_results: dict[str, Any] = {}
@@ -121,8 +125,11 @@ class Trainer(DefaultTrainer):
 
         Raises:
             FileNotFoundError: a file to load does not exist.
-            ValueError: it is damaged, or fits nothing of the model.
+            ValueError: it is damaged, or fits nothing of the model; or, without ``resume``, the
+                output directory holds a run already.
         """
+        if not resume and comm.is_main_process():
+            check_no_run(self.settings.output_dir)
         if resume and self.checkpointer.has_checkpoint():
             self.checkpointer.resume()
             self._log_changes()
@@ -203,11 +210,14 @@ class Trainer(DefaultTrainer):
             try:
                 self.before_train()
                 self.iter = self.start_iter
-                while self.iter < self.max_iter:
-                    self.before_step()
-                    self.run_step()
-                    self.after_step()
-                    self.iter += 1
+                # Of several processes, not all are interrupted at the same iteration.
+                alone = comm.get_world_size() == 1
+                with self.interrupts.held_back() if alone else nullcontext():
+                    while self.iter < self.max_iter:
+                        self.before_step()
+                        self.run_step()
+                        self.after_step()
+                        self.iter += 1
             except BaseException:
                 _logger.debug("Training failed:", exc_info=True)  # into the log file
                 self.iter = min(self.iter, self.max_iter - 1)  # so after_train knows of it
@@ -263,6 +273,13 @@ class Trainer(DefaultTrainer):
     def gather_random_states(self) -> None:
         """Take note of the random states of all processes for the next checkpoint."""
         self._random_states = gather_random_states()
+
+    def save_interrupted(self) -> None:
+        """Save a checkpoint of the iteration just done, unless it has one."""
+        name = f"model_{self.iter:07d}"
+        if not os.path.isfile(os.path.join(self.settings.output_dir, f"{name}.pth")):
+            self.gather_random_states()
+            self.checkpointer.save(name, iteration=self.iter)
 
     def _restore_random_state(self) -> None:
         if self._random_states is None:
@@ -355,7 +372,9 @@ class Trainer(DefaultTrainer):
             for buffer in model.buffers():
                 torch.distributed.broadcast(buffer, 0)
         with preserved_random_state():
-            self._last_eval_results = self.test(self.cfg, model)
+            done = min(self.iter + 1, self.max_iter)
+            weights = f"{self.settings.output_dir} after {done} iterations"
+            self._last_eval_results = self.test(self.cfg, model, weights=weights)
         self.gather_random_states()
         return self._last_eval_results
 
@@ -401,6 +420,8 @@ class Trainer(DefaultTrainer):
         cfg: CfgNode | DictConfig,
         model: nn.Module,
         evaluators: Sequence[DatasetEvaluator] | DatasetEvaluator | None = None,
+        *,
+        weights: str | None = None,
     ) -> dict[str, Any]:
         """Evaluate a model on the config's data sets, as the config wants pictures shown to it.
 
@@ -408,6 +429,7 @@ class Trainer(DefaultTrainer):
             cfg: the config, of either kind.
             model: with the weights to evaluate.
             evaluators: one for each data set; None builds them.
+            weights: where the weights are from, for the evaluation's file.
 
         Returns:
             Task to figure to value; with several data sets, all that by data set name. Empty but
@@ -430,6 +452,8 @@ class Trainer(DefaultTrainer):
         results: dict[str, Any] = OrderedDict()
         for name, evaluator in zip(names, evaluators, strict=True):
             loader = cls.build_test_loader(cfg, name)
+            for one in build.sem_seg_evaluators(evaluator):
+                one.conditions = {"weights": weights, **describe_views(shown)}
             results[name] = inference_on_dataset(shown, loader, evaluator)
             if comm.is_main_process() and "sem_seg" in results[name]:
                 classes = MetadataCatalog.get(name).stuff_classes
