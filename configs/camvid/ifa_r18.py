@@ -15,5 +15,5 @@ model.sem_seg_head.num_classes = 11
 model._target_ = FieldSegmentor
 model.sem_seg_head.update(targets="points", local_ensemble=True)
 dataloader.train.mapper.update(num_points=4800, point_sampling="class_balanced")
-lr_multiplier.warmup_iters = 50
+lr_multiplier.warmup_iters = 1 / 32
 train.update(max_iter=1600, batch_size=4, seed=1, eval_period=400)

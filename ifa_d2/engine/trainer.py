@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model, hooks
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format
@@ -29,7 +29,7 @@ from . import build
 from .checkpoint import Checkpointer, check_initial_weights
 from .hooks import BestCheckpointer, EvalHook, PeriodicCheckpointer, PeriodicWriter, PreciseBN
 from .inference import build_inference_model, check_inference, describe_views
-from .inputs import check_training_data, dataset_names
+from .inputs import check_scales, check_training_data, dataset_names
 from .interrupts import Interrupts
 from .loader import TrainingStream
 from .output_dir import check_no_run, locked_output
@@ -80,8 +80,9 @@ class Trainer(DefaultTrainer):
         self.settings = settings = TrainSettings.from_config(cfg)
         settings.check_world_size(comm.get_world_size())
         check_inference(cfg)  # now, not at the first evaluation
+        instantiate(cfg.lr_multiplier)  # nor after all else is built
         if comm.is_main_process():
-            for warning in check_training_data(cfg):
+            for warning in (*check_training_data(cfg), *check_scales(cfg)):
                 _logger.warning(warning)
         os.makedirs(settings.output_dir, exist_ok=True)
 

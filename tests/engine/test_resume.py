@@ -179,6 +179,7 @@ def test_yacs_rate_is_in_force(tmp_path: Path) -> None:
     tiny_config(tmp_path)  # registers the data set
     keys = [
         *('DATASETS.TRAIN=("tiny",)', 'DATASETS.TEST=("tiny",)', "SOLVER.IMS_PER_BATCH=2"),
+        "SOLVER.WARMUP_ITERS=0",
         *("MODEL.SEM_SEG_HEAD.NUM_CLASSES=3", "DATALOADER.NUM_WORKERS=0", "MODEL.DEVICE=cpu"),
         *("INPUT.MIN_SIZE_TRAIN=(32,)", "INPUT.CROP.SIZE=[32,32]", f"OUTPUT_DIR={tmp_path}"),
     ]
