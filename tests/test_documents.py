@@ -43,7 +43,7 @@ PREPARED = {
     "docs/DATA.md": [name for name in DATASETS if name != "cityscapes"],
     "projects/IFA/DATASETS.md": [],
 }
-_WRITTEN = ("--output", "--json", "--plot", "--save-predictions")
+_WRITTEN = ("--output", "--json", "--plot", "--save-predictions", "--save-labels")
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,17 @@ def test_overrides_stand_behind_options_and_lists_of_values() -> None:
     assert (args.weights, args.opts) == (None, [])
 
 
+@pytest.mark.parametrize("front", [[], ["--"]])
+def test_a_lone_dash_may_stand_before_overrides(front: list[str]) -> None:
+    parser = command_parser("")
+    add_config_argument(parser)
+    add_overrides_argument(parser)
+    for one in (parser, training_parser("")):
+        args = one.parse_args(["--config-file", "a.py", *front, "train.seed=2", "a.b=1"])
+        assert args.opts == ["train.seed=2", "a.b=1"]
+        assert one.parse_args(["--config-file", "a.py", *front]).opts == []
+
+
 def test_training_takes_the_rest_as_overrides() -> None:
     parser = training_parser("")
     args = parser.parse_args(["--config-file", "a.yaml", "SEED", "-1", "MODEL.WEIGHTS", "w.pth"])

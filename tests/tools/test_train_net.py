@@ -110,7 +110,7 @@ def test_two_processes_evaluate_as_one(data: Path, tmp_path: Path) -> None:
     # The flags say the same as the config's keys.
     cfg.inference = {"tta": True, "window": [33, 40], "stride": [2 / 3, 16]}
     expected = Trainer.test(cfg, model)["sem_seg"]
-    flags = ("--tta", "--window", 33, 40, "--stride", "2/3", 16)
+    flags = ("--tta", "--sliding-window", 33, 40, "--stride", "2/3", 16)
     done = run(data, "--eval-only", "--verbose", *flags, output)
     figures = ",".join(f"{expected[key]:.4f}" for key in ("mIoU", "fwIoU", "mACC", "pACC"))
     assert f"copypaste: {figures}" in done.stdout
@@ -212,7 +212,7 @@ def test_each_evaluation_has_a_folder_of_its_own(data: Path, tmp_path: Path) -> 
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     main = runpy.run_path(str(ROOT / "tools" / "train_net.py"))["main"]
     figures = []
-    for flags in ([], ["--tta", "--window", "33", "40"]):
+    for flags in ([], ["--tta", "--sliding-window", "33", "40"]):
         arguments = ["--config-file", str(RECIPE), "--eval-only", *flags]
         arguments += [f"train.output_dir={tmp_path}", key]
         figures.append(main(training_parser("").parse_args(arguments))["sem_seg"]["mIoU"])
