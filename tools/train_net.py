@@ -17,7 +17,6 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import ifa_d2  # noqa: F401 (first: it hides warnings of Detectron2's own imports)
 
@@ -50,7 +49,12 @@ _logger = logging.getLogger("ifa_d2.train_net")
 # Keys that a trained model does not need any more.
 _OF_TRAINING = ("train.", "optimizer.", "lr_multiplier.", "dataloader.train.")
 DEFAULT_FORMATS = ("ids",)
-WEIGHTS = ("model_final.pth", "model_best.pth")  # that a training ends with
+# What a run ends with: files, and the figures that are said of it.
+FILES = (
+    *("model_final.pth", "model_best.pth", "metrics.json", "sem_seg_evaluation.json"),
+    *("confusion_matrix.png", "log.txt"),
+)
+FIGURES = ("mIoU", "mACC", "pACC", "PQ", "SQ", "RQ")
 
 
 def read_config(args: argparse.Namespace) -> DictConfig:
@@ -79,7 +83,8 @@ def main(args: argparse.Namespace) -> dict:
     trainer = Trainer(cfg, resume=args.resume)
     trainer.resume_or_load(resume=args.resume)
     results = trainer.train()
-    say_end(args, trainer, results)
+    best = os.path.join(trainer.settings.output_dir, "model_best.pth")
+    say_end(args, trainer.cfg, results, best)
     return results
 
 
@@ -101,26 +106,47 @@ def evaluate(cfg: DictConfig, args: argparse.Namespace) -> dict:
     setup_run(cfg, eval_only=True, verbose=args.verbose)
     _logger.info(f"Evaluating {weights}; everything goes to {cfg.train.output_dir}")
     results = Trainer.test(cfg, model, build_evaluators(cfg, args), weights=weights)
+    say_end(args, cfg, results, weights)
     return results
 
 
-def say_end(args: argparse.Namespace, trainer: Trainer, results: dict) -> None:
-    """Log what came out of a training, where it is, and how to look at it."""
-    figure: Any = results
-    for key in trainer.best_metric().split("/"):
-        figure = figure.get(key, {}) if isinstance(figure, dict) else {}
-    if not isinstance(figure, float):
+def say_end(args: argparse.Namespace, cfg: DictConfig, results: dict, weights: str) -> None:
+    """Log the figures of a run, where its files are, and a command that shows what it does.
+
+    Args:
+        args: the command line.
+        cfg: the run's config.
+        results: its last evaluation; nothing is logged without figures, as on other processes.
+        weights: the checkpoint to show.
+    """
+    figures = main_figures(results)
+    if not figures:
         return  # not the main process, or an evaluator of the user's own
-    folder = trainer.settings.output_dir
-    final, best = (os.path.join(folder, name) for name in WEIGHTS)
-    demo = ["python", "tools/demo.py", "--config-file", args.config_file, "--weights", best]
-    demo += ["--dataset", test_dataset_names(trainer.cfg)[0]]
+    folder = cfg.train.output_dir
+    files = [name for name in FILES if os.path.isfile(os.path.join(folder, name))]
+    demo = ["python", "tools/demo.py", "--config-file", args.config_file, "--weights", weights]
+    demo += ["--dataset", test_dataset_names(cfg)[0], *(["--tta"] if args.tta else [])]
+    for flag in ("sliding_window", "stride"):
+        if getattr(args, flag):
+            demo += [f"--{flag.replace('_', '-')}", *map(str, getattr(args, flag))]
     changes = [key for key in args.opts if not key.startswith(_OF_TRAINING)]
     demo += ["--output", os.path.join(folder, "pictures"), *changes]
+    said = ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
     _logger.info(
-        f"{trainer.best_metric()} {figure:.2f} at the end. Weights: {final}, and those of the best "
-        f"evaluation: {best}. To see what they do:\n    {shlex.join(demo)}"
+        f"Done: {said}. In {folder}: {', '.join(files)}. To see what the model does:\n"
+        f"    {shlex.join(demo)}"
     )
+
+
+def main_figures(results: dict, prefix: str = "") -> dict[str, float]:
+    """The few figures of an evaluation by which models are compared, with their tasks' names."""
+    found = {}
+    for name, value in results.items():
+        if isinstance(value, dict):
+            found |= main_figures(value, f"{prefix}{name}/")
+        elif name in FIGURES:
+            found[f"{prefix}{name}"] = float(value)
+    return found
 
 
 def build_evaluators(cfg: DictConfig, args: argparse.Namespace) -> list[DatasetEvaluator]:

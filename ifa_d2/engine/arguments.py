@@ -10,8 +10,8 @@ from typing import Any
 
 from ..data.parallel import default_workers
 from ..evaluation import FORMATS
+from .errors import error_sentence
 from .inference import add_inference_arguments
-from .run import error_sentence
 
 
 def command_parser(description: str) -> argparse.ArgumentParser:

@@ -88,10 +88,12 @@ def check_scales(cfg: CfgNode | DictConfig) -> list[str]:
     """Compare the size at which pictures are trained on with that at which they are tested.
 
     Returns:
-        A sentence if they differ by more than a factor of :data:`_MOST_SCALE`, in the median of the
-        shorter side; crops do not count.
+        A sentence if they differ by more than a factor of 1.5, in the median of the shorter side;
+        crops do not count. Only semantic segmentors are looked at.
     """
     cfg = to_lazy_config(cfg)
+    if _head_classes(cfg)[1] is None:
+        return []
     edges = {is_train: _typical_edge(cfg, is_train=is_train) for is_train in (True, False)}
     train, test = edges[True], edges[False]
     if not train or not test or 1 / _MOST_SCALE <= test / train <= _MOST_SCALE:
@@ -110,10 +112,20 @@ def _typical_edge(cfg: DictConfig, *, is_train: bool) -> float | None:
     names = dataset_names(cfg, is_train=is_train)
     if not names or not isinstance(augmentations, T.AugmentationList):
         return None
-    records = [record for name in names for record in choose_records(name, _LOOKED_AT)]
-    paths = [record["file_name"] for record in records if "file_name" in record]
+    paths = [path for name in names for path in _some_pictures(name)]
     with seeded_sample(0, 0):
         return typical_short_edge(paths, augmentations.augs)
+
+
+def _some_pictures(name: str) -> list[str]:
+    """Evenly spread picture files of a data set; ours are listed without reading the images."""
+    dataset = dict(DatasetCatalog)[name]
+    if hasattr(dataset, "pairs"):
+        paths = [image for image, _ in dataset.pairs().values()]
+    else:
+        paths = [record.get("file_name") for record in DatasetCatalog.get(name)]
+    chosen = (paths[index] for index in spread_indices(len(paths), _LOOKED_AT))
+    return [path for path in chosen if path]
 
 
 def _head_classes(cfg: DictConfig) -> tuple[str, int | None]:

@@ -13,7 +13,7 @@ import torch
 from detectron2.config import CfgNode, instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model, hooks
-from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format
+from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.evaluation.testing import verify_results
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, EventWriter
@@ -27,6 +27,7 @@ from ..evaluation import per_class_table
 from ..files import atomic_path
 from . import build
 from .checkpoint import Checkpointer, check_initial_weights
+from .errors import plain_worker_errors
 from .hooks import BestCheckpointer, EvalHook, PeriodicCheckpointer, PeriodicWriter, PreciseBN
 from .inference import build_inference_model, check_inference, describe_views
 from .inputs import check_scales, check_training_data, dataset_names
@@ -233,7 +234,8 @@ class Trainer(DefaultTrainer):
             ValueError: a batch norm saw one value a channel, of which there are no statistics.
         """
         try:
-            super().run_step()
+            with plain_worker_errors():
+                super().run_step()
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -455,10 +457,10 @@ class Trainer(DefaultTrainer):
             loader = cls.build_test_loader(cfg, name)
             for one in build.sem_seg_evaluators(evaluator):
                 one.conditions = {"weights": weights, **describe_views(shown)}
-            results[name] = inference_on_dataset(shown, loader, evaluator)
+            with plain_worker_errors():
+                results[name] = inference_on_dataset(shown, loader, evaluator)
             if comm.is_main_process() and "sem_seg" in results[name]:
                 classes = MetadataCatalog.get(name).stuff_classes
                 table = per_class_table(results[name]["sem_seg"], classes)
                 _logger.info(f"Evaluation on {name}:\n{table}")
-                print_csv_format(results[name])
         return next(iter(results.values())) if len(results) == 1 else results

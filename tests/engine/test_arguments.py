@@ -14,6 +14,7 @@ from ifa_d2.engine.arguments import (
     errors_in_one_line,
     training_parser,
 )
+from ifa_d2.engine.errors import plain_worker_errors
 
 
 def test_overrides_stand_behind_options_and_lists_of_values() -> None:
@@ -92,6 +93,10 @@ def test_an_error_of_a_loaders_worker_is_its_sentence(monkeypatch: pytest.Monkey
     loader = torch.utils.data.DataLoader(_Damaged(), num_workers=1)
     with pytest.raises(ValueError, match="Traceback"):
         next(iter(loader))
+    with pytest.raises(ValueError, match=r"^label 'a\.png': holds 7$") as caught:
+        with plain_worker_errors():
+            next(iter(loader))
+    assert caught.value.__suppress_context__  # nor is the traceback shown above it
     with pytest.raises(SystemExit) as stop, errors_in_one_line():
         next(iter(loader))
     assert stop.value.code == "one.py: error: label 'a.png': holds 7"

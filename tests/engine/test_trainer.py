@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from ifa_d2.data import register_sem_seg_folder
 from ifa_d2.engine import Trainer
@@ -344,3 +345,25 @@ def test_yacs_config(tmp_path: Path) -> None:
         assert 0 <= trainer.train()["sem_seg"]["mIoU"] <= 100
         finals.append(_final(output))
     assert_same(*finals)
+
+
+def test_an_error_of_a_worker_is_one_sentence(
+    tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its traceback is in the log's file, once."""
+    root = tmp_path / "data"
+    shutil.copytree(tiny_data, root)
+    monkeypatch.setenv("TINY_DATA", str(root))
+    monkeypatch.setattr("ifa_d2.engine.trainer.check_training_data", lambda cfg: [])
+    for path in (root / "labels").iterdir():
+        Image.new("L", (48, 40), 9).save(path)  # no class
+    words = rf"^label '{root}/labels/\d\.png' holds 9: allowed are [^\n]*$"
+    out = tmp_path / "out"
+    cfg = tiny_config(out, "dataloader.train.num_workers=1")
+    setup_run(cfg)
+    with pytest.raises(ValueError, match=words):
+        Trainer(cfg).train()
+    assert (out / "log.txt").read_text().count("in translate_label") == 1
+    cfg.dataloader.test.num_workers = 1
+    with pytest.raises(ValueError, match=words):
+        Trainer.test(cfg, Trainer.build_model(cfg))
