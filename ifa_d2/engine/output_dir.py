@@ -31,6 +31,7 @@ def check_no_run(output_dir: str | os.PathLike[str]) -> None:
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     held = [path.name for path in files if _KEPT.fullmatch(path.name) and path.stat().st_size]
     if held:
+        held.sort(key=lambda name: "_0" in name)  # numbered checkpoints last
         raise ValueError(
             f"output directory {folder} holds a run already ({join_some(held, 4)}), which a new "
             "training would replace: continue it with --resume, or name another folder with "
