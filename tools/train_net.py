@@ -28,7 +28,7 @@ from torch import nn
 
 from ifa_d2.engine import Trainer
 from ifa_d2.engine.arguments import errors_in_one_line, training_parser
-from ifa_d2.engine.build import test_dataset_names
+from ifa_d2.engine.build import check_evaluation_files, test_dataset_names
 from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.engine.inference import apply_inference_arguments
 from ifa_d2.engine.inputs import check_datasets
@@ -105,7 +105,9 @@ def evaluate(cfg: DictConfig, args: argparse.Namespace) -> dict:
     cfg.train.output_dir = str(comm.all_gather(made)[0])
     setup_run(cfg, eval_only=True, verbose=args.verbose)
     _logger.info(f"Evaluating {weights}; everything goes to {cfg.train.output_dir}")
-    results = Trainer.test(cfg, model, build_evaluators(cfg, args), weights=weights)
+    evaluators = build_evaluators(cfg, args)
+    check_evaluation_files(evaluators, new=True)
+    results = Trainer.test(cfg, model, evaluators, weights=weights)
     say_end(args, cfg, results, weights)
     return results
 

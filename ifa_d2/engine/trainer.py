@@ -439,7 +439,8 @@ class Trainer(DefaultTrainer):
             on the main process.
 
         Raises:
-            ValueError: the number of evaluators is not that of data sets.
+            ValueError: the number of evaluators is not that of data sets, or two would write the
+                same file.
         """
         cfg = to_lazy_config(cfg)
         names = build.test_dataset_names(cfg)
@@ -449,6 +450,7 @@ class Trainer(DefaultTrainer):
             evaluators = [cls.build_evaluator(cfg, name) for name in names]
         if len(evaluators) != len(names):
             raise ValueError(f"evaluators must be one for each of {names}, got {len(evaluators)}")
+        build.check_evaluation_files(evaluators)
         shown = build_inference_model(cfg, model)
         if shown is not model:
             _logger.info(f"Pictures are shown as {shown.views}")

@@ -110,6 +110,11 @@ class SemSegEvaluator(DatasetEvaluator):
         self.conditions: dict[str, Any] = {}
         self.reset()
 
+    @property
+    def output_file(self) -> Path | None:
+        """Path of ``sem_seg_evaluation.json``; None where nothing is written."""
+        return Path(self._output_dir, EVALUATION) if self._output_dir else None
+
     def reset(self) -> None:
         """Reset the counts."""
         measures = 1 + len(self._boundary_widths) + len(self._trimap_widths)
@@ -320,5 +325,5 @@ class SemSegEvaluator(DatasetEvaluator):
             "predicted_only_classes": self._names(whole.predicted_only),
             "predicted_only_classes_count_in_miou": self._count_predicted_only,
         }
-        write_json(Path(self._output_dir) / EVALUATION, content)
+        write_json(self.output_file, content)
         write_confusion(self._output_dir, counts[:-1, :-1], self._class_names, self._dataset_name)

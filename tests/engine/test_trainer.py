@@ -4,13 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.evaluation import DatasetEvaluators
 from PIL import Image
 
 from ifa_d2.data import register_sem_seg_folder
 from ifa_d2.engine import Trainer
+from ifa_d2.engine.build import check_evaluation_files
 from ifa_d2.engine.output_dir import check_no_run, new_evaluation_dir
 from ifa_d2.engine.run import load_config, setup_run
 from ifa_d2.engine.settings import TrainSettings
+from ifa_d2.evaluation import SemSegEvaluator
 from tests.tiny import assert_same, tiny_config, train_tiny
 
 
@@ -367,3 +370,16 @@ def test_an_error_of_a_worker_is_one_sentence(
     cfg.dataloader.test.num_workers = 1
     with pytest.raises(ValueError, match=words):
         Trainer.test(cfg, Trainer.build_model(cfg))
+
+
+def test_evaluations_do_not_replace_each_other(tmp_path: Path) -> None:
+    tiny_config(tmp_path)  # registers the data set
+    one, other, silent = (SemSegEvaluator("tiny", output_dir=name) for name in ("a", "b", None))
+    check_evaluation_files([one, other, silent, silent], new=True)
+    with pytest.raises(ValueError, match=r"^a/sem_seg_evaluation\.json would be replaced"):
+        check_evaluation_files([one, DatasetEvaluators([silent, one])])
+    there = SemSegEvaluator("tiny", output_dir=str(tmp_path))
+    (tmp_path / "sem_seg_evaluation.json").write_text("{}")
+    check_evaluation_files([there])  # as in a training, where each replaces the one before
+    with pytest.raises(ValueError, match=r"replaced .* give dataloader\.evaluator another"):
+        check_evaluation_files([there], new=True)

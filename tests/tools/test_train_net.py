@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import LazyConfig
+from omegaconf import DictConfig
 from PIL import Image
+from torch import nn
 
 from ifa_d2.engine import Trainer
 from ifa_d2.engine.arguments import training_parser
@@ -174,7 +176,12 @@ def test_evaluation_is_of_the_run_not_of_its_initial_weights(
     torch.save({k: w for k, w in state.items() if "backbone" in k}, tmp_path / "backbone.pth")
     torch.save({k: w * 2 for k, w in state.items()}, tmp_path / "twice.pth")
     seen = []
-    monkeypatch.setattr(Trainer, "test", lambda cfg, model, evaluators, weights: seen.append(model))
+
+    def _test(cfg: DictConfig, model: nn.Module, evaluators: list, *, weights: str) -> dict:
+        seen.append(model)
+        return {}
+
+    monkeypatch.setattr(Trainer, "test", _test)
 
     def evaluate(*arguments: object) -> torch.Tensor:
         arguments = ["--config-file", recipe, "--eval-only", *arguments]
