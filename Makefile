@@ -4,8 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 REQUIREMENTS := requirements.txt requirements-dev.txt requirements-detectron2.txt
 READY := $(VENV)/.ready
+# A file in each environment that make has begun: another is a user's own, and stays as it is.
+OURS := $(VENV)/.made-by-make
 DEMO := configs/shapes/ifa_r18
 DEMO_OUTPUT := output/shapes/ifa_r18
+
+REFUSE_FOREIGN = if [ -e $(VENV) ] && [ ! -e $(OURS) ] && [ ! -e $(READY) ]; then \
+	echo "make: $(VENV) is there and was not made by make, which would empty it: rename it," \
+	"or name another folder, as in 'make $(or $(MAKECMDGOALS),setup) VENV=.venv-ifa'" >&2; exit 1; fi
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -17,7 +23,9 @@ setup: $(READY)
 # version when it is given a target folder. The wheel also carries a top-level package "tools",
 # which would shadow folders of that name.
 $(READY): $(REQUIREMENTS)
+	@$(REFUSE_FOREIGN)
 	$(PYTHON) -m venv --clear $(VENV)
+	touch $(OURS)
 	$(BIN)/python -m pip install -r requirements.txt -r requirements-dev.txt
 	site=$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))") && \
 	$(BIN)/python -m pip install --no-deps --only-binary=:all: --python-version 3.10 \
@@ -34,7 +42,7 @@ test: $(READY)
 
 # The figures that training ends with come last here, after the drawing.
 demo: $(READY)
-	$(BIN)/python tools/train_net.py --config-file $(DEMO).py
+	$(BIN)/python tools/train_net.py --config-file $(DEMO).py --resume
 	$(BIN)/python tools/demo.py --config-file $(DEMO).py --dataset shapes_val --num 12 --output $(DEMO_OUTPUT)/pictures
 	@$(BIN)/python -c "import json; \
 	rows = map(json.loads, open('$(DEMO_OUTPUT)/metrics.json')); \
@@ -46,5 +54,6 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 
 clean:
+	@$(REFUSE_FOREIGN)
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -67,9 +67,11 @@ def make_small(cfg: Any) -> None:
     """Change a config of either kind in place."""
     if "SOLVER" in cfg:
         cfg.SOLVER.MAX_ITER = cfg.SOLVER.IMS_PER_BATCH = 2
+        cfg.SOLVER.WARMUP_ITERS = 0
         cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.CROP.SIZE = (CROP[0],), CROP
         return
     cfg.train.update(max_iter=2, batch_size=2)
+    cfg.lr_multiplier.update({"warmup_iters": 0} if "warmup_iters" in cfg.lr_multiplier else {})
     mapper = cfg.dataloader.train.mapper
     if mapper.get("num_points"):
         mapper.num_points = min(mapper.num_points, MAX_POINTS)

@@ -295,6 +295,7 @@ def test_train_keys_of_both_kinds_set_the_same() -> None:
     yacs.merge_from_list(["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.DTYPE", "bfloat16"])
     lazy.train.device = yacs.MODEL.DEVICE = "cpu"
     yacs.TEST.PRECISE_BN.ENABLED = True
+    lazy.train.checkpointer.period = 100  # 0 follows max_iter
     fixed = ("train.device", "train.amp.dtype")  # on the CPU, nothing else is allowed
     rows = [r for r in ROWS if r.table == "Train" and NONE not in (r.lazy, r.yacs)]
     for row in (row for row in rows if row.lazy not in fixed):

@@ -43,7 +43,7 @@ PREPARED = {
     "docs/DATA.md": [name for name in DATASETS if name != "cityscapes"],
     "projects/IFA/DATASETS.md": [],
 }
-_WRITTEN = ("--output", "--json", "--plot", "--save-predictions")
+_WRITTEN = ("--output", "--json", "--plot", "--save-predictions", "--save-labels")
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,13 @@ def _missing(piece: Piece, folder: Path, start: float) -> list[str]:
         default = Path("output", *recipe.with_suffix("").parts[1:] or [recipe.stem])
         output = Path(named[0].partition("=")[2]) if named else default
         names = ["metrics.json", "model_final.pth", "config.yaml"]
-        if "--eval-only" in words:
+        if "--eval-only" in words:  # the last, which takes the next number
+            made = (folder / output).glob("inference*")
+            output = max(made, key=lambda path: path.stat().st_mtime, default=output / "inference")
             names = ["log.txt"]
             if "--save-predictions" not in words:
                 names += ["sem_seg_evaluation.json", "confusion_matrix.png"]
-        paths += [str(output / name) for name in names]
+        paths += [str(folder / output / name) for name in names]
     if "convert" in piece.command:
         paths.append(words[-1])
     return [

@@ -91,7 +91,7 @@ optimizer = L(torch.optim.SGD)(
     momentum=0.9,
     weight_decay=1e-4,
 )
-lr_multiplier = L(poly_schedule)(max_iter="${train.max_iter}", warmup_iters=2)
+lr_multiplier = L(poly_schedule)(max_iter="${train.max_iter}", warmup_iters=1 / 3)
 train = dict(
     output_dir="",
     init_checkpoint="",

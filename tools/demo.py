@@ -4,8 +4,9 @@
     python tools/demo.py --config-file shapes/ifa_r18.py --input street.jpg photos/ 'more/*.png' \\
         --output drawn
     python tools/demo.py --config-file shapes/ifa_r18.py --input street.jpg --output zoomed.png \\
-        --window 40 100 72 132 --zoom 16
+        --crop 40 100 72 132 --zoom 16
     python tools/demo.py --config-file shapes/ifa_r18.py --input drive.mp4 --output segmented.webm
+    python tools/demo.py --config-file shapes/ifa_r18.py --input photos/ --save-labels labels
     python tools/demo.py --config-file shapes/ifa_r18.py --webcam
     python tools/demo.py --config-file shapes/ifa_r18.py --dataset shapes_val --num 8 --output drawn
 
@@ -28,12 +29,14 @@ from ifa_d2.demo import (
     VideoFrames,
     VideoWriter,
     View,
+    check_output_name,
     dataset_pictures,
     decode_ahead,
     find_metadata,
     find_pictures,
     is_image,
     is_video,
+    label_ids,
     label_pictures,
     show_frame,
 )
@@ -52,7 +55,8 @@ from ifa_d2.engine.inference import (
 from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config
-from ifa_d2.visualization import contact_sheet, save_image
+from ifa_d2.evaluation.prediction_writer import check_unused
+from ifa_d2.visualization import contact_sheet, save_image, save_png
 
 SHEET = f"{SHEET_NAME}.png"
 
@@ -64,11 +68,13 @@ def parse_arguments() -> argparse.Namespace:
     add_weights_argument(parser)
     _add_input_arguments(parser)
     _add_view_arguments(parser)
-    add_inference_arguments(parser, window_flag="--slide")
+    add_inference_arguments(parser, crop=True)
     add_overrides_argument(parser)
     args = parser.parse_args()
-    if args.output is None and args.webcam is None:
-        parser.error("--output is needed: only a camera can be shown on the screen")
+    if args.output is None and args.save_labels is None and args.webcam is None:
+        parser.error(
+            "--output or --save-labels is needed: only a camera can be shown on the screen"
+        )
     return args
 
 
@@ -107,14 +113,20 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         metavar="PATH",
-        help="a folder; a .png or .jpg for one picture; .mp4, .mkv, .mov, .avi or .webm for a film",
+        help="a folder; a .png or .jpg for one picture; for a film .webm or .mp4 (VP9, which "
+        "browsers play), .mkv or .mov (MPEG-4), or .avi (motion JPEG)",
+    )
+    parser.add_argument(
+        "--save-labels",
+        metavar="DIR",
+        help="a new folder for the class ids of pictures, in PNGs of their names",
     )
 
 
 def _add_view_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("view", "what is asked and how it is drawn")
     group.add_argument(
-        "--window",
+        "--crop",
         nargs=4,
         type=int,
         metavar=("Y0", "X0", "Y1", "X1"),
@@ -161,6 +173,8 @@ def list_pictures(args: argparse.Namespace) -> list[Picture]:
         pictures = find_pictures(args.input)
     if args.ground_truth:
         pictures = label_pictures(pictures, args.ground_truth)
+    if args.output is None:
+        return pictures
     if is_video(args.output) or (is_image(args.output) and (args.dataset or len(pictures) > 1)):
         raise ValueError(f"{len(pictures)} pictures need a folder for output, got {args.output}")
     return pictures
@@ -174,9 +188,17 @@ def drawing_path(args: argparse.Namespace, picture: Picture) -> str:
 
 
 def check_output(args: argparse.Namespace, cfg: DictConfig, pictures: list[Picture] | None) -> None:
-    """Raise a ValueError if a drawing would replace what is read; pictures are None for films."""
-    if args.output is None:
-        return
+    """Raise a ValueError for outputs that cannot be written, or would replace other files.
+
+    Args:
+        args: the command line.
+        cfg: the model's config.
+        pictures: that are drawn; None for a film or camera.
+    """
+    if args.save_labels is not None:
+        if pictures is None:
+            raise ValueError("save_labels is of pictures: a film or camera has --output alone")
+        check_unused(args.save_labels, [""])
     others = {"film": args.input or []}
     outputs = [args.output]
     if pictures is not None:
@@ -184,8 +206,9 @@ def check_output(args: argparse.Namespace, cfg: DictConfig, pictures: list[Pictu
             "picture": [picture.path for picture in pictures],
             "label": [picture.label for picture in pictures],
         }
-        outputs += [drawing_path(args, picture) for picture in pictures]
-        outputs.append(os.path.join(args.output, SHEET))
+        if args.output is not None:
+            outputs += [drawing_path(args, picture) for picture in pictures]
+            outputs.append(os.path.join(args.output, SHEET))
     check_command_outputs(
         outputs,
         config_file=args.config_file,
@@ -204,11 +227,21 @@ def draw_pictures(args: argparse.Namespace, drawing: Drawing, pictures: list[Pic
             tqdm.write(f"skipped: {content}", file=sys.stderr)
             broken += 1
             continue
-        image = drawing.draw(*content)
+        answer = drawing.ask(content[0])
+        if args.save_labels is not None:
+            ids = label_ids(answer, len(drawing.metadata.stuff_classes))
+            save_png(os.path.join(args.save_labels, f"{picture.name}.png"), ids)
+        if args.output is None:
+            continue
+        image = drawing.draw(*content, answer=answer)
         save_image(drawing_path(args, picture), image)
         if args.dataset:
             drawn.append(image)
-    print(f"{len(pictures) - broken} of {len(pictures)} pictures in {args.output}")
+    share = f"{len(pictures) - broken} of {len(pictures)}"
+    if args.output is not None:
+        print(f"{share} pictures in {args.output}")
+    if args.save_labels is not None:
+        print(f"class ids of {share} pictures in {args.save_labels}")
     if drawn:
         sheet = os.path.join(args.output, SHEET)
         save_image(sheet, contact_sheet(drawn, columns=2 if len(drawn) > 4 else 1))
@@ -239,7 +272,7 @@ def main() -> int:
     """Draw what the command line asks for, and say where it is."""
     args = parse_arguments()
     view = View(
-        tuple(args.window) if args.window else None,
+        tuple(args.crop) if args.crop else None,
         tuple(args.size) if args.size else None,
         args.zoom,
         args.confidence,
@@ -247,6 +280,8 @@ def main() -> int:
     # The config first: it may register the data set.
     cfg = load_config(args.config_file, args.opts)
     apply_inference_arguments(cfg, args)
+    if args.output is not None:
+        check_output_name(args.output)
     frames = pictures = None
     if args.webcam is not None:
         frames = VideoFrames(args.webcam, limit=args.frames)
@@ -264,6 +299,8 @@ def main() -> int:
         alpha=args.opacity,
         names=not args.no_names,
     )
+    if args.save_labels is not None and drawing.segmenter.panoptic:
+        raise ValueError("save_labels needs a semantic model: a panoptic one answers with segments")
     if frames is not None:
         return draw_video(args, drawing, frames)
     return draw_pictures(args, drawing, pictures)

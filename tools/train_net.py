@@ -4,25 +4,35 @@
     python tools/train_net.py --config-file configs/shapes/ifa_r18.py
     python tools/train_net.py --config-file configs/shapes/ifa_r18.py --eval-only \\
         train.init_checkpoint=output/shapes/ifa_r18/model_final.pth
+
+A training needs an output directory without a run in it, or --resume; each evaluation makes a
+folder of its own there, inference, inference_2 and so on.
 """
 
 import argparse
+import copy
 import logging
 import os
 import shlex
-from typing import Any
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import ifa_d2  # noqa: F401 (first: it hides warnings of Detectron2's own imports)
 
 # isort: split
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
+from detectron2.utils import comm
 from omegaconf import DictConfig
+from torch import nn
 
 from ifa_d2.engine import Trainer
 from ifa_d2.engine.arguments import errors_in_one_line, training_parser
-from ifa_d2.engine.build import test_dataset_names
+from ifa_d2.engine.build import check_evaluation_files, test_dataset_names
+from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.engine.inference import apply_inference_arguments
 from ifa_d2.engine.inputs import check_datasets
+from ifa_d2.engine.output_dir import check_no_run, new_evaluation_dir
 from ifa_d2.engine.predictor import find_weights, load_model
 from ifa_d2.engine.run import (
     check_batch,
@@ -34,13 +44,17 @@ from ifa_d2.engine.run import (
 from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.evaluation import PredictionWriter
 from ifa_d2.evaluation.prediction_writer import check_unused
-from ifa_d2.files import check_outputs
 
 _logger = logging.getLogger("ifa_d2.train_net")
 # Keys that a trained model does not need any more.
 _OF_TRAINING = ("train.", "optimizer.", "lr_multiplier.", "dataloader.train.")
 DEFAULT_FORMATS = ("ids",)
-WEIGHTS = ("model_final.pth", "model_best.pth")  # that a training ends with
+# What a run ends with: files, and the figures that are said of it.
+FILES = (
+    *("model_final.pth", "model_best.pth", "metrics.json", "sem_seg_evaluation.json"),
+    *("confusion_matrix.png", "log.txt"),
+)
+FIGURES = ("mIoU", "mACC", "pACC", "PQ", "SQ", "RQ")
 
 
 def read_config(args: argparse.Namespace) -> DictConfig:
@@ -53,9 +67,7 @@ def read_config(args: argparse.Namespace) -> DictConfig:
     for folder in prediction_folders(cfg, args):
         check_unused(folder, args.save_format or DEFAULT_FORMATS)
     if not args.eval_only and not args.resume:
-        settings = TrainSettings.from_config(cfg)
-        written = (os.path.join(settings.output_dir, name) for name in WEIGHTS)
-        check_outputs(written, {"weights": [settings.init_checkpoint]})
+        check_no_run(TrainSettings.from_config(cfg).output_dir)
     apply_inference_arguments(cfg, args)
     for is_train in (False,) if args.eval_only else (True, False):
         check_datasets(cfg, is_train=is_train)
@@ -65,14 +77,19 @@ def read_config(args: argparse.Namespace) -> DictConfig:
 def main(args: argparse.Namespace) -> dict:
     """Train or evaluate in one process; returns the figures, on the main one."""
     cfg = read_config(args)
-    setup_run(cfg, eval_only=args.eval_only, verbose=args.verbose)
-    if not args.eval_only:
-        trainer = Trainer(cfg, resume=args.resume)
-        trainer.resume_or_load(resume=args.resume)
-        results = trainer.train()
-        say_end(args, trainer, results)
-        return results
-    evaluators = build_evaluators(cfg, args)
+    if args.eval_only:
+        return evaluate(cfg, args)
+    setup_run(cfg, verbose=args.verbose)
+    trainer = Trainer(cfg, resume=args.resume)
+    trainer.resume_or_load(resume=args.resume)
+    results = trainer.train()
+    best = os.path.join(trainer.settings.output_dir, "model_best.pth")
+    say_end(args, trainer.cfg, results, best)
+    return results
+
+
+def evaluate(cfg: DictConfig, args: argparse.Namespace) -> dict:
+    """Evaluate in one process, into a new folder; returns the figures, on the main one."""
     settings = TrainSettings.from_config(cfg)
     # With --resume the last checkpoint, whatever else is named.
     weights = find_weights(settings, () if args.resume else args.opts)
@@ -81,26 +98,57 @@ def main(args: argparse.Namespace) -> dict:
             "nothing to evaluate: name the weights with train.init_checkpoint=FILE "
             f"(MODEL.WEIGHTS=FILE for .yaml), or train first: {settings.output_dir} has none"
         )
-    return Trainer.test(cfg, load_model(cfg, weights), evaluators)
+    model = load_model(cfg, weights)
+    # All that is named after the output directory follows: figures, and the log.
+    made = new_evaluation_dir(settings.output_dir) if comm.is_main_process() else None
+    cfg = copy.deepcopy(cfg)
+    cfg.train.output_dir = str(comm.all_gather(made)[0])
+    setup_run(cfg, eval_only=True, verbose=args.verbose)
+    _logger.info(f"Evaluating {weights}; everything goes to {cfg.train.output_dir}")
+    evaluators = build_evaluators(cfg, args)
+    check_evaluation_files(evaluators, new=True)
+    results = Trainer.test(cfg, model, evaluators, weights=weights)
+    say_end(args, cfg, results, weights)
+    return results
 
 
-def say_end(args: argparse.Namespace, trainer: Trainer, results: dict) -> None:
-    """Log what came out of a training, where it is, and how to look at it."""
-    figure: Any = results
-    for key in trainer.best_metric().split("/"):
-        figure = figure.get(key, {}) if isinstance(figure, dict) else {}
-    if not isinstance(figure, float):
+def say_end(args: argparse.Namespace, cfg: DictConfig, results: dict, weights: str) -> None:
+    """Log the figures of a run, where its files are, and a command that shows what it does.
+
+    Args:
+        args: the command line.
+        cfg: the run's config.
+        results: its last evaluation; nothing is logged without figures, as on other processes.
+        weights: the checkpoint to show.
+    """
+    figures = main_figures(results)
+    if not figures:
         return  # not the main process, or an evaluator of the user's own
-    folder = trainer.settings.output_dir
-    final, best = (os.path.join(folder, name) for name in WEIGHTS)
-    demo = ["python", "tools/demo.py", "--config-file", args.config_file, "--weights", best]
-    demo += ["--dataset", test_dataset_names(trainer.cfg)[0]]
+    folder = cfg.train.output_dir
+    files = [name for name in FILES if os.path.isfile(os.path.join(folder, name))]
+    demo = ["python", "tools/demo.py", "--config-file", args.config_file, "--weights", weights]
+    demo += ["--dataset", test_dataset_names(cfg)[0], *(["--tta"] if args.tta else [])]
+    for flag in ("sliding_window", "stride"):
+        if getattr(args, flag):
+            demo += [f"--{flag.replace('_', '-')}", *map(str, getattr(args, flag))]
     changes = [key for key in args.opts if not key.startswith(_OF_TRAINING)]
     demo += ["--output", os.path.join(folder, "pictures"), *changes]
+    said = ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
     _logger.info(
-        f"{trainer.best_metric()} {figure:.2f} at the end. Weights: {final}, and those of the best "
-        f"evaluation: {best}. To see what they do:\n    {shlex.join(demo)}"
+        f"Done: {said}. In {folder}: {', '.join(files)}. To see what the model does:\n"
+        f"    {shlex.join(demo)}"
     )
+
+
+def main_figures(results: dict, prefix: str = "") -> dict[str, float]:
+    """The few figures of an evaluation by which models are compared, with their tasks' names."""
+    found = {}
+    for name, value in results.items():
+        if isinstance(value, dict):
+            found |= main_figures(value, f"{prefix}{name}/")
+        elif name in FIGURES:
+            found[f"{prefix}{name}"] = float(value)
+    return found
 
 
 def build_evaluators(cfg: DictConfig, args: argparse.Namespace) -> list[DatasetEvaluator]:
@@ -126,9 +174,32 @@ def prediction_folders(cfg: DictConfig, args: argparse.Namespace) -> list[str]:
     return [os.path.join(args.save_predictions, name) for name in names]
 
 
+def say_resume(args: argparse.Namespace) -> str:
+    """The sentence that ends an interrupted training: how to go on."""
+    cfg = load_config(args.config_file, args.opts)
+    folder = TrainSettings.from_config(cfg).output_dir
+    last = Checkpointer(nn.Identity(), folder)
+    if not last.has_checkpoint():
+        return f"before the first checkpoint, nothing is saved in {folder}"
+    flag = [] if args.resume else ["--resume"]
+    command = shlex.join(["python", sys.argv[0], *flag, *sys.argv[1:]])
+    return f"{last.get_checkpoint_file()} is saved, continue with: {command}"
+
+
+@contextmanager
+def interrupts_explained(args: argparse.Namespace) -> Iterator[None]:
+    """Let an interrupted training end with how to resume it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if args.eval_only:
+            raise
+        raise KeyboardInterrupt(say_resume(args)) from None
+
+
 if __name__ == "__main__":
     arguments = training_parser(__doc__).parse_args()
-    with errors_in_one_line():
+    with errors_in_one_line(), interrupts_explained(arguments):
         processes = count_processes(arguments)
         if processes > 1:  # an error of one of them would be a traceback
             config = read_config(arguments)

@@ -20,5 +20,5 @@ dataloader.train.mapper.update(num_points=4800, point_sampling="class_balanced")
 # The heads, which start from nothing, at five times the backbone's rate.
 optimizer.lr = 2e-4
 optimizer.params.head_lr_factor = 5.0
-lr_multiplier.warmup_iters = 50
+lr_multiplier.warmup_iters = 1 / 32
 train.update(max_iter=1600, batch_size=4, seed=1, eval_period=400)

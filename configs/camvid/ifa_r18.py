@@ -18,5 +18,5 @@ model._target_ = FieldSegmentor
 model.sem_seg_head.targets = L(PointTargets)()
 model.sem_seg_head.alignment.local_ensemble = True
 dataloader.train.mapper.update(num_points=4800, point_sampling="class_balanced")
-lr_multiplier.warmup_iters = 50
+lr_multiplier.warmup_iters = 1 / 32
 train.update(max_iter=1600, batch_size=4, seed=1, eval_period=400)

@@ -21,8 +21,9 @@ train = dict(
     amp=dict(enabled=False, dtype="float16"),
     ddp=dict(find_unused_parameters=False, fp16_compression=False),
     clip_gradients=dict(enabled=False, clip_type="norm", clip_value=1.0, norm_type=2.0),
-    # max_to_keep counts those besides model_final and model_best; 0 keeps all.
-    checkpointer=dict(period=1000, max_to_keep=2),
+    # Period 0: a tenth of max_iter, 1000 at most. max_to_keep counts those besides model_final and
+    # model_best; 0 keeps all.
+    checkpointer=dict(period=0, max_to_keep=2),
     # 0: only at the end.
     eval_period=1000,
     precise_bn_iters=0,

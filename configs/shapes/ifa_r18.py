@@ -18,5 +18,5 @@ model._target_ = FieldSegmentor
 model.sem_seg_head.targets = L(PointTargets)()
 model.sem_seg_head.alignment.local_ensemble = True
 dataloader.train.mapper.update(num_points=1536, point_sampling="balanced_boundary")
-lr_multiplier.warmup_iters = 20
+lr_multiplier.warmup_iters = 1 / 40
 train.update(max_iter=800, batch_size=4, seed=1, eval_period=0)

@@ -2,7 +2,8 @@
 
 `shapes`, `camvid`, `crackforest`, `pascal_context_59`, `pascal_context_60`, and Detectron2's
 `cityscapes_fine_sem_seg` and `ade20k_sem_seg`; and `cityscapes_fine_sem_seg_test`, which has no
-labels. They lie in `$DETECTRON2_DATASETS`, or in `datasets` where that is not set.
+labels, and `camvid_test`. They lie in `$DETECTRON2_DATASETS`, or in `datasets` where that is not
+set.
 """
 
 from .detectron2_sets import (
@@ -93,15 +94,7 @@ def register_all() -> None:
             SHAPES_COLORS,
             prepare=prepare_builtin_shapes,
         )
-        register_sem_seg_folder(
-            f"camvid_{split}",
-            f"$DETECTRON2_DATASETS/camvid/images/{split}",
-            f"$DETECTRON2_DATASETS/camvid/annotations/{split}",
-            CAMVID_CLASSES,
-            CAMVID_COLORS,
-            ignore_label=CAMVID_VOID,
-            how_to_get=how_to_prepare("camvid"),
-        )
+        _register_camvid(split)
         register_sem_seg_folder(
             f"crackforest_{split}",
             f"$DETECTRON2_DATASETS/crackforest/images/{split}",
@@ -116,7 +109,20 @@ def register_all() -> None:
             "60", split, ("background", *CONTEXT_CLASSES), ((0, 0, 0), *CONTEXT_COLORS)
         )
         register_detectron2_sets(split)
+    _register_camvid("test")
     register_cityscapes_test()
+
+
+def _register_camvid(split: str) -> None:
+    register_sem_seg_folder(
+        f"camvid_{split}",
+        f"$DETECTRON2_DATASETS/camvid/images/{split}",
+        f"$DETECTRON2_DATASETS/camvid/annotations/{split}",
+        CAMVID_CLASSES,
+        CAMVID_COLORS,
+        ignore_label=CAMVID_VOID,
+        how_to_get=how_to_prepare("camvid"),
+    )
 
 
 def _register_pascal_context(

@@ -1,11 +1,13 @@
-"""Cityscapes and ADE20K under Detectron2's names, listed by Detectron2's own functions.
+"""Cityscapes and ADE20K under Detectron2's names.
 
+ADE20K is listed by Detectron2's own function.
 This adds `ignore_label` and `num_classes` to each record, by which the mapper checks ids; a check
 that every image has its label (Detectron2 leaves out files without partner in ADE20K, and looks at
 Cityscapes' first picture only); an order that is the same on every machine; colours to draw with;
 and the folder that `$DETECTRON2_DATASETS` names now, not at import.
 
-Cityscapes' test set is listed here, from its images alone: its labels are not published.
+Cityscapes is listed by its pictures and their labels, of training ids: Detectron2's function would
+read the polygons as well. Its test set has images alone: its labels are not published.
 """
 
 from collections.abc import Callable
@@ -14,7 +16,6 @@ from dataclasses import dataclass
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_sem_seg
 from detectron2.data.datasets.builtin_meta import CITYSCAPES_CATEGORIES
-from detectron2.data.datasets.cityscapes import load_cityscapes_semantic
 
 from .registration import SemSegFolder, default_colors, expand_path
 
@@ -32,8 +33,7 @@ class Detectron2SemSeg:
 
     Fields:
         folder: where the files are, and how images and labels are paired
-        list_records: Detectron2's function of (image root, label root); None lists the folder,
-            which then needs no labels
+        list_records: Detectron2's function of (image root, label root); None lists the folder
         metadata_roots: the metadata's names of the roots, the images' first
     """
 
@@ -91,7 +91,7 @@ def register_detectron2_sets(split: str) -> None:
     cityscapes = _cityscapes(
         split, f"{_CITYSCAPES_ROOT}/gtFine/{split}", how_to_prepare("cityscapes")
     )
-    _register(Detectron2SemSeg(cityscapes, load_cityscapes_semantic, ("image_dir", "gt_dir")))
+    _register(Detectron2SemSeg(cityscapes, None, ("image_dir", "gt_dir")))
     base = "$DETECTRON2_DATASETS/ADEChallengeData2016"
     ade20k = SemSegFolder(
         name=f"ade20k_sem_seg_{split}",

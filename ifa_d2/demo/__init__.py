@@ -1,10 +1,11 @@
 """Parts of the demo command: sources, answers, drawings and films."""
 
 from .answer_drawing import Drawing, find_metadata
-from .answers import Answer, Segmenter, View
+from .answers import Answer, Segmenter, View, label_ids
 from .sources import (
     SHEET_NAME,
     Picture,
+    check_output_name,
     dataset_pictures,
     decode_ahead,
     find_pictures,
@@ -23,12 +24,14 @@ __all__ = [
     "VideoFrames",
     "VideoWriter",
     "View",
+    "check_output_name",
     "dataset_pictures",
     "decode_ahead",
     "find_metadata",
     "find_pictures",
     "is_image",
     "is_video",
+    "label_ids",
     "label_pictures",
     "show_frame",
 ]

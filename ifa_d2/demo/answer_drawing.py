@@ -97,14 +97,31 @@ class Drawing:
                 )
         return image, truth
 
-    def draw(self, image: np.ndarray, truth: np.ndarray | None = None) -> np.ndarray:
-        """Segment a picture (H, W, 3) and draw it; the drawing is an RGB image.
+    def ask(self, image: np.ndarray) -> Answer:
+        """Segment a picture (H, W, 3).
 
         Raises:
             ValueError: see :class:`Segmenter`; or a class beyond the data set's.
         """
         answer = self.segmenter(image)
         self._check_classes(answer)
+        return answer
+
+    def draw(
+        self, image: np.ndarray, truth: np.ndarray | None = None, *, answer: Answer | None = None
+    ) -> np.ndarray:
+        """Draw a picture (H, W, 3) and its segmentation; the drawing is an RGB image.
+
+        Args:
+            image: the picture.
+            truth: (H, W) labels to draw beside it.
+            answer: of :meth:`ask` about it; None asks.
+
+        Raises:
+            ValueError: see :meth:`ask`.
+        """
+        if answer is None:
+            answer = self.ask(image)
         scale = _row_scale(answer.image) if self.layout == "row" else 1
         prediction = self._panel(answer, scale)
         if self.layout == "overlay":

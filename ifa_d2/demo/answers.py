@@ -78,7 +78,8 @@ class View:
         y0, x0, y1, x1 = window = self.window or (0, 0, *image_size)
         if not (0 <= y0 < y1 <= image_size[0] and 0 <= x0 < x1 <= image_size[1]):
             raise ValueError(
-                f"window must be (y0, x0, y1, x1) inside the picture of {image_size}, got {window}"
+                f"window (--crop) must be (y0, x0, y1, x1) inside the picture of {image_size}, got "
+                f"{window}"
             )
         zoom = self.zoom or 1.0
         height, width = self.size or ((y1 - y0) * zoom, (x1 - x0) * zoom)
@@ -228,6 +229,24 @@ def _resample(image: np.ndarray, window: Window, size: tuple[int, int]) -> np.nd
     shrinks = size[0] * size[1] < crop.shape[0] * crop.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     return cv2.resize(crop, size[::-1], interpolation=method)
+
+
+def label_ids(answer: Answer, num_classes: int) -> np.ndarray:
+    """Convert an answer's labels to (h, w) ids of 8 bits, or 16 for more than 255 classes.
+
+    Samples without a class have the largest id, 255 or 65535.
+
+    Args:
+        answer: of a semantic model.
+        num_classes: of the data set.
+
+    Raises:
+        ValueError: the answer is panoptic.
+    """
+    if answer.labels is None:
+        raise ValueError("labels are of semantic models: a panoptic model answers with segments")
+    dtype = np.uint8 if num_classes <= 255 else np.uint16
+    return np.where(answer.labels == UNSURE, np.iinfo(dtype).max, answer.labels).astype(dtype)
 
 
 def resample_labels(labels: np.ndarray, window: Window, size: tuple[int, int]) -> np.ndarray:

@@ -9,11 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from PIL import Image
+
 from ..data.folders import files_below
 from ..engine.inputs import choose_records
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+WRITTEN_VIDEO_SUFFIXES = (".webm", ".mp4", ".mkv", ".mov", ".avi")
+_OTHER_VIDEO_SUFFIXES = (".3gp", ".flv", ".ogv", ".ts", ".wmv")
 SHEET_NAME = "sheet"  # of the drawing of all pictures of a data set, which no picture has
 
 Job = TypeVar("Job")
@@ -43,6 +47,22 @@ def is_image(path: str) -> bool:
 def is_video(path: str) -> bool:
     """Tell whether a name ends in a film's suffix."""
     return path.lower().endswith(VIDEO_SUFFIXES)
+
+
+def check_output_name(path: str) -> None:
+    """Check that an output's name does not end as a kind of file that is not written.
+
+    Raises:
+        ValueError: it does, such as a .gif; pictures, films and folders are written.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    known = {*IMAGE_SUFFIXES, *WRITTEN_VIDEO_SUFFIXES}
+    others = {*Image.registered_extensions(), *VIDEO_SUFFIXES, *_OTHER_VIDEO_SUFFIXES} - known
+    if suffix in others and not os.path.isdir(path):
+        raise ValueError(
+            f"output {path} cannot be written as {suffix}: a film can be one of "
+            f"{', '.join(WRITTEN_VIDEO_SUFFIXES)}, a picture .png or .jpg; other names are folders"
+        )
 
 
 def find_pictures(inputs: Sequence[str]) -> list[Picture]:

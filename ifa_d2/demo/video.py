@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 # Codecs that OpenCV's own build writes, by the container that takes them.
-_CODECS = {".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v", ".mp4": "mp4v", ".webm": "VP90"}
+_CODECS = {".webm": "VP90", ".mp4": "vp09", ".mkv": "mp4v", ".mov": "mp4v", ".avi": "MJPG"}
 _FRAMES_A_SECOND = 25.0  # of a camera that reports none
 
 
@@ -66,7 +66,7 @@ class VideoWriter:
     """Writer of a film of frames of one size, which gets its name when it is complete.
 
     A context manager: an error inside it leaves the old file. The suffix selects the container:
-    .mp4, .mov and .mkv (MPEG-4), .webm (VP9, which browsers play), .avi (motion JPEG).
+    .webm and .mp4 (VP9, which browsers play), .mov and .mkv (MPEG-4), .avi (motion JPEG).
 
     Args:
         path: path of the film; parent folders are made.

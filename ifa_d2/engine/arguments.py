@@ -6,11 +6,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from ..data.parallel import default_workers
 from ..evaluation import FORMATS
+from .errors import error_sentence
 from .inference import add_inference_arguments
-from .run import error_sentence
 
 
 def command_parser(description: str) -> argparse.ArgumentParser:
@@ -49,20 +50,31 @@ def add_weights_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+class _Overrides(argparse.Action):
+    """Takes the rest of a command line, of which argparse keeps a lone "--" in front."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any
+    ) -> None:
+        setattr(namespace, self.dest, values[1:] if values[:1] == ["--"] else values)
+
+
 def add_overrides_argument(parser: argparse.ArgumentParser, *, rest: bool = False) -> None:
     """Add ``opts``, the changes of the config behind all other arguments.
 
     Args:
         parser: that takes them.
         rest: they begin with the first that is no option, whatever follows, as Detectron2's do;
-            otherwise options may follow, and a list of values before them ends with a lone "--".
+            otherwise options may follow. A lone "--" may stand in front, and has to behind a list
+            of values.
     """
     text = "change the config: train.seed=2 (.py) or SEED=2 (.yaml); last"
     parser.add_argument(
         "opts",
+        action=_Overrides,
         nargs=argparse.REMAINDER if rest else "*",
         metavar="key=value",
-        help=text if rest else f"{text}, after a lone --",
+        help=f"{text}, after a lone -- where a list of values stands before",
     )
 
 
@@ -139,12 +151,13 @@ def errors_in_one_line(*others: type[Exception]) -> Iterator[None]:
     Args:
         others: errors to treat so besides ValueError and OSError, which mean a wrong value, and a
             file that is not there or cannot be read or written. An interrupt is a line too, with
-            the status that shells give it.
+            its own text if it has one, and the status that shells give it.
     """
     try:
         yield
-    except KeyboardInterrupt:
-        print(f"{os.path.basename(sys.argv[0])}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        said = f"interrupted: {error}" if str(error) else "interrupted"
+        print(f"{os.path.basename(sys.argv[0])}: {said}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except (ValueError, OSError, *others) as error:
         sys.exit(f"{os.path.basename(sys.argv[0])}: error: {error_sentence(error)}")

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -147,6 +148,33 @@ def _evaluators(cfg: CfgNode | DictConfig, dataset_name: str) -> list[DatasetEva
         node = node[dataset_name]
     evaluator = instantiate(node)
     return list(evaluator) if isinstance(evaluator, ListConfig | list) else [evaluator]
+
+
+def sem_seg_evaluators(evaluator: DatasetEvaluator) -> list[SemSegEvaluator]:
+    """List the evaluators of semantic segmentation in an evaluator, which may be of several."""
+    if isinstance(evaluator, DatasetEvaluators):
+        return [one for each in evaluator._evaluators for one in sem_seg_evaluators(each)]
+    return [evaluator] if isinstance(evaluator, SemSegEvaluator) else []
+
+
+def check_evaluation_files(evaluators: Sequence[DatasetEvaluator], *, new: bool = False) -> None:
+    """Check that evaluators write figures to a file each.
+
+    Args:
+        evaluators: of one evaluation.
+        new: no file may be there before.
+
+    Raises:
+        ValueError: two write the same file, or, with ``new``, one is there.
+    """
+    found = [one.output_file for each in evaluators for one in sem_seg_evaluators(each)]
+    files = [file for file in found if file is not None]
+    for file in files:
+        if files.count(file) > 1 or (new and file.is_file()):
+            raise ValueError(
+                f"{file} would be replaced by another evaluation: give dataloader.evaluator "
+                "another output_dir, such as one below ${train.output_dir}"
+            )
 
 
 def build_data_set_evaluators(dataset_name: str, output_dir: str) -> list[DatasetEvaluator]:

@@ -50,6 +50,9 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
     def after_step(self) -> None:
         iteration = self.trainer.iter
         if (iteration + 1) % self.period and iteration < self.trainer.max_iter - 1:
+            if self.trainer.interrupts.pending:
+                self.trainer.save_interrupted()
+                self.trainer.interrupts.check()
             return
         self.trainer.gather_random_states()
         if comm.is_main_process():
@@ -57,6 +60,7 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
             # One of them the step has removed, if there was one too many.
             while self.max_to_keep and len(self.recent_checkpoints) > self.max_to_keep:
                 self.path_manager.rm(self.recent_checkpoints.pop(0))
+        self.trainer.interrupts.check()
 
 
 class PreciseBN(hooks.PreciseBN):
@@ -87,6 +91,15 @@ class EvalHook(hooks.EvalHook):
         if due and self._known(start - 1) is None:
             self.trainer.iter = self.trainer.storage.iter = start - 1
             self._do_eval()
+
+    def after_step(self) -> None:
+        """Evaluate when it is due; an interrupt is not kept back until the evaluation's end."""
+        try:
+            with self.trainer.interrupts.let_through():
+                super().after_step()
+        except KeyboardInterrupt:
+            self.trainer.save_interrupted()
+            raise
 
     def after_train(self) -> None:
         """Evaluate at the end; not after a training that failed."""

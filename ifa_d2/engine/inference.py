@@ -50,6 +50,24 @@ def build_inference_model(cfg: CfgNode | DictConfig, model: nn.Module) -> nn.Mod
     return wrapped
 
 
+def describe_views(model: nn.Module) -> dict[str, Any]:
+    """Describe how a model of :func:`build_inference_model` is shown pictures, in plain types.
+
+    Returns:
+        ``tta``: sizes and mirror images that are averaged, or None; ``sliding_window``: ``window``
+        and ``stride`` in pixels (height, width), or None.
+    """
+    tta = window = None
+    if isinstance(model, MultiViewSegmentor):
+        views = model.views
+        if views.flip or views.short_edges is not None or (views.scales or (1,)) != (1,):
+            names = ("scales", "short_edges", "max_size", "flip")
+            tta = {name: getattr(views, name) for name in names}
+        if views.window is not None:
+            window = {"window": views.window, "stride": views.strides()}
+    return {"tta": tta, "sliding_window": window}
+
+
 def check_inference(cfg: CfgNode | DictConfig) -> None:
     """Raise a ValueError where :func:`build_inference_model` would, before there is a model."""
     build_inference_model(cfg, nn.Identity())
@@ -71,14 +89,23 @@ def _options(cfg: DictConfig) -> dict[str, Any]:
     return options
 
 
-def add_inference_arguments(
-    parser: argparse.ArgumentParser, *, window_flag: str = "--window"
-) -> None:
-    """Add --tta, --window and --stride.
+class Renamed(argparse.Action):
+    """Refuse a flag's old name, and name the new one."""
+
+    def __init__(self, option_strings: list[str], dest: str, *, const: str) -> None:
+        super().__init__(option_strings, dest, nargs="*", const=const, help=argparse.SUPPRESS)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        """End the command with the new name."""
+        parser.error(f"{self.option_strings[0]} is now {self.const}")
+
+
+def add_inference_arguments(parser: argparse.ArgumentParser, *, crop: bool = False) -> None:
+    """Add --tta, --sliding-window and --stride.
 
     Args:
         parser: that takes them.
-        window_flag: what --window is called where that means something else.
+        crop: it also has --crop, which --window once meant.
     """
     group = parser.add_argument_group("inference", "what the config says, unless given here")
     group.add_argument(
@@ -88,8 +115,7 @@ def add_inference_arguments(
         "TEST.AUG)",
     )
     group.add_argument(
-        window_flag,
-        dest="sliding_window",
+        "--sliding-window",
         nargs=2,
         type=int,
         metavar=("H", "W"),
@@ -102,6 +128,11 @@ def add_inference_arguments(
         metavar=("H", "W"),
         help="from one window to the next: pixels, or fractions of the window (default: 2/3 2/3)",
     )
+
+    sliding = "--sliding-window H W"
+    window = f"--crop Y0 X0 Y1 X1 (a part of the picture; {sliding} slides)" if crop else sliding
+    parser.add_argument("--window", action=Renamed, const=window)
+    parser.add_argument("--slide", action=Renamed, const=sliding)
 
 
 def _stride(text: str) -> int | float:

@@ -14,12 +14,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..data.catalog import check_name, check_same_classes
 from ..data.content import check_label_content
+from ..data.scale import typical_short_edge
 from ..listing import spread_indices
 from .build import build_test_mapper, is_panoptic, test_dataset_names
+from .random_state import seeded_sample
 from .yacs_config import to_lazy_config
 
 # Where it is that a head's number of classes is said, of the recipe's own or of yacs keys.
 _NUM_CLASSES = ("model.sem_seg_head.num_classes", "yacs.MODEL.SEM_SEG_HEAD.NUM_CLASSES")
+
+_LOOKED_AT = 16  # pictures of a data set, for their size
+_MOST_SCALE = 1.5  # between training and testing, without a word
 
 
 def dataset_names(cfg: CfgNode | DictConfig, *, is_train: bool) -> list[str]:
@@ -77,6 +82,50 @@ def check_training_data(cfg: CfgNode | DictConfig) -> list[str]:
     return [
         warning for name in names[True] if name in semantic for warning in check_label_content(name)
     ]
+
+
+def check_scales(cfg: CfgNode | DictConfig) -> list[str]:
+    """Compare the size at which pictures are trained on with that at which they are tested.
+
+    Returns:
+        A sentence if they differ by more than a factor of 1.5, in the median of the shorter side;
+        crops do not count. Only semantic segmentors are looked at.
+    """
+    cfg = to_lazy_config(cfg)
+    if _head_classes(cfg)[1] is None:
+        return []
+    edges = {is_train: _typical_edge(cfg, is_train=is_train) for is_train in (True, False)}
+    train, test = edges[True], edges[False]
+    if not train or not test or 1 / _MOST_SCALE <= test / train <= _MOST_SCALE:
+        return []
+    return [
+        f"pictures are tested at another scale than they are trained at: the shorter side is "
+        f"{test:.0f} pixels in testing, and {train:.0f} in training (medians, before the crop). "
+        "Change dataloader.train.mapper.augmentations.short_edge (INPUT.MIN_SIZE_TRAIN in a "
+        ".yaml), or resize in dataloader.test.mapper.augmentations (INPUT.MIN_SIZE_TEST)"
+    ]
+
+
+def _typical_edge(cfg: DictConfig, *, is_train: bool) -> float | None:
+    """Median shorter side of pictures behind a mapper; None where it is not known."""
+    augmentations = getattr(build_mapper(cfg, is_train=is_train), "augmentations", None)
+    names = dataset_names(cfg, is_train=is_train)
+    if not names or not isinstance(augmentations, T.AugmentationList):
+        return None
+    paths = [path for name in names for path in _some_pictures(name)]
+    with seeded_sample(0, 0):
+        return typical_short_edge(paths, augmentations.augs)
+
+
+def _some_pictures(name: str) -> list[str]:
+    """Evenly spread picture files of a data set; ours are listed without reading the images."""
+    dataset = dict(DatasetCatalog)[name]
+    if hasattr(dataset, "pairs"):
+        paths = [image for image, _ in dataset.pairs().values()]
+    else:
+        paths = [record.get("file_name") for record in DatasetCatalog.get(name)]
+    chosen = (paths[index] for index in spread_indices(len(paths), _LOOKED_AT))
+    return [path for path in chosen if path]
 
 
 def _head_classes(cfg: DictConfig) -> tuple[str, int | None]:

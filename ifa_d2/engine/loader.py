@@ -1,5 +1,6 @@
 """The training data as one numbered stream of samples."""
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -62,6 +63,8 @@ class TrainingStream(IterableDataset):
     def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
         worker_id, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        if worker:  # Ctrl-C is the training's, which ends its workers when it has saved
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         for count, index in enumerate(self._sampler):
             batch = count // self._batch_size - self._start_iter
             # The loader takes whole batches of the workers in turn.

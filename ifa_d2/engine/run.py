@@ -23,8 +23,9 @@ from ..config import add_ifa_config, get_config_file, merge_yaml
 from ..files import atomic_path
 from ..modeling import IFASemSegHead, fit_channels
 from ..modeling.head_config import upgrade_head
+from .errors import error_sentence
 from .logs import setup_logs
-from .output_lock import locked_output
+from .output_dir import locked_output
 from .overrides import apply_overrides, apply_yacs_overrides
 from .saved_config import NamesLoader, note_registering_files
 from .settings import TrainSettings, unread_keys
@@ -259,14 +260,6 @@ def _run_together(main: Callable[[argparse.Namespace], Any], args: argparse.Name
     if several:
         comm.synchronize()
         torch.distributed.destroy_process_group()
-
-
-def error_sentence(error: BaseException) -> str:
-    """Text of an error; of one in another process, whose text is a traceback, its last line."""
-    text = str(error)
-    if "Traceback (most recent call last)" not in text:
-        return text
-    return text.rstrip().splitlines()[-1].partition(": ")[2]
 
 
 def _join_torchrun() -> None:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from .yacs_config import TRAIN_KEYS as YACS_KEYS
 from .yacs_config import to_lazy_config
 
+_LONGEST_PERIOD = 1000  # iterations between two checkpoints, where a config does not say
 _AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -29,7 +30,8 @@ class TrainSettings:
         device: "cpu" or "cuda".
         amp_dtype: floating point type of autocast; None trains in float32.
         find_unused_parameters, fp16_compression: of DistributedDataParallel.
-        checkpoint_period: iterations between two checkpoints.
+        checkpoint_period: iterations between two checkpoints; 0 in a config is a tenth of
+            ``max_iter``, 1000 at most.
         checkpoints_to_keep: how many of those to keep; None keeps all.
         eval_period: iterations between two evaluations; 0 evaluates only at the end.
         log_period: iterations between two lines of the log.
@@ -68,17 +70,19 @@ class TrainSettings:
         """
         cfg = to_lazy_config(cfg)
         values, names = _read(cfg), _names(cfg)
-        for key in ("max_iter", "batch_size", "checkpoint_period", "log_period"):
+        for key in ("max_iter", "batch_size", "log_period"):
             if not (isinstance(values[key], int) and values[key] > 0):
                 name = names[key]
                 raise ValueError(f"{name} must be a positive whole number, got {values[key]!r}")
-        for key in ("eval_period", "checkpoints_to_keep", "precise_bn_iters"):
+        for key in ("checkpoint_period", "eval_period", "checkpoints_to_keep", "precise_bn_iters"):
             if not (isinstance(values[key], int) and values[key] >= 0):
                 name = names[key]
                 raise ValueError(f"{name} must be 0 or a whole number above, got {values[key]!r}")
         if values["seed"] is not None and not isinstance(values["seed"], int):
             name = names["seed"]
             raise ValueError(f"{name} must be a whole number, or below 0, got {values['seed']!r}")
+        if not values["checkpoint_period"]:
+            values["checkpoint_period"] = max(1, min(_LONGEST_PERIOD, values["max_iter"] // 10))
         values["checkpoints_to_keep"] = values["checkpoints_to_keep"] or None
         values["seed"] = None if values["seed"] is None or values["seed"] < 0 else values["seed"]
         values["device"] = _device(values["device"], names["device"])
@@ -110,7 +114,7 @@ _SETTINGS = {
     "amp_dtype": ("amp.dtype", "float16"),
     "find_unused_parameters": ("ddp.find_unused_parameters", False),
     "fp16_compression": ("ddp.fp16_compression", False),
-    "checkpoint_period": ("checkpointer.period", 5000),
+    "checkpoint_period": ("checkpointer.period", 0),
     "checkpoints_to_keep": ("checkpointer.max_to_keep", 0),
     "eval_period": ("eval_period", 0),
     "log_period": ("log_period", 20),

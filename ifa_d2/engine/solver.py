@@ -75,7 +75,7 @@ def poly_schedule(
     *,
     max_iter: int,
     power: float = 0.9,
-    warmup_iters: int = 0,
+    warmup_iters: float = 0,
     warmup_factor: float = 0.001,
     warmup_method: str = "linear",
 ) -> ParamScheduler:
@@ -84,7 +84,8 @@ def poly_schedule(
     Args:
         max_iter: iterations of the whole training.
         power: exponent of the decay.
-        warmup_iters: iterations that lead up to that curve, ``max_iter`` at most; 0 starts on it.
+        warmup_iters: iterations that lead up to that curve, or below 1 their share of ``max_iter``;
+            0 starts on it.
         warmup_factor: where the warm-up starts.
         warmup_method: "linear" or "constant".
 
@@ -92,17 +93,27 @@ def poly_schedule(
         A function of the fraction of training that is done, [0, 1].
 
     Raises:
-        ValueError: ``warmup_iters`` is negative, or ``max_iter`` below 1.
+        ValueError: ``warmup_iters`` is negative or not below ``max_iter``, which is below 1.
     """
     if max_iter < 1:
         raise ValueError(f"max_iter must be at least 1, got {max_iter}")
-    if warmup_iters < 0:
-        raise ValueError(f"warmup_iters must be 0 or more, got {warmup_iters}")
+    _check_warmup(warmup_iters, max_iter)
     poly = PolynomialDecayParamScheduler(base_value=1.0, power=power)
     if warmup_iters == 0:
         return poly
-    length = min(warmup_iters / max_iter, 1.0)
+    length = warmup_iters if warmup_iters < 1 else warmup_iters / max_iter
     return WarmupParamScheduler(poly, warmup_factor, length, warmup_method)
+
+
+def _check_warmup(warmup_iters: float, max_iter: int) -> None:
+    if warmup_iters < 0:
+        raise ValueError(f"warmup_iters must be 0 or more, got {warmup_iters}")
+    if warmup_iters >= max_iter:
+        raise ValueError(
+            f"lr_multiplier.warmup_iters (SOLVER.WARMUP_ITERS in a .yaml) must be below the "
+            f"{max_iter} iterations of the training, got {warmup_iters}, with which the rate would "
+            "stay near 0: name fewer, or in a .py their share, such as 0.05"
+        )
 
 
 def detectron2_schedule(
@@ -118,8 +129,9 @@ def detectron2_schedule(
         solver: more keys of ``SOLVER``, in small letters, such as ``steps`` and ``gamma``.
 
     Raises:
-        ValueError: Detectron2 has no such schedule.
+        ValueError: Detectron2 has no such schedule, or the warm-up is as long as the training.
     """
+    _check_warmup(warmup_iters, max_iter)
     keys = {key.upper(): value for key, value in solver.items()}
     keys |= {"LR_SCHEDULER_NAME": name, "BASE_LR": base_lr, "MAX_ITER": max_iter}
     cfg = yacs_config({"SOLVER": {**keys, "WARMUP_ITERS": warmup_iters}})
@@ -190,6 +202,8 @@ def _scale_by_batch(cfg: DictConfig, scale: float) -> DictConfig:
             continue
         if key in _RATES:
             node[name] = node[name] * scale
+        elif isinstance(node[name], float):  # a share, which stays
+            continue
         elif isinstance(node[name], ListConfig):
             node[name] = [round(step / scale) for step in node[name]]
         else:

@@ -6,13 +6,14 @@ import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model, hooks
-from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format
+from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.evaluation.testing import verify_results
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, EventWriter
@@ -26,11 +27,13 @@ from ..evaluation import per_class_table
 from ..files import atomic_path
 from . import build
 from .checkpoint import Checkpointer, check_initial_weights
+from .errors import plain_worker_errors
 from .hooks import BestCheckpointer, EvalHook, PeriodicCheckpointer, PeriodicWriter, PreciseBN
-from .inference import build_inference_model, check_inference
-from .inputs import check_training_data, dataset_names
+from .inference import build_inference_model, check_inference, describe_views
+from .inputs import check_scales, check_training_data, dataset_names
+from .interrupts import Interrupts
 from .loader import TrainingStream
-from .output_lock import locked_output
+from .output_dir import check_no_run, locked_output
 from .random_state import gather_random_states, preserved_random_state, set_random_state
 from .resume import check_optimizer, kept_settings
 from .saved_config import changed_settings, config_text
@@ -57,6 +60,7 @@ class Trainer(DefaultTrainer):
             :func:`ifa_d2.engine.yacs_config.to_lazy_config` makes of it; its rate and length are
             scaled to the number of processes.
         settings: its settings of the run.
+        interrupts: of this process while it trains.
     """
 
     def __init__(self, cfg: CfgNode | DictConfig, *, resume: bool = False) -> None:
@@ -77,8 +81,9 @@ class Trainer(DefaultTrainer):
         self.settings = settings = TrainSettings.from_config(cfg)
         settings.check_world_size(comm.get_world_size())
         check_inference(cfg)  # now, not at the first evaluation
+        instantiate(cfg.lr_multiplier)  # nor after all else is built
         if comm.is_main_process():
-            for warning in check_training_data(cfg):
+            for warning in (*check_training_data(cfg), *check_scales(cfg)):
                 _logger.warning(warning)
         os.makedirs(settings.output_dir, exist_ok=True)
 
@@ -107,6 +112,7 @@ class Trainer(DefaultTrainer):
         self.checkpointer = Checkpointer(model, settings.output_dir, trainer=weakref.proxy(self))
         self.start_iter = 0
         self.max_iter = settings.max_iter
+        self.interrupts = Interrupts()
         self._random_states: list[dict[str, Any]] | None = []
         self._losses: dict[str, float] = {}
         self._last_eval_results: dict[str, Any] = {}
@@ -121,8 +127,11 @@ class Trainer(DefaultTrainer):
 
         Raises:
             FileNotFoundError: a file to load does not exist.
-            ValueError: it is damaged, or fits nothing of the model.
+            ValueError: it is damaged, or fits nothing of the model; or, without ``resume``, the
+                output directory holds a run already.
         """
+        if not resume and comm.is_main_process():
+            check_no_run(self.settings.output_dir)
         if resume and self.checkpointer.has_checkpoint():
             self.checkpointer.resume()
             self._log_changes()
@@ -203,11 +212,14 @@ class Trainer(DefaultTrainer):
             try:
                 self.before_train()
                 self.iter = self.start_iter
-                while self.iter < self.max_iter:
-                    self.before_step()
-                    self.run_step()
-                    self.after_step()
-                    self.iter += 1
+                # Of several processes, not all are interrupted at the same iteration.
+                alone = comm.get_world_size() == 1
+                with self.interrupts.held_back() if alone else nullcontext():
+                    while self.iter < self.max_iter:
+                        self.before_step()
+                        self.run_step()
+                        self.after_step()
+                        self.iter += 1
             except BaseException:
                 _logger.debug("Training failed:", exc_info=True)  # into the log file
                 self.iter = min(self.iter, self.max_iter - 1)  # so after_train knows of it
@@ -222,7 +234,8 @@ class Trainer(DefaultTrainer):
             ValueError: a batch norm saw one value a channel, of which there are no statistics.
         """
         try:
-            super().run_step()
+            with plain_worker_errors():
+                super().run_step()
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -263,6 +276,13 @@ class Trainer(DefaultTrainer):
     def gather_random_states(self) -> None:
         """Take note of the random states of all processes for the next checkpoint."""
         self._random_states = gather_random_states()
+
+    def save_interrupted(self) -> None:
+        """Save a checkpoint of the iteration just done, unless it has one."""
+        name = f"model_{self.iter:07d}"
+        if not os.path.isfile(os.path.join(self.settings.output_dir, f"{name}.pth")):
+            self.gather_random_states()
+            self.checkpointer.save(name, iteration=self.iter)
 
     def _restore_random_state(self) -> None:
         if self._random_states is None:
@@ -355,7 +375,9 @@ class Trainer(DefaultTrainer):
             for buffer in model.buffers():
                 torch.distributed.broadcast(buffer, 0)
         with preserved_random_state():
-            self._last_eval_results = self.test(self.cfg, model)
+            done = min(self.iter + 1, self.max_iter)
+            weights = f"{self.settings.output_dir} after {done} iterations"
+            self._last_eval_results = self.test(self.cfg, model, weights=weights)
         self.gather_random_states()
         return self._last_eval_results
 
@@ -401,6 +423,8 @@ class Trainer(DefaultTrainer):
         cfg: CfgNode | DictConfig,
         model: nn.Module,
         evaluators: Sequence[DatasetEvaluator] | DatasetEvaluator | None = None,
+        *,
+        weights: str | None = None,
     ) -> dict[str, Any]:
         """Evaluate a model on the config's data sets, as the config wants pictures shown to it.
 
@@ -408,13 +432,15 @@ class Trainer(DefaultTrainer):
             cfg: the config, of either kind.
             model: with the weights to evaluate.
             evaluators: one for each data set; None builds them.
+            weights: where the weights are from, for the evaluation's file.
 
         Returns:
             Task to figure to value; with several data sets, all that by data set name. Empty but
             on the main process.
 
         Raises:
-            ValueError: the number of evaluators is not that of data sets.
+            ValueError: the number of evaluators is not that of data sets, or two would write the
+                same file.
         """
         cfg = to_lazy_config(cfg)
         names = build.test_dataset_names(cfg)
@@ -424,16 +450,19 @@ class Trainer(DefaultTrainer):
             evaluators = [cls.build_evaluator(cfg, name) for name in names]
         if len(evaluators) != len(names):
             raise ValueError(f"evaluators must be one for each of {names}, got {len(evaluators)}")
+        build.check_evaluation_files(evaluators)
         shown = build_inference_model(cfg, model)
         if shown is not model:
             _logger.info(f"Pictures are shown as {shown.views}")
         results: dict[str, Any] = OrderedDict()
         for name, evaluator in zip(names, evaluators, strict=True):
             loader = cls.build_test_loader(cfg, name)
-            results[name] = inference_on_dataset(shown, loader, evaluator)
+            for one in build.sem_seg_evaluators(evaluator):
+                one.conditions = {"weights": weights, **describe_views(shown)}
+            with plain_worker_errors():
+                results[name] = inference_on_dataset(shown, loader, evaluator)
             if comm.is_main_process() and "sem_seg" in results[name]:
                 classes = MetadataCatalog.get(name).stuff_classes
                 table = per_class_table(results[name]["sem_seg"], classes)
                 _logger.info(f"Evaluation on {name}:\n{table}")
-                print_csv_format(results[name])
         return next(iter(results.values())) if len(results) == 1 else results

@@ -91,7 +91,7 @@ def to_lazy_config(cfg: CfgNode | DictConfig) -> DictConfig:
 
 
 def translation(key: str) -> str:
-    """Name what a yacs key has become; empty if it is a model's or a mapper's own."""
+    """Find a yacs key's name in the LazyConfig; empty if it is a model's or a mapper's own."""
     for name, yacs in TRAIN_KEYS.items():
         if key == yacs:
             return f"train.{name}"

@@ -21,6 +21,7 @@ from .report import write_confusion, write_json
 from .tolerance import near_counts, tolerant_figures
 
 _logger = logging.getLogger(__name__)
+EVALUATION = "sem_seg_evaluation.json"
 
 
 class SemSegEvaluator(DatasetEvaluator):
@@ -45,6 +46,10 @@ class SemSegEvaluator(DatasetEvaluator):
 
     Of a data set whose records have no labels, as a server's test set, there are no figures:
     ``evaluate()`` is empty, and nothing is written.
+
+    Attributes:
+        conditions: more to write into ``sem_seg_evaluation.json``, in plain types, such as the
+            weights.
     """
 
     def __init__(
@@ -102,7 +107,13 @@ class SemSegEvaluator(DatasetEvaluator):
             raise ValueError(f"f1_tolerance must be 0 pixels or more, got {f1_tolerance}")
         self._f1_classes = [self._class_names.index(name) for name in f1_classes]
         self._f1_tolerance = f1_tolerance
+        self.conditions: dict[str, Any] = {}
         self.reset()
+
+    @property
+    def output_file(self) -> Path | None:
+        """Path of ``sem_seg_evaluation.json``; None where nothing is written."""
+        return Path(self._output_dir, EVALUATION) if self._output_dir else None
 
     def reset(self) -> None:
         """Reset the counts."""
@@ -306,6 +317,7 @@ class SemSegEvaluator(DatasetEvaluator):
         ]
         content = {
             "dataset": self._dataset_name,
+            **self.conditions,
             "images": num_images,
             "figures": {key: value for key, value in figures.items() if "-" not in key},
             "classes": classes,
@@ -313,5 +325,5 @@ class SemSegEvaluator(DatasetEvaluator):
             "predicted_only_classes": self._names(whole.predicted_only),
             "predicted_only_classes_count_in_miou": self._count_predicted_only,
         }
-        write_json(Path(self._output_dir) / "sem_seg_evaluation.json", content)
+        write_json(self.output_file, content)
         write_confusion(self._output_dir, counts[:-1, :-1], self._class_names, self._dataset_name)

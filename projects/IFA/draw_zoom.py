@@ -2,7 +2,7 @@
 """Draw one field at three sizes: the picture at 1x and at 4x, and a window at 16x.
 
     python projects/IFA/draw_zoom.py --config-file shapes/ifa_r18.py --input picture.png \\
-        --window 0 100 32 148 --output zoom.png
+        --crop 0 100 32 148 --output zoom.png
 """
 
 import cv2
@@ -18,6 +18,7 @@ from ifa_d2.engine.arguments import (
     command_parser,
     errors_in_one_line,
 )
+from ifa_d2.engine.inference import Renamed
 from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.run import load_config
 from ifa_d2.modeling import SegmentationField
@@ -49,13 +50,14 @@ def main() -> None:
     add_weights_argument(parser)
     parser.add_argument("--input", required=True, metavar="FILE", help="a picture")
     parser.add_argument(
-        "--window",
+        "--crop",
         type=int,
         nargs=4,
         required=True,
         metavar=("Y0", "X0", "Y1", "X1"),
         help="what to zoom into, in pixels",
     )
+    parser.add_argument("--window", action=Renamed, const="--crop Y0 X0 Y1 X1")
     parser.add_argument("--output", required=True, metavar="FILE.png", help="to draw")
     add_overrides_argument(parser)
     args = parser.parse_args()
@@ -75,12 +77,12 @@ def main() -> None:
         field = predictor(image)
         rgb = np.ascontiguousarray(image[:, :, ::-1])
         whole, width = (0, 0, *image.shape[:2]), 4 * image.shape[1]
-        zooms = [(whole, 1), (whole, 4), (tuple(args.window), 1), (tuple(args.window), 16)]
+        zooms = [(whole, 1), (whole, 4), (tuple(args.crop), 1), (tuple(args.crop), 16)]
         panels = [panel(rgb, field, metadata, window, zoom, width) for window, zoom in zooms]
         save_png(args.output, contact_sheet(panels, columns=2))
     print(
         f"{args.output}: top, the picture asked at 1 and 4 samples a pixel; below, "
-        f"the window {args.window} at 1 and 16"
+        f"the window {args.crop} at 1 and 16"
     )
 
 

@@ -94,7 +94,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def _train(root: Path, recipe: str, *overrides: str) -> list[dict]:
     """Run the command, evaluated at scales, mirrored and in windows; the lines of metrics.json."""
     namespace = runpy.run_path(str(TOOLS / "train_net.py"))
-    flags = ["--tta", "--window", "40", "40", "--stride", "24", "24"]
+    flags = ["--tta", "--sliding-window", "40", "40", "--stride", "24", "24"]
     arguments = ["--config-file", recipe, *flags, *overrides]
     namespace["main"](training_parser("").parse_args(arguments))
     lines = (root / "out" / "metrics.json").read_text().splitlines()

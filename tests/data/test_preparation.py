@@ -29,6 +29,8 @@ MAKERS = {
 
 
 def counts_of(dataset: str) -> dict[str, int]:
+    if dataset == "camvid":
+        return {**miniatures.COUNTS, "test": 1}
     return miniatures.CRACKFOREST_COUNTS if dataset == "crackforest" else miniatures.COUNTS
 
 
@@ -48,7 +50,7 @@ def test_published_numbers() -> None:
         "cityscapes": (2975, 500),
         "ade20k": (20210, 2000),
         "pascal_context": (4998, 5105),
-        "camvid": (367, 101),
+        "camvid": (367, 101, 233),
         "crackforest": (89, 29),
         "cityscapes_panoptic": (2975, 500),
         "coco_panoptic": (118287, 5000),
@@ -81,6 +83,51 @@ def test_cityscapes_are_those_of_cityscapesscripts(tmp_path: Path, label_ids: bo
         assert 26000 in instances  # the car's first
     # Neither the licence plate under -1 nor the deleted bus (15) is drawn.
     assert seen == {0, 1, 2, 8, 10, 11, 13, 255}
+
+
+def test_cityscapes_need_no_polygons_beside_label_pictures(tmp_path: Path) -> None:
+    root = miniatures.make_cityscapes(tmp_path / "with")
+    shutil.copytree(root, other := tmp_path / "without")
+    for path in other.rglob("*_polygons.json"):
+        path.unlink()
+    prepare_all("cityscapes", root)
+    prepare_all("cityscapes", other)
+    made = sorted(path.relative_to(root) for path in root.rglob("*_labelTrainIds.png"))
+    assert len(made) == 6
+    for path in made:
+        assert (other / path).read_bytes() == (root / path).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("removed", "named"),
+    [
+        (("polygons.json", "instanceIds.png"), ["instanceIds.png (or train1_000002"]),
+        (("polygons.json", "labelIds.png"), ["labelIds.png (or train1_000002"]),
+        (("polygons.json", "labelIds.png", "instanceIds.png"), ["labelIds.png", "instanceIds.png"]),
+    ],
+)
+def test_missing_files_of_cityscapes_are_named(
+    tmp_path: Path, removed: tuple[str, ...], named: list[str]
+) -> None:
+    root = miniatures.make_cityscapes(tmp_path)
+    start = root / "cityscapes/gtFine/train/train1/train1_000002_000019_gtFine_"
+    for kind in removed:
+        Path(f"{start}{kind}").unlink()
+    with pytest.raises(ValueError, match="gtFine are missing:") as caught:
+        prepare(PREPARATIONS["cityscapes"][0], root, allow_partial=True)
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith(f"cityscapes is not complete; {len(named)} file(s) of")
+    assert len(lines) == 1 + len(named)
+    for line, name in zip(lines[1:], named, strict=True):
+        assert line.strip().startswith(f"{start}{name}")
+
+
+def test_labels_of_cityscapes_without_a_picture_are_named(tmp_path: Path) -> None:
+    root = miniatures.make_cityscapes(tmp_path)
+    (path,) = root.rglob("train1_000002_000019_leftImg8bit.png")
+    path.unlink()
+    with pytest.raises(ValueError, match=r"1 annotation.s. without image:\n.*train1_000002"):
+        prepare(PREPARATIONS["cityscapes"][0], root, allow_partial=True)
 
 
 def test_ade20k_ids_are_one_less_and_other_is_ignored(tmp_path: Path) -> None:
@@ -138,7 +185,7 @@ def test_camvid_pairs_are_copied_by_their_lists(tmp_path: Path) -> None:
     root = miniatures.make_camvid_segnet(tmp_path) / "camvid"
     Image.new("RGB", (4, 4)).save(root / "train" / "unlisted.png")
     prepare_all("camvid", tmp_path)
-    for split in ("train", "val"):
+    for split in ("train", "val", "test"):
         sources = sorted((root / f"{split}annot").iterdir())
         for source in sources:
             for kind, folder in (("images", split), ("annotations", f"{split}annot")):
@@ -274,7 +321,6 @@ def test_more_images_later_are_added(tmp_path: Path) -> None:
     [
         ("ade20k", "annotations/training/ADE_train_00000002.png", "1 image.s. without annotation"),
         ("ade20k", "images/validation/ADE_val_00000001.jpg", "1 annotation.s. without image"),
-        ("cityscapes", "train1_000002_000019_gtFine_polygons.json", "1 image.s. without annot"),
         ("pascal_context", "trainval/2008_000003.mat", "1 file.s. of its lists are missing"),
         ("camvid", "val/0001TP_000001.png", "1 file.s. of its lists are missing"),
     ],

@@ -215,7 +215,7 @@ def test_options_of_drawings(parts: tuple, options: dict, message: str) -> None:
 
 def test_a_window_out_of_the_picture_names_the_picture(parts: tuple, trained: Path) -> None:
     segmenter = Segmenter(parts[0], parts[1], View(window=(0, 0, 50, 9)))
-    with pytest.raises(ValueError, match=r"1.png: window must be .* inside the picture"):
+    with pytest.raises(ValueError, match=r"1.png: window \(--crop\) must be .* inside the picture"):
         Drawing(segmenter, MetadataCatalog.get("tiny")).read(
             Picture(str(trained / "images" / "1.png"), "1")
         )

@@ -8,7 +8,13 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from ifa_d2.data import read_picture
-from ifa_d2.demo import dataset_pictures, decode_ahead, find_pictures, label_pictures
+from ifa_d2.demo import (
+    check_output_name,
+    dataset_pictures,
+    decode_ahead,
+    find_pictures,
+    label_pictures,
+)
 
 
 @pytest.fixture
@@ -148,3 +154,16 @@ def test_a_broken_job_is_given_and_not_raised() -> None:
         next(results)
     with pytest.raises(ValueError, match="workers and ahead must be at least 1, got 0 and 4"):
         next(decode_ahead([], decode, workers=0))
+
+
+@pytest.mark.parametrize("name", ["x.gif", "a/x.GIF", "x.pdf", "x.wmv", "x.m4v"])
+def test_files_that_cannot_be_written_are_refused(folder: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=rf"output {name} cannot be written as \..* \.webm, \.mp4"):
+        check_output_name(name)
+    Path(name).mkdir(parents=True)
+    check_output_name(name)  # a folder that is there
+
+
+@pytest.mark.parametrize("name", ["drawn", "run.v2", "1.5", "x.png", "x.jpg", "x.mp4", "x.webm"])
+def test_outputs_that_can_be_written(folder: Path, name: str) -> None:
+    check_output_name(name)

@@ -1,6 +1,7 @@
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -16,6 +17,14 @@ def write(path: Path, frames: np.ndarray = FRAMES, fps: float = 12.0) -> Path:
         for frame in frames:
             writer.write(frame)
     return path
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_films_that_browsers_play_are_vp9(tmp_path: Path, suffix: str) -> None:
+    capture = cv2.VideoCapture(str(write(tmp_path / f"film{suffix}")))
+    code = int(capture.get(cv2.CAP_PROP_FOURCC))
+    capture.release()
+    assert code.to_bytes(4, "little").lower() in (b"vp90", b"vp09")
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".avi", ".webm", ".mkv"])
@@ -72,7 +81,7 @@ def test_what_is_no_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         VideoFrames(str(tmp_path / "text.mp4"))
     with pytest.raises(ValueError, match="no frame can be read from camera 97"):
         VideoFrames(97)
-    with pytest.raises(ValueError, match=r"a film must be one of .avi, .* got film.gif"):
+    with pytest.raises(ValueError, match=r"a film must be one of .webm, .* got film.gif"):
         VideoWriter(tmp_path / "film.gif", 12.0)
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)

@@ -14,6 +14,7 @@ from ifa_d2.engine.arguments import (
     errors_in_one_line,
     training_parser,
 )
+from ifa_d2.engine.errors import plain_worker_errors
 
 
 def test_overrides_stand_behind_options_and_lists_of_values() -> None:
@@ -30,6 +31,17 @@ def test_overrides_stand_behind_options_and_lists_of_values() -> None:
     assert (args.input, args.opts) == (["1.png", "2.png"], ["train.seed=2"])
     args = parser.parse_args(start)
     assert (args.weights, args.opts) == (None, [])
+
+
+@pytest.mark.parametrize("front", [[], ["--"]])
+def test_a_lone_dash_may_stand_before_overrides(front: list[str]) -> None:
+    parser = command_parser("")
+    add_config_argument(parser)
+    add_overrides_argument(parser)
+    for one in (parser, training_parser("")):
+        args = one.parse_args(["--config-file", "a.py", *front, "train.seed=2", "a.b=1"])
+        assert args.opts == ["train.seed=2", "a.b=1"]
+        assert one.parse_args(["--config-file", "a.py", *front]).opts == []
 
 
 def test_training_takes_the_rest_as_overrides() -> None:
@@ -81,6 +93,10 @@ def test_an_error_of_a_loaders_worker_is_its_sentence(monkeypatch: pytest.Monkey
     loader = torch.utils.data.DataLoader(_Damaged(), num_workers=1)
     with pytest.raises(ValueError, match="Traceback"):
         next(iter(loader))
+    with pytest.raises(ValueError, match=r"^label 'a\.png': holds 7$") as caught:
+        with plain_worker_errors():
+            next(iter(loader))
+    assert caught.value.__suppress_context__  # nor is the traceback shown above it
     with pytest.raises(SystemExit) as stop, errors_in_one_line():
         next(iter(loader))
     assert stop.value.code == "one.py: error: label 'a.png': holds 7"

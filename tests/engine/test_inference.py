@@ -39,6 +39,22 @@ def build(cfg, *flags: str) -> nn.Module:
     return build_inference_model(cfg, nn.Identity())
 
 
+@pytest.mark.parametrize("crop", [True, False])
+@pytest.mark.parametrize("flag", [["--window", "8", "8"], ["--window", "1", "2", "3", "4"]])
+def test_old_names_of_flags_say_the_new_ones(
+    crop: bool, flag: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    parser = argparse.ArgumentParser()
+    add_inference_arguments(parser, crop=crop)
+    for words in (flag, ["--slide", "8", "8"]):
+        with pytest.raises(SystemExit):
+            parser.parse_args(words)
+        said = capsys.readouterr().err
+        assert "--sliding-window H W" in said
+        assert ("is now --crop Y0 X0 Y1 X1" in said) == (crop and words is flag)
+    assert "--window" not in parser.format_help()
+
+
 @pytest.mark.parametrize("name", ["shapes/ifa_r18.py", "shapes/ifa_r18.yaml", "tiny"])
 def test_flags(name: str, tmp_path: Path) -> None:
     """Of a recipe of either kind, and of one without the block."""
@@ -52,14 +68,18 @@ def test_flags(name: str, tmp_path: Path) -> None:
     assert isinstance(tta, MultiViewSegmentor)
     assert tta.views.sizes((40, 48)) == [(int(40 * s + 0.5), int(48 * s + 0.5)) for s in SCALES]
     assert tta.views.flip and tta.views.window is None
-    windows = build(load(), "--window", "33", "48")
+    windows = build(load(), "--sliding-window", "33", "48")
     assert windows.views.sizes((40, 48)) == [(40, 48)] and not windows.views.flip
     assert tuple(windows.views.window) == (33, 48)
     assert windows.views.strides() == (22, 32)
-    both = build(load(), "--tta", "--window", "33", "48", "--stride", "2/3", "16", "key=value")
+    both = build(
+        load(), "--tta", "--sliding-window", "33", "48", "--stride", "2/3", "16", "key=value"
+    )
     assert both.views.strides() == (22, 16)
     assert len(both.views.sizes((40, 48))) == len(SCALES)
-    assert build(load(), "--window", "33", "48", "--stride", "0.5", "1.0").views.strides() == (
+    assert build(
+        load(), "--sliding-window", "33", "48", "--stride", "0.5", "1.0"
+    ).views.strides() == (
         17,
         48,
     )
@@ -108,9 +128,9 @@ def test_recipes_have_the_settings_of_the_paper(name: str) -> None:
     ("flags", "words"),
     [
         (["--stride", "8", "8"], r"stride \[8, 8\] is of windows: give their size"),
-        (["--window", "8", "0"], "window must be whole numbers of 1 or more"),
-        (["--window", "8", "8", "--stride", "9", "2"], "at most the window's 8, got 9"),
-        (["--window", "8", "8", "--stride", "3/2", "2"], "stride must be a fraction"),
+        (["--sliding-window", "8", "0"], "window must be whole numbers of 1 or more"),
+        (["--sliding-window", "8", "8", "--stride", "9", "2"], "at most the window's 8, got 9"),
+        (["--sliding-window", "8", "8", "--stride", "3/2", "2"], "stride must be a fraction"),
     ],
 )
 def test_bad_flags(name: str, flags: list[str], words: str) -> None:

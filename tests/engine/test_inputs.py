@@ -1,23 +1,28 @@
 """Data sets of configs, and some of their records."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from detectron2.config import LazyCall as L
 from detectron2.data import DatasetCatalog
 from detectron2.data import transforms as T
 from omegaconf import DictConfig
 from PIL import Image
 
 from ifa_d2.data import register_sem_seg_folder
+from ifa_d2.engine import Trainer
 from ifa_d2.engine.inputs import (
     check_datasets,
+    check_scales,
     check_training_data,
     choose_records,
     dataset_names,
     picture_input,
 )
-from ifa_d2.engine.run import load_config
+from ifa_d2.engine.run import load_config, setup_run
+from tests.tiny import tiny_config
 
 
 def test_data_sets_must_be_known() -> None:
@@ -155,3 +160,42 @@ def test_a_lazy_config_tests_on_one_data_set(tmp_path: Path) -> None:
     cfg = load_config("shapes/ifa_r18.py", ["dataloader.evaluator.dataset_name=shapes_train"])
     with pytest.raises(ValueError, match=r"that of dataloader\.evaluator, got \['shapes_val'\]"):
         check_training_data(cfg)
+
+
+@pytest.mark.parametrize(
+    ("keys", "sizes"),
+    [
+        ([], None),  # 32 pixels, times 0.5 to 2, for 40
+        (["short_edge=80"], (40, 100)),
+        (["short_edge=80", "scale_range=[0.5,0.5]"], None),
+        (["short_edge=16"], (40, 20)),
+        (["short_edge=null", "scale_law=balanced"], None),
+        (["short_edge=null", "scale_range=[1.75,1.75]"], (40, 70)),
+        (["crop_size=[8,8]"], None),
+    ],
+)
+def test_scales_of_training_and_testing(
+    tmp_path: Path, keys: list[str], sizes: tuple[int, int] | None
+) -> None:
+    augmentations = "dataloader.train.mapper.augmentations"
+    said = check_scales(tiny_config(tmp_path, *(f"{augmentations}.{key}" for key in keys)))
+    assert bool(said) == (sizes is not None)
+    if sizes:
+        test, train = (int(word) for word in re.findall(r"(\d+) (?:pixels )?in t", said[0]))
+        assert test == sizes[0] and train == pytest.approx(sizes[1], rel=0.1)
+
+
+def test_scales_of_a_resized_test(tmp_path: Path) -> None:
+    cfg = tiny_config(tmp_path, "dataloader.train.mapper.augmentations.short_edge=80")
+    cfg.dataloader.test.mapper.augmentations = [
+        L(T.ResizeShortestEdge)(short_edge_length=80, max_size=400)
+    ]
+    state = np.random.get_state()[1].tolist()  # noqa: NPY002 (Detectron2's generator)
+    assert check_scales(cfg) == []
+    assert np.random.get_state()[1].tolist() == state  # noqa: NPY002
+
+
+def test_scales_are_said_before_training(tmp_path: Path) -> None:
+    setup_run(cfg := tiny_config(tmp_path, "dataloader.train.mapper.augmentations.short_edge=16"))
+    Trainer(cfg)
+    assert "pictures are tested at another scale" in (tmp_path / "log.txt").read_text()

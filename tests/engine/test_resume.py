@@ -14,12 +14,15 @@ import pytest
 import timm
 import torch
 from detectron2.config import LazyCall as L
+from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 from ifa_d2.engine import Trainer, trainer
 from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.engine.inputs import check_datasets
-from ifa_d2.engine.output_lock import locked_output
+from ifa_d2.engine.interrupts import Interrupts
+from ifa_d2.engine.output_dir import locked_output
 from ifa_d2.engine.run import load_config, setup_run
 from ifa_d2.engine.saved_config import changed_settings, config_text
 from ifa_d2.modeling import TimmBackbone
@@ -42,6 +45,10 @@ def _run(code: str, *arguments: object, status: int = -signal.SIGKILL) -> None:
     command = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(command, cwd=RECIPE.parents[1], capture_output=True, text=True)
     assert done.returncode == status, done.stderr
+
+
+def _load(path: str | Path) -> dict[str, Any]:
+    return torch.load(path, weights_only=True)
 
 
 def _rows(output: Path) -> list[dict[str, Any]]:
@@ -172,6 +179,7 @@ def test_yacs_rate_is_in_force(tmp_path: Path) -> None:
     tiny_config(tmp_path)  # registers the data set
     keys = [
         *('DATASETS.TRAIN=("tiny",)', 'DATASETS.TEST=("tiny",)', "SOLVER.IMS_PER_BATCH=2"),
+        "SOLVER.WARMUP_ITERS=0",
         *("MODEL.SEM_SEG_HEAD.NUM_CLASSES=3", "DATALOADER.NUM_WORKERS=0", "MODEL.DEVICE=cpu"),
         *("INPUT.MIN_SIZE_TRAIN=(32,)", "INPUT.CROP.SIZE=[32,32]", f"OUTPUT_DIR={tmp_path}"),
     ]
@@ -270,7 +278,7 @@ def test_one_training_in_a_folder(tmp_path: Path) -> None:
 def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
     code = """
 import os, signal, sys
-from ifa_d2.engine.output_lock import locked_output
+from ifa_d2.engine.output_dir import locked_output
 
 with locked_output(sys.argv[1]):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -380,3 +388,63 @@ def test_events_after_a_clock_was_set_back_come_last(finished: Path, tmp_path: P
     accumulator = EventAccumulator(str(tmp_path))
     accumulator.Reload()
     assert [event.step for event in accumulator.Scalars("total_loss")] == list(range(6))
+
+
+def _interrupted(output: Path, cfg: DictConfig, method: str, at: int) -> None:
+    """Train with an interrupt in the ``at``-th call of a method."""
+    setup_run(cfg)
+    trainer, calls = Trainer(cfg), 0
+    trainer.resume_or_load(resume=False)
+    call = getattr(trainer, method)
+
+    def interrupt(*args: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            signal.raise_signal(signal.SIGINT)
+        return call(*args, **options)
+
+    setattr(trainer, method, interrupt)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    ("method", "at", "last"),
+    [
+        ("run_step", 2, 1),  # saved out of turn, when the step is whole
+        ("run_step", 3, 2),  # a checkpoint was due
+        ("test", 1, 1),  # in an evaluation, where no checkpoint was due
+        ("run_step", 6, 5),  # the last: what is left is its evaluation
+    ],
+)
+def test_an_interrupted_run_continues_as_if_it_was_not(
+    finished: Path, tmp_path: Path, method: str, at: int, last: int
+) -> None:
+    keys = ("train.eval_period=2",) if method == "test" else ()
+    whole = tmp_path / "whole"
+    expected = train_tiny(whole, *keys) if keys else _load(finished / "model_final.pth")
+    part = tmp_path / "part"
+    _interrupted(part, tiny_config(part, *keys), method, at)
+    saved = Checkpointer(nn.Identity(), str(part)).get_checkpoint_file()
+    assert _load(saved)["iteration"] == last
+    assert_same(expected, train_tiny(part, *keys, resume=True))
+    assert [row["iteration"] for row in _rows(part)] == list(range(7))
+
+
+def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
+    interrupts = Interrupts()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), interrupts.held_back():
+            signal.raise_signal(signal.SIGINT)
+            assert interrupts.pending
+            signal.raise_signal(signal.SIGINT)
+            pytest.fail("not ended")
+    finally:
+        signal.signal(signal.SIGINT, before)

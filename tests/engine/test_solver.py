@@ -10,7 +10,12 @@ from torch import nn
 
 from ifa_d2 import add_ifa_config
 from ifa_d2.engine import get_optimizer_params, poly_schedule
-from ifa_d2.engine.solver import build_optimizer, build_scheduler, scale_config
+from ifa_d2.engine.solver import (
+    build_optimizer,
+    build_scheduler,
+    detectron2_schedule,
+    scale_config,
+)
 
 
 class Model(nn.Module):
@@ -97,9 +102,32 @@ def test_warmup_leads_up_to_the_curve() -> None:
     assert [warm(i / 100) for i in range(20, 100)] == [plain(i / 100) for i in range(20, 100)]
 
 
-def test_warmup_longer_than_the_training_rises_to_its_end() -> None:
-    schedule = poly_schedule(max_iter=4, warmup_iters=100, warmup_factor=0.5)
-    assert 0 <= schedule(0.75) <= schedule(0.0) == 0.5
+def test_warmup_may_be_a_share_of_the_training() -> None:
+    share, count = (poly_schedule(max_iter=80, warmup_iters=n) for n in (0.25, 20))
+    assert [share(i / 80) for i in range(80)] == [count(i / 80) for i in range(80)]
+
+
+def test_a_share_does_not_follow_the_batch() -> None:
+    cfg = lazy_config(max_iter=1000, batch_size=4, reference_batch_size=16)
+    cfg.lr_multiplier.warmup_iters = 0.125
+    assert scale_config(cfg, world_size=1).lr_multiplier.warmup_iters == 0.125
+
+
+@pytest.mark.parametrize("warmup_iters", [30, 50])
+def test_warmup_as_long_as_the_training_is_refused(warmup_iters: int) -> None:
+    words = f"below the 30 iterations of the training, got {warmup_iters}"
+    with pytest.raises(ValueError, match=rf"lr_multiplier\.warmup_iters \(SOLVER.* {words}"):
+        poly_schedule(max_iter=30, warmup_iters=warmup_iters)
+    solver = {key.lower(): value for key, value in get_cfg().SOLVER.items()}
+    options = {key: solver[key] for key in ("warmup_factor", "warmup_method", "steps", "gamma")}
+    with pytest.raises(ValueError, match=words):
+        detectron2_schedule(
+            name="WarmupMultiStepLR",
+            base_lr=1.0,
+            max_iter=30,
+            warmup_iters=warmup_iters,
+            **options,
+        )
 
 
 def test_bad_warmup() -> None:

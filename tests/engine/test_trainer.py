@@ -4,10 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.evaluation import DatasetEvaluators
+from PIL import Image
 
 from ifa_d2.data import register_sem_seg_folder
 from ifa_d2.engine import Trainer
+from ifa_d2.engine.build import check_evaluation_files
+from ifa_d2.engine.output_dir import check_no_run, new_evaluation_dir
 from ifa_d2.engine.run import load_config, setup_run
+from ifa_d2.engine.settings import TrainSettings
+from ifa_d2.evaluation import SemSegEvaluator
 from tests.tiny import assert_same, tiny_config, train_tiny
 
 
@@ -123,11 +129,67 @@ def test_resumed_run_remembers_the_best_figure(finished: Path, tmp_path: Path) -
     assert (tmp_path / "model_best.pth").read_bytes() == before
 
 
-def test_new_run_does_not_look_at_an_old_best(finished: Path, tmp_path: Path) -> None:
-    best = torch.load(finished / "model_best.pth", weights_only=True)
-    torch.save({**best, "best_metric": 99.5}, tmp_path / "model_best.pth")
-    train_tiny(tmp_path, "train.max_iter=3")
-    assert torch.load(tmp_path / "model_best.pth", weights_only=True)["best_metric"] < 99.5
+@pytest.mark.parametrize(
+    "name",
+    ["model_0000003.pth", "model_final.pth", "model_best.pth", "metrics.json", "last_checkpoint"],
+)
+def test_a_new_run_replaces_no_other(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"of a run")
+    trainer = Trainer(tiny_config(tmp_path))
+    words = rf"output directory {tmp_path} holds a run already \({name}\), .* --resume, or name "
+    with pytest.raises(ValueError, match=rf"{words}.* train\.output_dir \(OUTPUT_DIR"):
+        trainer.resume_or_load(resume=False)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, b"of a run")]
+
+
+def test_what_a_run_that_did_not_begin_left_is_no_run(tmp_path: Path) -> None:
+    for name in ("log.txt", "environment.txt", "config.yaml", "model.pth"):
+        (tmp_path / name).write_text("text")
+    (tmp_path / "metrics.json").touch()  # opened, and never written
+    (tmp_path / "inference").mkdir()
+    check_no_run(tmp_path)
+    check_no_run(tmp_path / "not there")
+
+
+def test_evaluations_are_numbered(tmp_path: Path) -> None:
+    made = [new_evaluation_dir(tmp_path / "out").name for _ in range(3)]
+    assert made == ["inference", "inference_2", "inference_3"]
+
+
+@pytest.mark.parametrize(
+    ("max_iter", "period", "expected"),
+    [(800, 0, 80), (30, 0, 3), (5, 0, 1), (40_000, 0, 1000), (800, 500, 500)],
+)
+def test_default_checkpoint_period_is_a_part_of_the_run(
+    tmp_path: Path, max_iter: int, period: int, expected: int
+) -> None:
+    keys = (f"train.max_iter={max_iter}", f"train.checkpointer.period={period}")
+    assert TrainSettings.from_config(tiny_config(tmp_path, *keys)).checkpoint_period == expected
+
+
+def test_an_evaluation_says_of_what_it_is(finished: Path, tmp_path: Path) -> None:
+    cfg = tiny_config(tmp_path, f"train.init_checkpoint={finished}/model_final.pth")
+    cfg.dataloader.evaluator.output_dir = str(tmp_path)
+    model = Trainer.build_model(cfg)
+    read = json.loads
+    Trainer.test(cfg, model, weights="some.pth")
+    once = read((tmp_path / "sem_seg_evaluation.json").read_text())
+    assert (once["dataset"], once["weights"]) == ("tiny", "some.pth")
+    assert (once["tta"], once["sliding_window"]) == (None, None)
+    cfg.inference = {"tta": True, "scales": [1.0, 1.5], "window": [33, 40], "stride": [0.5, 16]}
+    Trainer.test(cfg, model)
+    views = read((tmp_path / "sem_seg_evaluation.json").read_text())
+    expected = {"scales": [1.0, 1.5], "short_edges": None, "max_size": None, "flip": True}
+    assert (views["weights"], views["tta"]) == (None, expected)
+    assert views["sliding_window"] == {"window": [33, 40], "stride": [17, 16]}
+
+
+def test_evaluations_of_a_training_say_how_far_it_is(tmp_path: Path) -> None:
+    cfg = tiny_config(tmp_path, "train.max_iter=1", "train.eval_period=0")
+    cfg.dataloader.evaluator.output_dir = str(tmp_path)
+    Trainer(cfg).train()
+    written = json.loads((tmp_path / "sem_seg_evaluation.json").read_text())
+    assert written["weights"] == f"{tmp_path} after 1 iterations"
 
 
 def test_what_a_run_leaves_behind(finished: Path) -> None:
@@ -165,8 +227,8 @@ def test_run_that_cannot_start_leaves_the_config_of_another(tmp_path: Path) -> N
     train_tiny(tmp_path, "train.max_iter=1", "train.eval_period=0")
     before = (tmp_path / "config.yaml").read_text()
     assert load_config(str(tmp_path / "config.yaml")).train.max_iter == 1
-    with pytest.raises(FileNotFoundError, match=r"absent\.pth"):
-        train_tiny(tmp_path, "train.max_iter=2", "train.init_checkpoint=absent.pth")
+    with pytest.raises(ValueError, match="holds a run already"):
+        train_tiny(tmp_path, "train.max_iter=2")
     assert (tmp_path / "config.yaml").read_text() == before
     setup_run(tiny_config(tmp_path, "train.max_iter=3"), eval_only=True)
     assert (tmp_path / "config.yaml").read_text() == before
@@ -189,7 +251,7 @@ def test_old_checkpoints_are_removed(tmp_path: Path) -> None:
 
 
 def test_resumed_run_counts_the_checkpoints_before_it(tmp_path: Path) -> None:
-    """Those of the run that it continues; not others, nor any of what a new run finds."""
+    """Those of the run that it continues; not others."""
     overrides = ("train.checkpointer.period=1", "train.eval_period=0")
     train_tiny(tmp_path, *overrides, "train.max_iter=3")
     for name in ("model_best.pth", "model_0000009.pth", "model_12.pth"):
@@ -199,8 +261,6 @@ def test_resumed_run_counts_the_checkpoints_before_it(tmp_path: Path) -> None:
     kept = {path.name for path in tmp_path.glob("model_*.pth")}
     others = {"model_best.pth", "model_0000009.pth", "model_12.pth", "model_final.pth"}
     assert kept == {"model_0000003.pth", "model_0000004.pth"} | others
-    train_tiny(tmp_path, *overrides, "train.max_iter=1")
-    assert {path.name for path in tmp_path.glob("model_*.pth")} == kept | {"model_0000000.pth"}
 
 
 def test_mixed_precision_on_the_cpu(tmp_path: Path) -> None:
@@ -249,6 +309,7 @@ YACS = (
     *("SOLVER.IMS_PER_BATCH=2", "DATALOADER.NUM_WORKERS=0", "SOLVER.DETERMINISTIC=True"),
     *("INPUT.MIN_SIZE_TRAIN=(32,)", "INPUT.CROP.SIZE=[32,32]", "MODEL.DEVICE=cpu"),
     *("SOLVER.MAX_ITER=3", "SOLVER.CHECKPOINT_PERIOD=2", "TEST.EVAL_PERIOD=2"),
+    "SOLVER.WARMUP_ITERS=0",
 )
 
 
@@ -287,3 +348,38 @@ def test_yacs_config(tmp_path: Path) -> None:
         assert 0 <= trainer.train()["sem_seg"]["mIoU"] <= 100
         finals.append(_final(output))
     assert_same(*finals)
+
+
+def test_an_error_of_a_worker_is_one_sentence(
+    tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its traceback is in the log's file, once."""
+    root = tmp_path / "data"
+    shutil.copytree(tiny_data, root)
+    monkeypatch.setenv("TINY_DATA", str(root))
+    monkeypatch.setattr("ifa_d2.engine.trainer.check_training_data", lambda cfg: [])
+    for path in (root / "labels").iterdir():
+        Image.new("L", (48, 40), 9).save(path)  # no class
+    words = rf"^label '{root}/labels/\d\.png' holds 9: allowed are [^\n]*$"
+    out = tmp_path / "out"
+    cfg = tiny_config(out, "dataloader.train.num_workers=1")
+    setup_run(cfg)
+    with pytest.raises(ValueError, match=words):
+        Trainer(cfg).train()
+    assert (out / "log.txt").read_text().count("in translate_label") == 1
+    cfg.dataloader.test.num_workers = 1
+    with pytest.raises(ValueError, match=words):
+        Trainer.test(cfg, Trainer.build_model(cfg))
+
+
+def test_evaluations_do_not_replace_each_other(tmp_path: Path) -> None:
+    tiny_config(tmp_path)  # registers the data set
+    one, other, silent = (SemSegEvaluator("tiny", output_dir=name) for name in ("a", "b", None))
+    check_evaluation_files([one, other, silent, silent], new=True)
+    with pytest.raises(ValueError, match=r"^a/sem_seg_evaluation\.json would be replaced"):
+        check_evaluation_files([one, DatasetEvaluators([silent, one])])
+    there = SemSegEvaluator("tiny", output_dir=str(tmp_path))
+    (tmp_path / "sem_seg_evaluation.json").write_text("{}")
+    check_evaluation_files([there])  # as in a training, where each replaces the one before
+    with pytest.raises(ValueError, match=r"replaced .* give dataloader\.evaluator another"):
+        check_evaluation_files([there], new=True)

@@ -34,7 +34,7 @@ YACS = (
     *('DATASETS.TRAIN=("tiny",)', 'DATASETS.TEST=("tiny",)', "MODEL.SEM_SEG_HEAD.NUM_CLASSES=3"),
     *("SOLVER.IMS_PER_BATCH=2", "DATALOADER.NUM_WORKERS=0", "SOLVER.DETERMINISTIC=True"),
     *("INPUT.MIN_SIZE_TRAIN=(32,)", "INPUT.CROP.SIZE=[32,32]", "MODEL.DEVICE=cpu"),
-    *("SOLVER.MAX_ITER=2", "TEST.EVAL_PERIOD=0"),
+    *("SOLVER.MAX_ITER=2", "SOLVER.WARMUP_ITERS=1", "TEST.EVAL_PERIOD=0"),
 )
 LAZY = (
     *("dataloader.train.dataset.names=tiny", "dataloader.test.dataset.names=tiny"),
@@ -42,7 +42,7 @@ LAZY = (
     *("dataloader.train.num_workers=0", "dataloader.test.num_workers=0", "train.device=cpu"),
     "dataloader.train.mapper.augmentations.short_edge=32",
     "dataloader.train.mapper.augmentations.crop_size=[32,32]",
-    *("train.max_iter=2", "train.eval_period=0"),
+    *("train.max_iter=2", "lr_multiplier.warmup_iters=1", "train.eval_period=0"),
 )
 
 
@@ -327,7 +327,12 @@ def test_steps_scale_with_the_processes() -> None:
 def test_expected_results(tmp_path: Path) -> None:
     for expected, ends in (("100.0", True), ("0.0", False)):
         value = f"[['sem_seg', 'mIoU', {expected}, 99.0]]"
-        overrides = [*YACS, f"TEST.EXPECTED_RESULTS={value}", "SOLVER.MAX_ITER=1"]
+        overrides = [
+            *YACS,
+            f"TEST.EXPECTED_RESULTS={value}",
+            "SOLVER.MAX_ITER=1",
+            "SOLVER.WARMUP_ITERS=0",
+        ]
         tiny_config(tmp_path)
         cfg = load_config(f"{NAME}.yaml", [*overrides, f"OUTPUT_DIR={tmp_path}"])
         assert [list(one) for one in cfg.train.expected_results] == [

@@ -104,7 +104,7 @@ def test_averaged_over_scales_and_windows(
     expected = side_by_side(
         np.asarray(Image.open(picture)), labels.numpy(), MetadataCatalog.get("tiny")
     )
-    views = ["--tta", "--slide", 60, 50]
+    views = ["--tta", "--sliding-window", 60, 50]
     weights = ["--weights", tmp_path / "weights.pth"]
     assert demo(*weights, "--input", picture, "--output", ".", *views) == 0
     assert np.array_equal(np.asarray(Image.open(tmp_path / "1.png")), expected)
@@ -149,7 +149,7 @@ def test_folders_patterns_and_broken_pictures(
 
 
 def test_a_window_of_one_picture(demo: Callable[..., int], trained: Path) -> None:
-    view = ["--window", 4, 8, 14, 20, "--zoom", 16, "--layout", "overlay", "--no-names"]
+    view = ["--crop", 4, 8, 14, 20, "--zoom", 16, "--layout", "overlay", "--no-names"]
     picture = trained / "images" / "1.png"
     assert demo("--input", picture, "--output", "new/zoom.png", "--opacity", 1, *view) == 0
     drawn = np.asarray(Image.open("new/zoom.png"))
@@ -164,11 +164,37 @@ def test_a_window_of_one_picture(demo: Callable[..., int], trained: Path) -> Non
     assert Image.open("size.jpg").size == (2 * 600 + 6, 30 + 24)
 
 
+def test_labels_of_pictures_that_have_none(demo: Callable[..., int], trained: Path) -> None:
+    """The ids are those of the model, in files named as the pictures; drawings are not needed."""
+    os.makedirs("in/deep")
+    for name in ("1", "deep/2"):
+        shutil.copy(trained / "images" / f"{name[-1]}.png", f"in/{name}.png")
+    assert demo("--input", "in", "--save-labels", "labels") == 0
+    files = sorted(path.relative_to("labels").as_posix() for path in Path("labels").rglob("*.png"))
+    assert files == ["1.png", "deep/2.png"] and sorted(os.listdir()) == ["in", "labels"]
+    cfg = tiny_config(trained / "out")
+    model = load_model(cfg, str(trained / "out" / "model_final.pth"))
+    for name in files:
+        answer = Segmenter(cfg, model, View())(read_picture(f"in/{name}"))
+        label = Image.open(f"labels/{name}")
+        assert label.mode == "L"
+        assert np.array_equal(np.asarray(label), answer.labels)
+    with pytest.raises(ValueError, match="predictions need a new or empty folder, but labels"):
+        demo("--input", "in", "--save-labels", "labels")
+    # Beside drawings; where nothing is sure, the id is that of no class.
+    view = ["--confidence", 1, "--layout", "overlay"]
+    assert demo("--input", "in", "--output", "drawn", "--save-labels", "unsure", *view) == 0
+    assert (np.asarray(Image.open("unsure/1.png")) == 255).all()
+    assert Path("drawn/deep/2.png").is_file()
+
+
 def test_films(demo: Callable[..., int], trained: Path) -> None:
     frames = [read_picture(str(trained / "images" / f"{i}.png")) for i in range(4)]
     with VideoWriter("film.avi", 5.0) as writer:
         for frame in frames:
             writer.write(frame)
+    with pytest.raises(ValueError, match="save_labels is of pictures"):
+        demo("--input", "film.avi", "--save-labels", "labels")
     assert demo("--input", "film.avi", "--output", "film.webm", "--zoom", 2) == 0
     film = VideoFrames("film.webm")
     assert film.fps == pytest.approx(5.0, rel=0.01)
@@ -194,6 +220,8 @@ def test_films(demo: Callable[..., int], trained: Path) -> None:
         (["--dataset", "tiny", "--output", "b", "--opacity", 2], "opacity must be in"),
         (["--dataset", "tiny", "--output", "b.png"], "need a folder for output, got b.png"),
         (["--dataset", "tiny", "--output", "b.mp4"], "need a folder for output, got b.mp4"),
+        (["--dataset", "tiny", "--output", "b.gif"], "output b.gif cannot be written as .gif"),
+        (["--webcam", 97, "--save-labels", "b"], "no frame can be read from camera 97"),
     ],
 )
 def test_what_cannot_be_done_is_said_before(

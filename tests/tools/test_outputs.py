@@ -10,7 +10,7 @@ import pytest
 from tests.tiny import RECIPE
 
 ROOT = Path(__file__).parents[2]
-WINDOW = ["--window", "4", "8", "14", "20"]
+WINDOW = ["--crop", "4", "8", "14", "20"]
 LINK = ["--weights", "link.pth"]
 
 

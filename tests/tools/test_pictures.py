@@ -34,7 +34,7 @@ def test_zoom_and_field_segmentor(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     weights = tmp_path / "out" / "model_final.pth"
     picture = tmp_path / "images" / "1.png"
     common = ["--config-file", RECIPE, "--weights", weights, "--input", picture]
-    window = ["--window", 4, 8, 14, 20]
+    window = ["--crop", 4, 8, 14, 20]
     done = run(
         *("projects/IFA/draw_zoom.py", *common, *window, "--output", tmp_path / "zoom.png"),
         cwd=tmp_path,
@@ -44,7 +44,7 @@ def test_zoom_and_field_segmentor(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert Image.open(tmp_path / "zoom.png").size == (2 * 4 * 48 + 6, 2 * 4 * 40 + 6)
     done = run(
         *("projects/IFA/draw_zoom.py", *common, "--output", tmp_path / "bad.png"),
-        *("--window", 4, 8, 4, 20),
+        *("--crop", 4, 8, 4, 20),
         cwd=tmp_path,
     )
     assert done.returncode != 0 and "window must have y1 > y0" in done.stderr

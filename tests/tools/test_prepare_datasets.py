@@ -82,8 +82,8 @@ def test_help_has_the_numbers_of_every_data_set() -> None:
     done = miniatures.prepare("--help", Path("."))
     text = " ".join(done.stdout.split())
     for name, preparations in PREPARATIONS.items():
-        train, val = preparations[-1].counts.values()
-        assert f"{train} + {val} in {name}" in text
+        counts = " + ".join(map(str, preparations[-1].counts.values()))
+        assert f"{counts} in {name}" in text
 
 
 def test_mistakes_are_one_line_before_any_file_is_read(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_command_writes_what_the_model_predicts(trained: Path, tmp_path: Path) -
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"Wrote {2 * COUNT} predictions to {tmp_path}/ids, {tmp_path}/prob" in done.stdout
-    assert "copypaste: mIoU" in done.stdout
+    assert "Done: sem_seg/mIoU" in done.stdout
 
     cfg = tiny_config(trained / "out")
     model = Trainer.build_model(cfg)
@@ -87,7 +87,7 @@ def test_the_cityscapes_server_gets_its_files(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     name = "cityscapes_fine_sem_seg_test"
     assert f"{name}: none of its records has a label, so there are no figures" in done.stdout
-    assert "copypaste" not in done.stdout and "mIoU" not in done.stdout
+    assert "Done:" not in done.stdout and "mIoU" not in done.stdout
     files = sorted((tmp_path / "out" / "cityscapes").iterdir())
     assert [path.name for path in files] == [f"{stem}_pred.png" for stem in stems]
     for path in files:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import shlex
 import shutil
@@ -16,7 +17,9 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import LazyConfig
+from omegaconf import DictConfig
 from PIL import Image
+from torch import nn
 
 from ifa_d2.engine import Trainer
 from ifa_d2.engine.arguments import training_parser
@@ -104,16 +107,16 @@ def test_two_processes_evaluate_as_one(data: Path, tmp_path: Path) -> None:
     # Without naming weights, the last checkpoint of the output directory is evaluated.
     output = f"train.output_dir={tmp_path}"
     done = run(data, "--num-processes", 2, "--eval-only", "--verbose", output)
-    figures = ",".join(f"{expected[key]:.4f}" for key in ("mIoU", "fwIoU", "mACC", "pACC"))
-    assert f"copypaste: {figures}" in done.stdout
+    figures = ", ".join(f"sem_seg/{key} {expected[key]:.2f}" for key in ("mIoU", "mACC", "pACC"))
+    assert f"Done: {figures}. In {tmp_path / 'inference'}: log.txt. To see" in done.stdout
     assert per_class_table(expected, ("left", "right", "middle")) in done.stdout
     # The flags say the same as the config's keys.
     cfg.inference = {"tta": True, "window": [33, 40], "stride": [2 / 3, 16]}
     expected = Trainer.test(cfg, model)["sem_seg"]
-    flags = ("--tta", "--window", 33, 40, "--stride", "2/3", 16)
+    flags = ("--tta", "--sliding-window", 33, 40, "--stride", "2/3", 16)
     done = run(data, "--eval-only", "--verbose", *flags, output)
-    figures = ",".join(f"{expected[key]:.4f}" for key in ("mIoU", "fwIoU", "mACC", "pACC"))
-    assert f"copypaste: {figures}" in done.stdout
+    figures = ", ".join(f"sem_seg/{key} {expected[key]:.2f}" for key in ("mIoU", "mACC", "pACC"))
+    assert f"Done: {figures}. In {tmp_path / 'inference_2'}: log.txt. To see" in done.stdout
     assert "Pictures are shown as Views(scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75)" in done.stdout
 
 
@@ -173,7 +176,12 @@ def test_evaluation_is_of_the_run_not_of_its_initial_weights(
     torch.save({k: w for k, w in state.items() if "backbone" in k}, tmp_path / "backbone.pth")
     torch.save({k: w * 2 for k, w in state.items()}, tmp_path / "twice.pth")
     seen = []
-    monkeypatch.setattr(Trainer, "test", lambda cfg, model, evaluators: seen.append(model))
+
+    def _test(cfg: DictConfig, model: nn.Module, evaluators: list, *, weights: str) -> dict:
+        seen.append(model)
+        return {}
+
+    monkeypatch.setattr(Trainer, "test", _test)
 
     def evaluate(*arguments: object) -> torch.Tensor:
         arguments = ["--config-file", recipe, "--eval-only", *arguments]
@@ -194,19 +202,43 @@ def test_evaluation_is_of_the_run_not_of_its_initial_weights(
         evaluate(f"train.output_dir={tmp_path / 'nothing'}")
 
 
-@pytest.mark.parametrize("name", ["model_final.pth", "model_best.pth"])
-def test_a_training_does_not_end_in_the_weights_it_starts_from(
-    data: Path, tmp_path: Path, name: str
-) -> None:
-    (tmp_path / name).write_bytes(b"weights")
+def test_a_training_replaces_no_other(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "model_final.pth").write_bytes(b"weights")
     arguments = ["--config-file", str(RECIPE), f"train.output_dir={tmp_path}"]
-    arguments += [f"train.init_checkpoint={tmp_path / name}"]
     read_config = runpy.run_path(str(ROOT / "tools" / "train_net.py"))["read_config"]
-    with pytest.raises(ValueError, match=f"output {tmp_path / name} would replace the weights"):
+    with pytest.raises(ValueError, match=f"{tmp_path} holds a run already"):
         read_config(training_parser("").parse_args(arguments))
-    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [path.name for path in tmp_path.iterdir()] == ["model_final.pth"]
     for more in ("--resume", "--eval-only"):
         read_config(training_parser("").parse_args([more, *arguments]))
+
+
+def test_each_evaluation_has_a_folder_of_its_own(data: Path, tmp_path: Path) -> None:
+    """The training's files, its environment too, stay as they are."""
+    key = "dataloader.evaluator.output_dir=${train.output_dir}"
+    train_tiny(tmp_path, "train.max_iter=2", "train.eval_period=0", key)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    main = runpy.run_path(str(ROOT / "tools" / "train_net.py"))["main"]
+    figures = []
+    for flags in ([], ["--tta", "--sliding-window", "33", "40"]):
+        arguments = ["--config-file", str(RECIPE), "--eval-only", *flags]
+        arguments += [f"train.output_dir={tmp_path}", key]
+        figures.append(main(training_parser("").parse_args(arguments))["sem_seg"]["mIoU"])
+    del before["log.txt"]  # of the training in this process, until the evaluation has its own
+    assert all((tmp_path / name).read_bytes() == content for name, content in before.items())
+    for name, figure, window in zip(
+        ("inference", "inference_2"), figures, (None, [33, 40]), strict=True
+    ):
+        written = json.loads((tmp_path / name / "sem_seg_evaluation.json").read_text())
+        assert written["figures"]["mIoU"] == figure
+        assert written["weights"] == str(tmp_path / "model_final.pth")
+        assert (written["tta"] is None) == (window is None)
+        assert (written["sliding_window"] or {}).get("window") == window
+        assert (tmp_path / name / "log.txt").is_file()
+    with pytest.raises(FileNotFoundError):
+        arguments = ["--config-file", str(RECIPE), "--eval-only", f"train.output_dir={tmp_path}"]
+        main(training_parser("").parse_args([*arguments, "train.init_checkpoint=absent.pth"]))
+    assert not (tmp_path / "inference_3").exists()
 
 
 def test_an_error_in_one_of_several_processes_is_one_sentence(data: Path, tmp_path: Path) -> None:
@@ -255,6 +287,43 @@ def test_interrupting_the_launcher_ends_its_processes(data: Path, tmp_path: Path
         pytest.fail("processes of the interrupted training are still there after a minute")
 
 
+def test_an_interrupt_ends_in_how_to_resume(data: Path, tmp_path: Path) -> None:
+    """With workers, of which a terminal's interrupt reaches each."""
+    command = [sys.executable, ROOT / "tools" / "train_net.py", "--config-file", RECIPE]
+    command += [f"train.output_dir={tmp_path / 'out'}", "train.eval_period=0"]
+    command += ["dataloader.train.num_workers=2", "train.max_iter=100000"]
+    command = [str(part) for part in command]
+    options = {
+        "env": {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "text": True,
+    }
+    process = subprocess.Popen(
+        command,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        start_new_session=True,
+        **options,
+    )
+    for line in process.stdout:
+        if " iter: 3 " in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, rest
+    assert "Traceback" not in rest
+    last = rest.splitlines()[-1]
+    saved = (tmp_path / "out" / "last_checkpoint").read_text()
+    assert last.startswith(f"train_net.py: interrupted: {tmp_path / 'out' / saved} is saved, ")
+    # The command is one that goes on.
+    _, _, resume = last.partition("continue with: ")
+    again = [sys.executable, *shlex.split(resume)[1:]]
+    start = int(saved[len("model_") : -len(".pth")]) + 1
+    done = subprocess.run([*again, f"train.max_iter={start + 1}"], timeout=120, **options)
+    assert done.returncode == 0, done.stdout
+    assert f"iterations {start} to {start + 1} of" in done.stdout
+
+
 def _children(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
@@ -274,8 +343,12 @@ def test_a_user_sees_the_plan_the_losses_and_the_figures(data: Path, tmp_path: P
     plan = next(line for line in lines if "Training on tiny (7 pictures)" in line)
     assert "iterations 0 to 2 of 4 pictures on cpu, evaluated at the end on tiny" in plan
     assert not [line for line in lines if "copypaste" in line or "Serializ" in line]
+    end = lines[-2]
+    assert re.search(r"Done: sem_seg/mIoU \d+\.\d\d, sem_seg/mACC .*, sem_seg/pACC ", end)
+    files = "model_final.pth, model_best.pth, metrics.json, log.txt"
+    assert f"In {tmp_path}: {files}. To see what the model does:" in end
     log = (tmp_path / "log.txt").read_text()
-    assert "copypaste" in log and "Serializing" in log
+    assert "Serializing" in log and "copypaste" not in log
     # What to type next is a command that runs.
     command = shlex.split(lines[-1])
     assert command[:2] == ["python", "tools/demo.py"]
@@ -287,4 +360,4 @@ def test_a_user_sees_the_plan_the_losses_and_the_figures(data: Path, tmp_path: P
     )
     assert (tmp_path / "pictures" / "sheet.png").is_file()
     everything = run(data, "--verbose", *keys[1:], f"train.output_dir={tmp_path / 'loud'}")
-    assert "copypaste" in everything.stdout
+    assert "Serializing" in everything.stdout

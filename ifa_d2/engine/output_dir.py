@@ -1,4 +1,4 @@
-"""One training at a time in an output directory."""
+"""Output directories: one training in each, and a folder of its own for each evaluation."""
 
 import fcntl
 import os
@@ -6,11 +6,53 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
+from ..listing import join_some
+
 _NAME = ".lock"
+# Files of a run that another would replace.
+_KEPT = re.compile(
+    r"model_(\d{7}|final|best)\.pth|last_checkpoint|metrics\.json|sem_seg_evaluation\.json"
+)
+_EVALUATION = "inference"  # as Detectron2's users call its folder
 # Temporary files of ifa_d2.files.atomic_path: of a process, by its number.
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
+
+
+def check_no_run(output_dir: str | os.PathLike[str]) -> None:
+    """Check that a new training would replace nothing of an earlier one.
+
+    Raises:
+        ValueError: the folder holds checkpoints, metrics or an evaluation.
+    """
+    folder = Path(output_dir)
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    held = [path.name for path in files if _KEPT.fullmatch(path.name) and path.stat().st_size]
+    if held:
+        held.sort(key=lambda name: "_0" in name)  # numbered checkpoints last
+        raise ValueError(
+            f"output directory {folder} holds a run already ({join_some(held, 4)}), which a new "
+            "training would replace: continue it with --resume, or name another folder with "
+            "train.output_dir (OUTPUT_DIR in a .yaml)"
+        )
+
+
+def new_evaluation_dir(output_dir: str | os.PathLike[str]) -> Path:
+    """Make a folder for an evaluation: ``inference``, or ``inference_2`` and so on.
+
+    Returns:
+        A folder in the output directory that was not there before.
+    """
+    for number in count(1):
+        folder = Path(output_dir, _EVALUATION if number == 1 else f"{_EVALUATION}_{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError
 
 
 @contextmanager

@@ -1,0 +1,39 @@
+"""The environment that make keeps, and a user's own."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("Makefile", *(path.name for path in ROOT.glob("requirements*.txt"))):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "kept").touch()
+    return tmp_path
+
+
+def _make(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    command = ["make", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("target", ["setup", "test", "demo", "lint", "clean"])
+def test_make_leaves_an_environment_of_others_alone(folder: Path, target: str) -> None:
+    done = _make(folder, target)
+    assert done.returncode == 2
+    assert "make: .venv is there and was not made by make" in done.stderr
+    assert f"'make {target} VENV=.venv-ifa'" in done.stderr
+    assert (folder / ".venv" / "kept").is_file()
+
+
+@pytest.mark.parametrize("mark", [".made-by-make", ".ready"])
+def test_make_removes_its_own(folder: Path, mark: str) -> None:
+    (folder / ".venv" / mark).touch()
+    assert _make(folder, "clean").returncode == 0
+    assert not (folder / ".venv").exists()
