@@ -57,6 +57,7 @@ from ifa_d2.analysis.benchmarks.parser import (
 from ifa_d2.analysis.measure import device_name
 from ifa_d2.engine.arguments import errors_in_one_line
 from ifa_d2.files import atomic_path
+from ifa_d2.visualization import check_plot_path
 
 
 def benchmark_head(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -68,6 +69,8 @@ def benchmark_head(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def benchmark_growth(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Measure the ``growth`` command; draw it where asked."""
+    if args.plot:
+        check_plot_path(args.plot)
     grids = [(megapixels, args.classes[0]) for megapixels in args.megapixels]
     grids += [(args.class_megapixels, classes) for classes in args.classes]
     if args.full:

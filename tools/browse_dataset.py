@@ -23,6 +23,7 @@ from tqdm import tqdm
 from ifa_d2.data.registration import IMAGE_SUFFIXES
 from ifa_d2.engine.arguments import (
     add_config_argument,
+    add_drawing_arguments,
     add_overrides_argument,
     command_parser,
     errors_in_one_line,
@@ -30,7 +31,7 @@ from ifa_d2.engine.arguments import (
 from ifa_d2.engine.inputs import build_mapper, choose_records, dataset_names
 from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.run import load_config
-from ifa_d2.visualization import contact_sheet, sample_row, save_image
+from ifa_d2.visualization import check_image_path, contact_sheet, sample_row, save_image
 
 _logger = logging.getLogger("browse_dataset")
 
@@ -58,6 +59,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="N",
         help="columns of the contact sheet (default: 1)",
     )
+    add_drawing_arguments(parser)
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the augmentations (default: 0)"
     )
@@ -72,8 +74,8 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def draw_sample(sample: dict, metadata: Metadata, image_format: str) -> np.ndarray:
-    """A row of what the mapper gave, an RGB image."""
+def draw_sample(sample: dict, metadata: Metadata, image_format: str, **options: bool) -> np.ndarray:
+    """A row of what the mapper gave, an RGB image; ``options`` are those of ``sample_row``."""
     image = sample["image"].permute(1, 2, 0).numpy()
     if image_format == "BGR":
         image = image[:, :, ::-1]
@@ -85,13 +87,18 @@ def draw_sample(sample: dict, metadata: Metadata, image_format: str) -> np.ndarr
         metadata,
         None if points is None else points.numpy(),
         None if labels is None else labels.numpy(),
+        **options,
     )
 
 
 def draw_all(
-    mapper: Callable[[dict], dict], records: list[dict], repeats: int, metadata: Metadata
+    mapper: Callable[[dict], dict],
+    records: list[dict],
+    repeats: int,
+    metadata: Metadata,
+    **options: bool,
 ) -> list[np.ndarray]:
-    """One row for each draw of each record.
+    """One row for each draw of each record; ``options`` are those of ``sample_row``.
 
     Raises:
         ValueError: `repeats` is below 1, or a record has no label.
@@ -105,7 +112,7 @@ def draw_all(
             sample = mapper(record)
             if "sem_seg" not in sample:
                 raise ValueError(f"{record['file_name']!r} comes without a label")
-            rows.append(draw_sample(sample, metadata, image_format))
+            rows.append(draw_sample(sample, metadata, image_format, **options))
     return rows
 
 
@@ -113,10 +120,7 @@ def main() -> None:
     """Draw what the command line asks for, and say where it is."""
     args = parse_arguments()
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    if args.output.suffix.lower() not in IMAGE_SUFFIXES:
-        raise ValueError(
-            f"output must end in {', '.join(IMAGE_SUFFIXES)}, got {str(args.output)!r}"
-        )
+    check_image_path(args.output)
     cfg = load_config(args.config_file, args.opts)
     configured = dataset_names(cfg, is_train=not args.test)
     names = [args.dataset] if args.dataset else configured
@@ -132,7 +136,8 @@ def main() -> None:
         )
     mapper = build_mapper(cfg, is_train=not args.test)
     seed_all_rng(args.seed)
-    rows = draw_all(mapper, records, args.repeats, MetadataCatalog.get(names[0]))
+    options = {"outlines": args.outlines, "legend": args.legend}
+    rows = draw_all(mapper, records, args.repeats, MetadataCatalog.get(names[0]), **options)
     save_image(args.output, contact_sheet(rows, columns=args.columns))
     print(
         f"{len(records)} image{'s' * (len(records) > 1)} of {names[0]}, "

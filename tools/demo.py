@@ -42,6 +42,7 @@ from ifa_d2.demo import (
 )
 from ifa_d2.engine.arguments import (
     add_config_argument,
+    add_drawing_arguments,
     add_overrides_argument,
     add_weights_argument,
     command_parser,
@@ -157,6 +158,7 @@ def _add_view_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the colours, 0 to 1 (default: 0.6)",
     )
     group.add_argument("--no-names", action="store_true", help="write no class names")
+    add_drawing_arguments(group)
     group.add_argument(
         "--layout",
         choices=("row", "overlay"),
@@ -298,6 +300,8 @@ def main() -> int:
         layout=args.layout or ("row" if frames is None else "overlay"),
         alpha=args.opacity,
         names=not args.no_names,
+        outlines=args.outlines,
+        legend=args.legend,
     )
     if args.save_labels is not None and drawing.segmenter.panoptic:
         raise ValueError("save_labels needs a semantic model: a panoptic one answers with segments")

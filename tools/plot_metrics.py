@@ -2,31 +2,32 @@
 """Draw the training curves of runs: loss and mIoU against iterations.
 
     python tools/plot_metrics.py IFA=output/camvid/ifa_r18 bilinear=output/camvid/bilinear_r18 \\
-        --output curves.png
+        --output curves.pdf
+
+A name has one colour in both panels; runs of one name, such as seeds, share it.
 """
 
 import json
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("agg")
-
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 from ifa_d2.engine.arguments import command_parser, errors_in_one_line
-from ifa_d2.files import atomic_path, check_outputs
+from ifa_d2.files import check_outputs
 from ifa_d2.text import draw_as_is
+from ifa_d2.visualization import PLOT_SUFFIXES, check_plot_path, line_styles, save_plot
 
 METRICS = "metrics.json"
-CURVES = {"loss_sem_seg": "loss (smoothed over 20 iterations)", "sem_seg/mIoU": "mIoU, percent"}
+LOSS, MIOU = "loss_sem_seg", "sem_seg/mIoU"
+CURVES = {LOSS: "loss (median of 20 iterations)", MIOU: "mIoU, percent"}
+_PANEL = (5, 3.2)  # inches
 
 
-def read_curve(run: Path, key: str) -> tuple[list[int], list[float]]:
-    """Iterations and values of one figure of a run's ``metrics.json``.
+def read_rows(run: Path) -> list[dict[str, float]]:
+    """Lines of a run's ``metrics.json``: each has the figures of an iteration, some or all.
 
     Raises:
-        ValueError: the run has no such file, or it is damaged.
+        ValueError: the run has no such file, it is damaged, or has no figure of ``CURVES``.
     """
     path = run / METRICS
     if not path.is_file():
@@ -35,35 +36,65 @@ def read_curve(run: Path, key: str) -> tuple[list[int], list[float]]:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    # A line repeats the last evaluation until there is a new one.
-    iterations: list[int] = []
-    values: list[float] = []
+    if not any(key in row for row in rows for key in CURVES):
+        raise ValueError(f"{path} has neither {' nor '.join(CURVES)}: nothing can be drawn of it")
+    return rows
+
+
+def curve(rows: list[dict[str, float]], key: str) -> tuple[list[int], list[float]]:
+    """Find how many iterations were done at each value of a figure, and the values.
+
+    Figures of an iteration, which are counted from 0, are those after it; only the evaluation at a
+    run's end is written at the number of its iterations.
+    """
+    last = max((row["iteration"] for row in rows if LOSS in row), default=None)
+    points = {}
     for row in rows:
-        if key in row and (key == "loss_sem_seg" or values[-1:] != [row[key]]):
-            iterations.append(row["iteration"] + 1)
-            values.append(row[key])
-    return iterations, values
+        if key in row:
+            done = row["iteration"] + 1
+            points[done if last is None else min(done, last + 1)] = row[key]
+    return list(points), list(points.values())
+
+
+def draw(runs: list[tuple[str, Path]]) -> Figure:
+    """Draw the curves of runs, (name, folder) each."""
+    figure = Figure(figsize=(_PANEL[0] * len(CURVES), _PANEL[1]), layout="constrained")
+    panels = figure.subplots(1, len(CURVES))
+    styles, named = line_styles(name for name, _ in runs), {}
+    for name, folder in runs:
+        rows = read_rows(folder)
+        for axes, key in zip(panels, CURVES, strict=True):
+            marker = "o" if key == MIOU else ""
+            (line,) = axes.plot(*curve(rows, key), marker=marker, markersize=4, **styles[name])
+            named.setdefault(name, line)
+    for axes, title in zip(panels, CURVES.values(), strict=True):
+        axes.set(title=title, xlabel="iteration")
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    legend = figure.legend(
+        named.values(), named, loc="outside lower center", ncols=4, frameon=False
+    )
+    for text in legend.get_texts():
+        draw_as_is(text)
+    return figure
 
 
 def main() -> None:
     parser = command_parser(__doc__)
     parser.add_argument("runs", nargs="+", metavar="[NAME=]DIR", help="output folders of runs")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE.png", help="to draw")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help=f"to draw; its suffix says of what kind: {', '.join(PLOT_SUFFIXES)}",
+    )
     args = parser.parse_args()
-    read = [Path(run.rpartition("=")[2], METRICS) for run in args.runs]
-    check_outputs([args.output], {"run's figures": read})
-    figure, axes = plt.subplots(1, len(CURVES), figsize=(5 * len(CURVES), 3.2), layout="tight")
-    for run in args.runs:
-        name, _, folder = run.rpartition("=")
-        for axis, (key, title) in zip(axes, CURVES.items(), strict=True):
-            x, y = read_curve(Path(folder), key)
-            axis.plot(x, y, marker="o" if key != "loss_sem_seg" else "", label=name or folder)
-            axis.set(title=title, xlabel="iteration")
-            axis.grid(alpha=0.3)
-    for text in axes[0].legend().get_texts():
-        draw_as_is(text)
-    with atomic_path(args.output) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+    check_plot_path(args.output)
+    parts = [run.rpartition("=") for run in args.runs]
+    runs = [(name or folder, Path(folder)) for name, _, folder in parts]
+    check_outputs([args.output], {"run's figures": [folder / METRICS for _, folder in runs]})
+    save_plot(args.output, draw(runs))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from .detectron2_sets import (
     register_cityscapes_test,
     register_detectron2_sets,
 )
-from .registration import default_colors, expand_path, register_sem_seg_folder
+from .palettes import voc_colors
+from .registration import expand_path, register_sem_seg_folder
 from .shapes import CLASSES, prepare_shapes
 
 SPLITS = ("train", "val")
@@ -74,7 +75,8 @@ CONTEXT_CLASSES = (
     *("sidewalk", "sign", "sky", "snow", "sofa", "table", "track", "train", "tree", "truck"),
     *("tvmonitor", "wall", "water", "window", "wood"),
 )
-CONTEXT_COLORS = default_colors(len(CONTEXT_CLASSES))
+# The colours of PASCAL VOC's label files, by the ids with background.
+_VOC_COLORS = voc_colors(1 + len(CONTEXT_CLASSES))
 CONTEXT_IGNORE = 255
 
 
@@ -104,10 +106,8 @@ def register_all() -> None:
             image_suffixes=".jpg",
             how_to_get=how_to_prepare("crackforest"),
         )
-        _register_pascal_context("59", split, CONTEXT_CLASSES, CONTEXT_COLORS)
-        _register_pascal_context(
-            "60", split, ("background", *CONTEXT_CLASSES), ((0, 0, 0), *CONTEXT_COLORS)
-        )
+        _register_pascal_context("59", split, CONTEXT_CLASSES, _VOC_COLORS[1:])
+        _register_pascal_context("60", split, ("background", *CONTEXT_CLASSES), _VOC_COLORS)
         register_detectron2_sets(split)
     _register_camvid("test")
     register_cityscapes_test()

@@ -17,7 +17,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_sem_seg
 from detectron2.data.datasets.builtin_meta import CITYSCAPES_CATEGORIES
 
-from .registration import SemSegFolder, default_colors, expand_path
+from .palettes import ade20k_colors
+from .registration import SemSegFolder, expand_path
 
 CITYSCAPES_CLASSES = tuple(category["name"] for category in CITYSCAPES_CATEGORIES)
 CITYSCAPES_COLORS = tuple(category["color"] for category in CITYSCAPES_CATEGORIES)
@@ -98,7 +99,7 @@ def register_detectron2_sets(split: str) -> None:
         image_root=f"{base}/images/{_ADE20K_FOLDERS[split]}",
         label_root=f"{base}/annotations_detectron2/{_ADE20K_FOLDERS[split]}",
         classes=ADE20K_CLASSES,
-        colors=default_colors(len(ADE20K_CLASSES)),
+        colors=ade20k_colors(),
         ignore_label=_IGNORE_LABEL,
         image_suffixes=(".jpg",),
         label_suffix=".png",

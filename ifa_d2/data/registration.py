@@ -1,5 +1,6 @@
 """Registration of a folder of images and a folder of label PNGs as a data set."""
 
+import colorsys
 import logging
 import os
 import sys
@@ -8,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from matplotlib.colors import hsv_to_rgb
 
 from ..listing import join_some
 from .folders import files_below
@@ -187,7 +187,7 @@ def default_colors(num_classes: int) -> tuple[tuple[int, int, int], ...]:
         ((0.6 + 0.6180339887 * i) % 1, (0.75, 0.55, 0.9)[i % 3], (0.9, 0.7, 0.5)[i // 3 % 3])
         for i in range(num_classes)
     ]
-    return tuple(tuple(round(255 * float(c)) for c in hsv_to_rgb(color)) for color in hsv)
+    return tuple(tuple(round(255 * c) for c in colorsys.hsv_to_rgb(*color)) for color in hsv)
 
 
 def register_sem_seg_folder(

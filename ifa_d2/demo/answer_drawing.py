@@ -11,10 +11,12 @@ from ..data import read_label, read_picture
 from ..data.labels import translate_label
 from ..engine.build import test_dataset_names
 from ..visualization import (
+    add_legend,
     draw_panoptic,
     draw_segmentation,
     enlargement,
     image_and_panels,
+    letter_size,
 )
 from .answers import MAX_SAMPLES, MAX_SIDE, Answer, Segmenter, resample_labels
 from .sources import Picture
@@ -46,9 +48,11 @@ class Drawing:
         layout: "row" of image, prediction and ground truth, or the "overlay" alone.
         alpha: opacity of the colours.
         names: write class names on the larger regions (panoptic drawings always have them).
+        outlines: draw lines between regions (panoptic drawings always have them).
+        legend: put the classes that are drawn under the drawing.
 
     Raises:
-        ValueError: an unknown layout, or an opacity outside [0, 1].
+        ValueError: an unknown layout, an opacity outside [0, 1], or a legend of a panoptic model.
     """
 
     def __init__(
@@ -59,16 +63,25 @@ class Drawing:
         layout: str = "row",
         alpha: float = 0.6,
         names: bool = True,
+        outlines: bool = False,
+        legend: bool = False,
     ) -> None:
         if layout not in LAYOUTS:
             raise ValueError(f"layout must be one of {LAYOUTS}, got {layout!r}")
         if not 0 <= alpha <= 1:
             raise ValueError(f"opacity must be in [0, 1], got {alpha}")
+        if legend and segmenter.panoptic:
+            raise ValueError(
+                "legend is of semantic drawings, a panoptic one has a colour for each instance: "
+                "leave it out, names are on the segments"
+            )
         self.segmenter = segmenter
         self.metadata = metadata
         self.layout = layout
         self.alpha = alpha
         self.names = names
+        self.outlines = outlines
+        self.legend = legend
 
     def read(self, picture: Picture) -> tuple[np.ndarray, np.ndarray | None]:
         """Read a picture (H, W, 3), and its ground truth (H, W) if there is one.
@@ -125,18 +138,28 @@ class Drawing:
         scale = _row_scale(answer.image) if self.layout == "row" else 1
         prediction = self._panel(answer, scale)
         if self.layout == "overlay":
-            return prediction
-        panels = {"prediction": prediction}
+            return self._with_legend(prediction, [answer.labels], prediction)
+        panels, segmentations = {"prediction": prediction}, [answer.labels]
         if truth is not None:
             window, size = self.segmenter.view.resolve(image.shape[:2])
             labels = resample_labels(truth, window, size)
             panels["ground truth"] = self._panel(Answer(answer.image, labels), scale)
-        return image_and_panels(answer.image, panels, scale=scale)
+            segmentations.append(labels)
+        row = image_and_panels(answer.image, panels, scale=scale)
+        return self._with_legend(row, segmentations, prediction)
+
+    def _with_legend(
+        self, drawing: np.ndarray, segmentations: list[np.ndarray], panel: np.ndarray
+    ) -> np.ndarray:
+        if not self.legend:
+            return drawing
+        size = letter_size(*panel.shape[:2])
+        return add_legend(drawing, segmentations, self.metadata, size)
 
     def _panel(self, answer: Answer, scale: int) -> np.ndarray:
         options = {"scale": scale, "alpha": self.alpha}
         if answer.labels is not None:
-            options["names"] = self.names
+            options |= {"names": self.names, "outlines": self.outlines}
             return draw_segmentation(answer.image, answer.labels, self.metadata, **options)
         segments = (answer.segment_ids, answer.segments)
         return draw_panoptic(answer.image, *segments, self.metadata, **options)

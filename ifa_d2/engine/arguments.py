@@ -40,6 +40,14 @@ def add_config_argument(
     )
 
 
+def add_drawing_arguments(parser: argparse._ActionsContainer) -> None:
+    """Add --outlines and --legend, what a drawing of classes may have besides their colours."""
+    parser.add_argument("--outlines", action="store_true", help="draw lines between regions")
+    parser.add_argument(
+        "--legend", action="store_true", help="put colours and names of the classes underneath"
+    )
+
+
 def add_weights_argument(parser: argparse.ArgumentParser) -> None:
     """Add --weights, as :func:`ifa_d2.engine.predictor.load_model` takes it."""
     parser.add_argument(

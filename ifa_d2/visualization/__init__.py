@@ -1,7 +1,10 @@
 """Drawings of segmentations: over the image, side by side, and as contact sheets."""
 
-from .drawing import draw_labels, draw_panoptic, draw_points, draw_segmentation
+from .captions import add_legend, caption, letter_size
+from .drawing import draw_panoptic, draw_points, draw_segmentation
+from .plots import PLOT_SUFFIXES, check_plot_path, line_styles, save_plot
 from .sheets import (
+    check_image_path,
     contact_sheet,
     enlargement,
     image_and_panels,
@@ -12,15 +15,22 @@ from .sheets import (
 )
 
 __all__ = [
+    "PLOT_SUFFIXES",
+    "add_legend",
+    "caption",
+    "check_image_path",
+    "check_plot_path",
     "contact_sheet",
-    "draw_labels",
     "draw_panoptic",
     "draw_points",
     "draw_segmentation",
     "enlargement",
     "image_and_panels",
+    "letter_size",
+    "line_styles",
     "sample_row",
     "save_image",
+    "save_plot",
     "save_png",
     "side_by_side",
 ]

@@ -3,6 +3,7 @@
 Shape legend: H x W an image's size in pixels. Images are (H, W, 3) uint8 RGB arrays.
 """
 
+import math
 from collections.abc import Sequence
 from copy import copy
 from typing import Any
@@ -14,15 +15,24 @@ from detectron2.data import Metadata
 from detectron2.utils.visualizer import VisImage, Visualizer
 
 from ..text import class_captions, draw_as_is
+from .captions import letter_size
 
 _NAMED_SHARE = 0.01  # of the picture, that a region must cover to have its name written on it
-_STRIPE = 4  # pixels of the drawing, black where ignored
+_STRIPE_SHARE = 0.01  # of the drawing's side, black where ignored
+_OUTLINE_SHARE = 0.002  # of the drawing's side
+_OUTLINE = (255, 255, 255)
 _POINT_RADIUS, _RING_RADIUS = 2.75, 4.0  # pixels of the drawing
 _SUBPIXELS = 4  # binary digits of a pixel's fraction, for OpenCV
 
 
 class _Visualizer(Visualizer):
-    """Detectron2's ``Visualizer`` with literal names: no formulas, no missing glyphs."""
+    """Detectron2's ``Visualizer`` with literal names, in letters that suit the picture."""
+
+    def __init__(self, image: np.ndarray, metadata: Metadata, scale: float = 1.0) -> None:
+        super().__init__(image, metadata, scale)
+        size = letter_size(*(scale * side for side in image.shape[:2]))
+        # Detectron2 multiplies it by the scale; a point is 1/72 inch.
+        self._default_font_size = size * 72 / self.output.fig.dpi / scale
 
     def draw_text(self, text: str, position: tuple[float, float], **options: Any) -> VisImage:
         output = super().draw_text(text, position, **options)
@@ -38,6 +48,8 @@ def draw_segmentation(
     scale: float = 1.0,
     alpha: float = 0.6,
     names: bool = True,
+    outlines: bool = False,
+    stripes: bool = False,
 ) -> np.ndarray:
     """Draw a segmentation over its image in the data set's colours.
 
@@ -47,7 +59,10 @@ def draw_segmentation(
         metadata: with ``stuff_classes`` and ``stuff_colors``.
         scale: of the drawing to the image.
         alpha: opacity of the colours.
-        names: write the class names on the larger regions.
+        names: write the class names on the larger regions, the largest first; a name that would
+            cover another is left out.
+        outlines: draw white lines between regions, within a pixel of the drawing of their border.
+        stripes: draw black stripes where there is no class.
 
     Returns:
         (scale * H, scale * W, 3), whole pixels.
@@ -59,19 +74,15 @@ def draw_segmentation(
     # Not by Visualizer.draw_sem_seg: its outlines run through the centres of the border pixels, and
     # regions of one pixel's width would be lost.
     is_class = (sem_seg >= 0) & (sem_seg < len(metadata.stuff_classes))
+    labels = np.where(is_class, sem_seg, -1).astype(np.int16)
     colors = np.asarray(metadata.stuff_colors, np.float64)[np.where(is_class, sem_seg, 0)]
     blended = np.where(is_class[..., None], (1 - alpha) * image + alpha * colors, image)
-    if not names and scale == 1.0:
-        return blended.round().astype(np.uint8)
-    visualizer = _Visualizer(blended.round(), metadata, scale=scale)
-    if names:
-        captions = class_captions(metadata.stuff_classes)
-        for label in np.unique(sem_seg[is_class]):
-            place = _largest_region(sem_seg == label)
-            if place is not None:
-                visualizer.draw_text(captions[label], place, color="white")
-                _keep_inside(visualizer.output)
-    return visualizer.output.get_image()
+    drawn = _enlarged(blended.round().astype(np.uint8), scale)
+    if stripes:
+        _draw_stripes(drawn, _enlarged(labels, scale) < 0)
+    if outlines:
+        _draw_outlines(drawn, _enlarged(labels, scale))
+    return _draw_names(drawn, labels, metadata, scale) if names else drawn
 
 
 def draw_panoptic(
@@ -106,23 +117,6 @@ def draw_panoptic(
     visualizer = _Visualizer(image, captioned, scale=scale)
     ids = torch.from_numpy(segment_ids)
     return visualizer.draw_panoptic_seg(ids, list(segments), alpha=alpha).get_image()
-
-
-def draw_labels(
-    image: np.ndarray,
-    sem_seg: np.ndarray,
-    metadata: Metadata,
-    *,
-    scale: int = 1,
-    names: bool = True,
-) -> np.ndarray:
-    """Draw a segmentation over its image, with black stripes on ignored pixels."""
-    drawn = draw_segmentation(image, sem_seg, metadata, scale=scale, names=names).copy()
-    ignored = ((sem_seg < 0) | (sem_seg >= len(metadata.stuff_classes))).astype(np.uint8)
-    ignored = cv2.resize(ignored, drawn.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    rows, columns = np.indices(ignored.shape, sparse=True)
-    drawn[(ignored == 1) & ((rows + columns) // _STRIPE % 2 == 0)] = 0
-    return drawn
 
 
 def draw_points(
@@ -173,7 +167,58 @@ def _check_size(name: str, segmentation: np.ndarray, image: np.ndarray) -> None:
         )
 
 
-def _keep_inside(output: VisImage, margin: float = 2.0) -> None:
+def _enlarged(values: np.ndarray, scale: float) -> np.ndarray:
+    """Enlarge by nearest neighbours, to a size of whole pixels as Detectron2's drawings."""
+    size = [int(side * scale + 1e-2) for side in values.shape[1::-1]]
+    return cv2.resize(values, size, interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def _width_of(share: float, drawn: np.ndarray) -> int:
+    """Width of a line, in whole pixels of a drawing."""
+    return max(1, round(share * math.sqrt(drawn.shape[0] * drawn.shape[1])))
+
+
+def _draw_stripes(drawn: np.ndarray, ignored: np.ndarray) -> None:
+    rows, columns = np.indices(ignored.shape, sparse=True)
+    black = (rows + columns) // _width_of(_STRIPE_SHARE, drawn) % 2 == 0
+    drawn[ignored & black] = 0
+
+
+def _draw_outlines(drawn: np.ndarray, labels: np.ndarray) -> None:
+    edges = np.zeros(labels.shape, np.uint8)
+    edges[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    edges[:-1] |= labels[:-1] != labels[1:]
+    width = _width_of(_OUTLINE_SHARE, drawn)
+    drawn[cv2.dilate(edges, np.ones((width, width), np.uint8)) > 0] = _OUTLINE
+
+
+def _draw_names(
+    drawn: np.ndarray, labels: np.ndarray, metadata: Metadata, scale: float
+) -> np.ndarray:
+    """Write names on the larger regions of labels (H, W), on a drawing enlarged by ``scale``."""
+    regions = {int(label): _largest_region(labels == label) for label in np.unique(labels)}
+    found = [(*region, label) for label, region in regions.items() if region and label >= 0]
+    if not found:
+        return drawn
+    visualizer = _Visualizer(drawn, metadata)
+    renderer = visualizer.output.canvas.get_renderer()
+    captions = class_captions(metadata.stuff_classes)
+    taken = []
+    for _, x, y, label in sorted(found, key=lambda one: -one[0]):
+        place = tuple((value + 0.5) * scale - 0.5 for value in (x, y))
+        visualizer.draw_text(captions[label], place, color="white")
+        text = visualizer.output.ax.texts[-1]
+        text.set_verticalalignment("center")
+        _keep_inside(visualizer.output)
+        box = text.get_window_extent(renderer)
+        if any(box.overlaps(other) for other in taken):
+            text.remove()
+        else:
+            taken.append(box)
+    return visualizer.output.get_image()
+
+
+def _keep_inside(output: VisImage, margin: float = 4.0) -> None:
     """Move the last text, so that it keeps ``margin`` pixels from the border."""
     text = output.ax.texts[-1]
     box = text.get_window_extent(output.canvas.get_renderer())  # in pixels, y upwards
@@ -184,8 +229,11 @@ def _keep_inside(output: VisImage, margin: float = 2.0) -> None:
     text.set_position((x + right / output.scale, y - up / output.scale))
 
 
-def _largest_region(mask: np.ndarray) -> tuple[float, float] | None:
-    """Find (x, y) deepest in a mask's largest connected part; None if too small for a name."""
+def _largest_region(mask: np.ndarray) -> tuple[int, float, float] | None:
+    """Find the area of a mask's largest connected part and (x, y) deepest in it.
+
+    None if it is too small for a name.
+    """
     _, parts, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), 8)
     areas = statistics[1:, cv2.CC_STAT_AREA]
     if areas.max(initial=0) < _NAMED_SHARE * mask.size:
@@ -197,4 +245,4 @@ def _largest_region(mask: np.ndarray) -> tuple[float, float] | None:
     ys, xs = np.nonzero(depth > depth.max() - 0.5)
     middle_y, middle_x = np.median(np.nonzero(part), axis=1)
     closest = np.hypot(ys - middle_y, xs - middle_x).argmin()
-    return float(xs[closest]), float(ys[closest])
+    return int(areas.max()), float(xs[closest]), float(ys[closest])

@@ -12,12 +12,13 @@ import numpy as np
 from detectron2.data import Metadata
 from PIL import Image
 
+from ..data.registration import IMAGE_SUFFIXES
 from ..files import atomic_path
-from .drawing import draw_labels, draw_points, draw_segmentation
+from .captions import add_legend, caption, letter_size
+from .drawing import draw_points, draw_segmentation
 
 _BACKGROUND = 255
 _GAP = 6  # pixels between two panels
-_CAPTION_HEIGHT = 24
 
 
 def side_by_side(
@@ -29,6 +30,8 @@ def side_by_side(
     min_width: int = 480,
     alpha: float = 0.6,
     names: bool = True,
+    outlines: bool = False,
+    legend: bool = False,
 ) -> np.ndarray:
     """Image, prediction and, where there is one, ground truth in a row, with captions.
 
@@ -40,6 +43,8 @@ def side_by_side(
         min_width: a smaller image is enlarged by a whole factor to about this width.
         alpha: opacity of the colours.
         names: write the class names on the larger regions.
+        outlines: draw lines between regions.
+        legend: put the classes that are drawn under the row.
 
     Returns:
         The row, an RGB image.
@@ -48,9 +53,13 @@ def side_by_side(
     drawn = {"prediction": prediction}
     if ground_truth is not None:
         drawn["ground truth"] = ground_truth
-    options = {"scale": scale, "alpha": alpha, "names": names}
-    panels = [draw_segmentation(image, one, metadata, **options) for one in drawn.values()]
-    return image_and_panels(image, dict(zip(drawn, panels, strict=True)), scale=scale)
+    options = {"scale": scale, "alpha": alpha, "names": names, "outlines": outlines}
+    panels = {
+        title: draw_segmentation(image, one, metadata, **options) for title, one in drawn.items()
+    }
+    row = image_and_panels(image, panels, scale=scale)
+    size = letter_size(*panels["prediction"].shape[:2])
+    return add_legend(row, drawn.values(), metadata, size) if legend else row
 
 
 def sample_row(
@@ -62,6 +71,8 @@ def sample_row(
     *,
     min_width: int = 480,
     names: bool = True,
+    outlines: bool = False,
+    legend: bool = False,
 ) -> np.ndarray:
     """Draw a training sample: image, labels and, where there are, sampled points in a row.
 
@@ -75,17 +86,22 @@ def sample_row(
         point_labels: their class ids, (P,).
         min_width: a smaller image is enlarged by a whole factor to about this width.
         names: write the class names on the larger regions.
+        outlines: draw lines between regions.
+        legend: put the classes that are drawn under the row.
 
     Returns:
         The row, an RGB image.
     """
     scale = enlargement(image, min_width)
-    labels = draw_labels(image, sem_seg, metadata, scale=scale, names=names)
+    options = {"scale": scale, "names": names, "outlines": outlines, "stripes": True}
+    labels = draw_segmentation(image, sem_seg, metadata, **options)
     panels = {"labels (striped: ignored)": labels}
     if points is not None:
         drawn = draw_points(image, points, point_labels, metadata, scale=scale)
         panels[f"{len(points)} points"] = drawn
-    return image_and_panels(image, panels, scale=scale)
+    row = image_and_panels(image, panels, scale=scale)
+    size = letter_size(*labels.shape[:2])
+    return add_legend(row, [sem_seg], metadata, size) if legend else row
 
 
 def enlargement(image: np.ndarray, min_width: int = 480) -> int:
@@ -104,12 +120,15 @@ def image_and_panels(
         scale: of the drawings to the image, a whole factor.
     """
     first = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
-    captioned = [_caption(panel, title) for title, panel in {"image": first, **panels}.items()]
+    size = letter_size(*first.shape[:2])
+    captioned = [caption(panel, title, size) for title, panel in {"image": first, **panels}.items()]
     return _join(captioned, axis=1)
 
 
 def contact_sheet(pictures: Sequence[np.ndarray], columns: int = 1) -> np.ndarray:
-    """Arrange pictures in rows of ``columns``, in cells of the largest one's size.
+    """Arrange pictures in rows of ``columns``.
+
+    All columns are as wide as the widest picture, a row is as high as its highest.
 
     Raises:
         ValueError: there are none, or ``columns`` is not positive.
@@ -118,13 +137,13 @@ def contact_sheet(pictures: Sequence[np.ndarray], columns: int = 1) -> np.ndarra
         raise ValueError(
             f"pictures and columns must be 1 or more, got {len(pictures)} and {columns}"
         )
-    height = max(picture.shape[0] for picture in pictures)
     width = max(picture.shape[1] for picture in pictures)
-    cells = [_fit(picture, height, width) for picture in pictures]
-    rows = [
-        _fit(_join(cells[start : start + columns], axis=1), height, columns * (width + _GAP) - _GAP)
-        for start in range(0, len(cells), columns)
-    ]
+    rows = []
+    for start in range(0, len(pictures), columns):
+        row = pictures[start : start + columns]
+        height = max(picture.shape[0] for picture in row)
+        joined = _join([_fit(picture, height, width) for picture in row], axis=1)
+        rows.append(_fit(joined, height, columns * (width + _GAP) - _GAP))
     return _join(rows, axis=0)
 
 
@@ -134,24 +153,26 @@ def save_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
         Image.fromarray(image).save(temporary, format="PNG")
 
 
+def check_image_path(path: str | os.PathLike[str]) -> None:
+    """Check that a path's suffix is of a kind of picture that can be written.
+
+    Raises:
+        ValueError: it is of none; the message has those that are.
+    """
+    if Path(path).suffix.lower() not in IMAGE_SUFFIXES:
+        raise ValueError(f"output must end in {', '.join(IMAGE_SUFFIXES)}, got {os.fspath(path)!r}")
+
+
 def save_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
     """Write an RGB image in the format of the path's suffix, complete or not at all.
 
     Raises:
         ValueError: no format has this suffix.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix not in Image.registered_extensions():
-        raise ValueError(f"an image must have a suffix such as .png or .jpg, got {path}")
+    check_image_path(path)
+    kind = Image.registered_extensions()[Path(path).suffix.lower()]
     with atomic_path(path) as temporary:
-        Image.fromarray(image).save(temporary, format=Image.registered_extensions()[suffix])
-
-
-def _caption(panel: np.ndarray, text: str) -> np.ndarray:
-    strip = np.full((_CAPTION_HEIGHT, panel.shape[1], 3), _BACKGROUND, np.uint8)
-    place, font = (4, _CAPTION_HEIGHT - 7), cv2.FONT_HERSHEY_SIMPLEX
-    cv2.putText(strip, text, place, font, 0.5, (40, 40, 40), 1, cv2.LINE_AA)
-    return np.concatenate([strip, panel])
+        Image.fromarray(image).save(temporary, format=kind)
 
 
 def _fit(picture: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -31,7 +31,7 @@ from ifa_d2.analysis.runs import (
     write_tables,
 )
 from ifa_d2.engine.run import load_config
-from ifa_d2.files import atomic_path
+from ifa_d2.visualization import line_styles, save_plot
 
 TRAIN_NET = Path(__file__).resolve().parents[2] / "tools" / "train_net.py"
 _HEAD, _MAPPER = "model.sem_seg_head", "dataloader.train.mapper"
@@ -98,6 +98,7 @@ def plot(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
     """Plot mIoU by the stride of decoding: a line for each training, its seeds as bars."""
     figure = Figure(figsize=(7.5, 0.9 + 0.3 * max(len(results), 8)), layout="constrained")
     axes = figure.add_subplot()
+    styles = line_styles(result["targets"] for result in results)
     for index, result in enumerate(results):
         figures = result["miou"].values()
         values = [[one[str(stride)] for one in figures] for stride in STRIDES]
@@ -108,9 +109,9 @@ def plot(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
             [place + 0.02 * index for place in range(len(STRIDES))],
             means,
             (below, above),
-            color=f"C{index % 10}",
+            color=styles[result["targets"]]["color"],
             linestyle="-" if result["local_ensemble"] else "--",
-            marker="o",
+            marker="o" if result["local_ensemble"] else "s",
             capsize=2,
             label=result["targets"] + (", ensemble" if result["local_ensemble"] else ""),
         )
@@ -118,8 +119,7 @@ def plot(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
     axes.set(xlabel="stride of decoding, pixels", ylabel="mIoU, percent")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+    save_plot(path, figure)
 
 
 def run(args: argparse.Namespace) -> str:

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from ifa_d2.data import read_picture
 from ifa_d2.engine import build
-from ifa_d2.engine.arguments import command_parser, errors_in_one_line
+from ifa_d2.engine.arguments import add_drawing_arguments, command_parser, errors_in_one_line
 from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config
@@ -41,11 +41,14 @@ from ifa_d2.layers.levels import materialize
 from ifa_d2.modeling import SegmentationField, compute_fields
 from ifa_d2.modeling.field import padded_images
 from ifa_d2.visualization import (
+    add_legend,
+    check_image_path,
     contact_sheet,
     draw_segmentation,
     enlargement,
     image_and_panels,
-    save_png,
+    letter_size,
+    save_image,
 )
 
 _ALPHA = 0.75  # of the classes' colours
@@ -110,6 +113,7 @@ def draw_predictions(
     boxes: Sequence[Box],
     metadata: Metadata,
     width: int,
+    outlines: bool = False,
 ) -> np.ndarray:
     """Draw a row: picture, predictions and ground truth, framed.
 
@@ -120,17 +124,16 @@ def draw_predictions(
         boxes: to frame, in pixels.
         metadata: of the data set.
         width: of a panel, about.
+        outlines: draw lines between regions.
     """
     scale = enlargement(picture, width)
+    options = {"scale": scale, "alpha": _ALPHA, "names": False, "outlines": outlines}
     panels = {
-        name: draw_segmentation(picture, labels, metadata, alpha=_ALPHA, names=False)
+        name: draw_segmentation(picture, labels, metadata, **options)
         for name, labels in {**answers, "ground truth": truth}.items()
     }
-    framed = {
-        name: draw_frames(enlarge(panel, scale), boxes, scale)
-        for name, panel in {"": picture, **panels}.items()
-    }
-    return image_and_panels(framed.pop(""), framed)
+    framed = {name: draw_frames(panel, boxes, scale) for name, panel in panels.items()}
+    return image_and_panels(draw_frames(enlarge(picture, scale), boxes, scale), framed)
 
 
 @torch.no_grad()
@@ -209,8 +212,8 @@ def iter_pictures(run: Run, indices: Sequence[int] | None = None) -> Iterator[di
         yield loader.dataset[index]
 
 
-def draw_all_predictions(runs: Sequence[Run], args: argparse.Namespace) -> list[np.ndarray]:
-    """Draw the rows of ``predictions``."""
+def draw_all_predictions(runs: Sequence[Run], args: argparse.Namespace) -> np.ndarray:
+    """Draw the picture of ``predictions``."""
     if len(runs) < 2:
         raise ValueError(f"predictions needs two runs or more, got {len(runs)}")
     metadata = MetadataCatalog.get(build.test_dataset_names(runs[0].cfg)[0])
@@ -229,21 +232,26 @@ def draw_all_predictions(runs: Sequence[Run], args: argparse.Namespace) -> list[
         found.append((framed / differ.size, index, inputs["file_name"], answers, truth, boxes))
         if args.pictures is None:  # the largest so far; of two alike the earlier
             found = sorted(found, key=_rank)[: args.count]
-    rows = []
+    rows, segmentations, letters = [], [], 0.0
     for share, _, file_name, answers, truth, boxes in found:
         part = f"{100 * share:.1f} % of the picture"
         print(f"{file_name}: {len(boxes)} frames, in which {part} differs")
         picture = read_picture(file_name)
-        rows.append(draw_predictions(picture, answers, truth, boxes, metadata, args.width))
-    return rows
+        segmentations += [*answers.values(), truth]
+        scale = enlargement(picture, args.width)
+        letters = max(letters, letter_size(*(scale * side for side in truth.shape)))
+        shown = (picture, answers, truth, boxes, metadata, args.width, args.outlines)
+        rows.append(draw_predictions(*shown))
+    sheet = contact_sheet(rows)
+    return add_legend(sheet, segmentations, metadata, letters) if args.legend else sheet
 
 
 def _rank(entry: tuple[Any, ...]) -> tuple[float, int]:
     return -entry[0], entry[1]
 
 
-def draw_all_features(runs: Sequence[Run], args: argparse.Namespace) -> list[np.ndarray]:
-    """Draw the rows of ``features``: one for each picture and run."""
+def draw_all_features(runs: Sequence[Run], args: argparse.Namespace) -> np.ndarray:
+    """Draw the picture of ``features``: a row for each picture and run."""
     rows = []
     pictures = iter_pictures(runs[0], args.pictures)
     for inputs in islice(pictures, args.count) if args.pictures is None else pictures:
@@ -254,7 +262,7 @@ def draw_all_features(runs: Sequence[Run], args: argparse.Namespace) -> list[np.
             size = picture.shape[:2]
             panels = {f"{run.name}: {k}": draw_map(v, size) for k, v in maps.items()}
             rows.append(image_and_panels(picture, panels))
-    return rows
+    return contact_sheet(rows)
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -288,6 +296,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             "--width", type=int, default=384, metavar="W", help="of a panel, about (default: 384)"
         )
         command.set_defaults(draw=draw)
+    add_drawing_arguments(commands.choices["predictions"])
     command.add_argument(
         "--layer",
         type=int,
@@ -306,14 +315,17 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_args(arguments)
     with errors_in_one_line():
+        check_image_path(args.output)
         runs = [load_run(text) for text in args.runs]
+        names = [run.name for run in runs]
+        if len(set(names)) < len(names):
+            raise ValueError(f"runs must have different names, NAME=RUN, got {', '.join(names)}")
         check_command_outputs(
             [args.output],
             datasets=build.test_dataset_names(runs[0].cfg),
             others={"run's file": _run_files(args.runs)},
         )
-        rows = args.draw(runs, args)
-        save_png(args.output, contact_sheet(rows))
+        save_image(args.output, args.draw(runs, args))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from ifa_d2 import Predictor
 from ifa_d2.demo import find_metadata
 from ifa_d2.engine.arguments import (
     add_config_argument,
+    add_drawing_arguments,
     add_overrides_argument,
     add_weights_argument,
     command_parser,
@@ -22,7 +23,14 @@ from ifa_d2.engine.inference import Renamed
 from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.run import load_config
 from ifa_d2.modeling import SegmentationField
-from ifa_d2.visualization import contact_sheet, draw_segmentation, save_png
+from ifa_d2.visualization import (
+    add_legend,
+    check_image_path,
+    contact_sheet,
+    draw_segmentation,
+    letter_size,
+    save_image,
+)
 
 
 def panel(
@@ -32,16 +40,23 @@ def panel(
     window: tuple[int, int, int, int],
     zoom: int,
     width: int,
-) -> np.ndarray:
-    """Draw the labels of a window at ``zoom`` samples a pixel over the enlarged image."""
+    outlines: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the labels of a window at ``zoom`` samples a pixel over the enlarged image.
+
+    Returns:
+        The drawing, ``width`` pixels wide, and the labels.
+    """
     y0, x0, y1, x1 = window
     size = ((y1 - y0) * zoom, (x1 - x0) * zoom)
     labels = field.labels(size, window).numpy()
     enlarged = cv2.resize(image[y0:y1, x0:x1], size[::-1], interpolation=cv2.INTER_CUBIC)
-    drawn = draw_segmentation(enlarged, labels, metadata, names=False)
-    return cv2.resize(
-        drawn, (width, round(width * size[0] / size[1])), interpolation=cv2.INTER_NEAREST
+    # Drawn as large as it is shown, so that lines are as wide in every panel.
+    scale = width / size[1]
+    drawn = draw_segmentation(
+        enlarged, labels, metadata, scale=scale, names=False, outlines=outlines
     )
+    return drawn, labels
 
 
 def main() -> None:
@@ -59,9 +74,11 @@ def main() -> None:
     )
     parser.add_argument("--window", action=Renamed, const="--crop Y0 X0 Y1 X1")
     parser.add_argument("--output", required=True, metavar="FILE.png", help="to draw")
+    add_drawing_arguments(parser)
     add_overrides_argument(parser)
     args = parser.parse_args()
     with errors_in_one_line():
+        check_image_path(args.output)
         cfg = load_config(args.config_file, args.opts)
         check_command_outputs(
             [args.output],
@@ -78,8 +95,16 @@ def main() -> None:
         rgb = np.ascontiguousarray(image[:, :, ::-1])
         whole, width = (0, 0, *image.shape[:2]), 4 * image.shape[1]
         zooms = [(whole, 1), (whole, 4), (tuple(args.crop), 1), (tuple(args.crop), 16)]
-        panels = [panel(rgb, field, metadata, window, zoom, width) for window, zoom in zooms]
-        save_png(args.output, contact_sheet(panels, columns=2))
+        drawn = [
+            panel(rgb, field, metadata, window, zoom, width, args.outlines)
+            for window, zoom in zooms
+        ]
+        panels, segmentations = zip(*drawn, strict=True)
+        sheet = contact_sheet(panels, columns=2)
+        if args.legend:
+            size = letter_size(*panels[0].shape[:2])
+            sheet = add_legend(sheet, segmentations, metadata, size)
+        save_image(args.output, sheet)
     print(
         f"{args.output}: top, the picture asked at 1 and 4 samples a pixel; below, "
         f"the window {args.crop} at 1 and 16"

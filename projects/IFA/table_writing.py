@@ -7,17 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("agg")
-
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from table_rows import INPUT_SIZES
 
 from ifa_d2.analysis.benchmarks.tables import github_table, number
 from ifa_d2.analysis.runs import describe_machine, mean_and_deviation, write_tables
-from ifa_d2.files import atomic_path
+from ifa_d2.visualization import save_plot
 
 # The paper's decoding, and one answer for each pixel.
 STRIDES = (4, 1)
@@ -117,14 +113,9 @@ def plot(
 ) -> None:
     """Plot mIoU of the rows, each seed and their mean, beside the paper's."""
     known = any(result["paper_miou"] is not None for result in results)
-    figure, axes = plt.subplots(
-        1,
-        1 + known,
-        figsize=(5 + 4 * known, 1.4 + 0.34 * len(results)),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
+    size = (5 + 4 * known, 1.4 + 0.34 * len(results))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(1, 1 + known, sharey=True, squeeze=False)
     ours = axes[0, 0]
     for stride, marker, offset in zip(STRIDES, ("o", "s"), (-0.13, 0.13), strict=True):
         seeds = [[f[str(stride)] for f in result["miou"].values()] for result in results]
@@ -145,6 +136,4 @@ def plot(
         axes[0, 1].set(xlabel="mIoU, percent", title=f"the paper, {paper['dataset']}")
     for axis in axes.flat:
         axis.grid(alpha=0.3)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
-    plt.close(figure)
+    save_plot(path, figure)

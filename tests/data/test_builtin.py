@@ -8,6 +8,7 @@ from PIL import Image
 
 from ifa_d2.data import SemSegMapper
 from ifa_d2.data.builtin import CAMVID_CLASSES, CAMVID_VOID, register_all
+from ifa_d2.data.palettes import voc_colors
 from ifa_d2.data.shapes import CLASSES, SHAPES_COUNTS, SHAPES_SIZE
 from ifa_d2.evaluation import SemSegEvaluator
 
@@ -60,6 +61,17 @@ def test_camvid_metadata():
     assert metadata.stuff_classes == list(CAMVID_CLASSES)
     assert (len(CAMVID_CLASSES), metadata.ignore_label) == (11, 11)
     assert len({tuple(color) for color in metadata.stuff_colors}) == 11
+
+
+def test_pascal_context_has_the_colours_of_pascal_voc():
+    """By the published list of VOC's first classes, which Context's ids take in their own order."""
+    known = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128)]
+    known += [(0, 128, 128), (128, 128, 128), (64, 0, 0), (192, 0, 0), (64, 128, 0)]
+    assert voc_colors(21)[:11] == tuple(known) and voc_colors(21)[20] == (0, 64, 128)
+    assert len(set(voc_colors(256))) == 256
+    with_background = MetadataCatalog.get("pascal_context_60_val").stuff_colors
+    assert with_background == [list(color) for color in voc_colors(60)]
+    assert MetadataCatalog.get("pascal_context_59_val").stuff_colors == with_background[1:]
 
 
 def test_missing_camvid_says_how_to_get_it(tmp_path, monkeypatch):

@@ -72,6 +72,16 @@ def test_cityscapes_classes_are_the_training_ids() -> None:
     assert metadata.evaluator_type == "cityscapes_sem_seg"
 
 
+def test_ade20k_has_its_published_colours() -> None:
+    metadata = MetadataCatalog.get(ADE20K)
+    colors = dict(zip(metadata.stuff_classes, metadata.stuff_colors, strict=True))
+    assert colors["wall"] == [120, 120, 120] and colors["sky"] == [6, 230, 230]
+    assert colors["person"] == [150, 5, 61] and colors["flag"] == [92, 0, 255]
+    # The list has one colour twice.
+    assert len({tuple(color) for color in colors.values()}) == 149
+    assert colors["road, route"] == colors["skyscraper"] == [140, 140, 140]
+
+
 @pytest.mark.parametrize(
     ("name", "key", "folder"),
     [

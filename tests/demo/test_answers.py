@@ -15,7 +15,8 @@ from ifa_d2.demo.answer_drawing import _row_scale
 from ifa_d2.engine.build import build_test_mapper
 from ifa_d2.engine.predictor import Predictor, load_model
 from ifa_d2.modeling import compute_panoptic_fields
-from ifa_d2.visualization import draw_segmentation, side_by_side
+from ifa_d2.visualization import add_legend, draw_segmentation, letter_size, side_by_side
+from ifa_d2.visualization.captions import line_height
 from tests.tiny import tiny_config
 
 
@@ -154,10 +155,12 @@ def test_panoptic_drawings(parts: tuple, panoptic: nn.Module) -> None:
         stuff_colors=[[0, 0, 0], [0, 100, 200], [0, 200, 0]],
     )
     segmenter = Segmenter(parts[0], panoptic, View(confidence=0.01))
+    with pytest.raises(ValueError, match="legend is of semantic drawings"):
+        Drawing(segmenter, metadata, legend=True)
     row = Drawing(segmenter, metadata).draw(parts[2])
-    assert row.shape == (24 + 400, 2 * 480 + 6, 3)
+    assert row.shape == (line_height(letter_size(400, 480)) + 400, 2 * 480 + 6, 3)
     # Colours lie over most of the picture's second panel.
-    changed = (row[24:, :480] != row[24:, -480:]).any(axis=-1)
+    changed = (row[-400:, :480] != row[-400:, -480:]).any(axis=-1)
     assert changed.mean() > 0.5
 
 
@@ -182,10 +185,11 @@ def test_views_out_of_range(view: dict, message: str) -> None:
 
 
 @pytest.mark.parametrize("layout", ["overlay", "row"])
-def test_drawings(parts: tuple, trained: Path, layout: str) -> None:
+@pytest.mark.parametrize("more", [{}, {"outlines": True, "legend": True}])
+def test_drawings(parts: tuple, trained: Path, layout: str, more: dict[str, bool]) -> None:
     cfg, model, image, _ = parts
     metadata = MetadataCatalog.get("tiny")
-    options = {"alpha": 0.3, "names": False}
+    options = {"alpha": 0.3, "names": False, **more}
     segmenter = Segmenter(cfg, model, View(window=(2, 3, 22, 33), zoom=2))
     drawing = Drawing(segmenter, metadata, layout=layout, **options)
     label = trained / "labels" / "1.png"
@@ -193,7 +197,10 @@ def test_drawings(parts: tuple, trained: Path, layout: str) -> None:
     shown = cv2.resize(image[2:22, 3:33], (60, 40), interpolation=cv2.INTER_CUBIC)
     labels = field(parts).labels((40, 60), (2, 3, 22, 33)).numpy()
     if layout == "overlay":
+        legend = options.pop("legend", False)
         expected = draw_segmentation(shown, labels, metadata, **options)
+        if legend:
+            expected = add_legend(expected, [labels], metadata)
     else:
         doubled = truth[2:22, 3:33].repeat(2, axis=0).repeat(2, axis=1)
         expected = side_by_side(shown, labels, metadata, doubled, **options)

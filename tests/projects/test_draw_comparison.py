@@ -13,6 +13,8 @@ from PIL import Image
 
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.modeling import compute_fields
+from ifa_d2.visualization import letter_size
+from ifa_d2.visualization.captions import line_height
 from tests.modeling.test_architectures import ROWS, shrink
 from tests.tiny import COUNT, tiny_config
 
@@ -135,17 +137,26 @@ def test_labels_are_detectron2s_answer(drawing: ModuleType, trained: Path) -> No
 
 def test_the_command_draws_both(drawing: ModuleType, trained: Path, tmp_path: Path) -> None:
     runs = [f"a={trained / 'out'}", f"b={trained / 'out'}"]
+    height = 80 + line_height(letter_size(80, 96))
     for arguments, rows in ((["predictions", *runs, "--count", "2"], 2), (["features", *runs], 6)):
         path = tmp_path / f"{arguments[0]}.png"
         drawing.main([*arguments, "--output", str(path), "--width", "96"])
         with Image.open(path) as picture:
-            # Four panels a row, each 96 x 80 pixels below a caption of 24.
-            assert picture.size == (4 * 96 + 3 * 6, rows * 104 + (rows - 1) * 6)
+            # Four panels a row, each 96 x 80 pixels below a caption.
+            assert picture.size == (4 * 96 + 3 * 6, rows * height + (rows - 1) * 6)
     few = tmp_path / "few.png"
     drawing.main(["features", runs[0], "--output", str(few), "--width", "96", "--count", "99"])
     with Image.open(few) as picture:
-        assert picture.size[1] == COUNT * 104 + (COUNT - 1) * 6
+        assert picture.size[1] == COUNT * height + (COUNT - 1) * 6
     with pytest.raises(SystemExit, match=rf"from 0 to {COUNT - 1}, got \[{COUNT}\]"):
         drawing.main(["features", runs[0], "--output", str(few), "--pictures", str(COUNT)])
+    options = ["--width", "96", "--count", "1", "--outlines", "--legend"]
+    drawing.main(["predictions", *runs, "--output", str(few), *options])
+    with Image.open(few) as picture:
+        assert picture.size[0] == 4 * 96 + 3 * 6 and picture.size[1] > height
+    with pytest.raises(SystemExit, match="runs must have different names, NAME=RUN, got out, out"):
+        drawing.main(["predictions", *[str(trained / "out")] * 2, "--output", str(few)])
+    with pytest.raises(SystemExit, match=r"output must end in .*, got 'x.pdf'"):
+        drawing.main(["predictions", *runs, "--output", "x.pdf"])
     with pytest.raises(SystemExit, match="predictions needs two runs or more, got 1"):
         drawing.main(["predictions", runs[0], "--output", str(tmp_path / "x.png")])

@@ -12,11 +12,12 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from ifa_d2.data import register_sem_seg_folder
-from ifa_d2.visualization import draw_points
+from ifa_d2.visualization import draw_points, letter_size
+from ifa_d2.visualization.captions import line_height
 from tests.tiny import COUNT, RECIPE, write_tiny_data
 
 COMMAND = Path(__file__).parents[2] / "tools" / "browse_dataset.py"
-_GAP, _CAPTION = 6, 24
+_GAP, _CAPTION = 6, line_height(letter_size(400, 480))
 
 
 @pytest.fixture

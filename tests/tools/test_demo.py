@@ -19,7 +19,8 @@ from ifa_d2.demo import Drawing, Segmenter, VideoFrames, VideoWriter, View
 from ifa_d2.engine.build import build_test_mapper
 from ifa_d2.engine.predictor import Predictor, load_model
 from ifa_d2.modeling import MultiViewSegmentor
-from ifa_d2.visualization import side_by_side
+from ifa_d2.visualization import letter_size, side_by_side
+from ifa_d2.visualization.captions import line_height
 from tests.tiny import RECIPE, tiny_config
 
 ROOT = Path(__file__).parents[2]
@@ -159,9 +160,15 @@ def test_a_window_of_one_picture(demo: Callable[..., int], trained: Path) -> Non
     labels = predictor(np.ascontiguousarray(image)).labels((160, 192), (4, 8, 14, 20)).numpy()
     colors = np.array(MetadataCatalog.get("tiny").stuff_colors)
     assert np.array_equal(drawn, colors[labels])
+    lines = ("--outlines", "--legend", "--output", "lines.png")
+    assert demo("--input", picture, *lines) == 0
+    assert demo("--input", picture, "--output", "plain.png") == 0
+    lined, plain = (np.asarray(Image.open(name)) for name in ("lines.png", "plain.png"))
+    assert lined.shape[0] > plain.shape[0] and lined.shape[1] == plain.shape[1]
+    assert (lined[: len(plain)] != plain).any() == (len(np.unique(labels)) > 1)
     assert demo("--input", picture, "--output", "size.jpg", "--size", 30, 600) == 0
     assert Image.open("size.jpg").format == "JPEG"
-    assert Image.open("size.jpg").size == (2 * 600 + 6, 30 + 24)
+    assert Image.open("size.jpg").size == (2 * 600 + 6, 30 + line_height(letter_size(30, 600)))
 
 
 def test_labels_of_pictures_that_have_none(demo: Callable[..., int], trained: Path) -> None:

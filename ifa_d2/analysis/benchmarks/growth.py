@@ -28,9 +28,9 @@ from detectron2.config import instantiate
 from torch import Tensor
 
 from ...config import get_config
-from ...files import atomic_path
 from ...layers import ImplicitAlignment
 from ...modeling import SegmentationField
+from ...visualization import save_plot
 from ..measure import fit_exponent, peak_memory, timed, watch_memory
 from .tables import github_table, number, pixels
 
@@ -244,7 +244,11 @@ def _cost_cells(row: Mapping[str, Any], queries: float) -> dict[str, str]:
 
 
 def plot_growth(result: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Draw time and memory against megapixels, classes, stride ratio and points, as a PNG."""
+    """Draw time and memory against megapixels, classes, stride ratio and points.
+
+    Raises:
+        ValueError: the path ends in none of ``PLOT_SUFFIXES``.
+    """
     from matplotlib.figure import Figure
 
     rows = result["rows"]
@@ -283,5 +287,4 @@ def plot_growth(result: Mapping[str, Any], path: str | os.PathLike[str]) -> None
         memory_axes.set_xlabel(key.replace("_", " "))
     grid[0, 0].set_ylabel("seconds")
     grid[1, 0].set_ylabel("peak MiB beyond the answer")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
+    save_plot(path, figure)

@@ -96,7 +96,9 @@ def _add_growth(commands: Any) -> None:
         help=f"also {FULL_MEGAPIXELS:g} megapixels, with the first number of classes and with "
         f"{FULL_CLASSES} (many minutes)",
     )
-    growth.add_argument("--plot", type=Path, metavar="FILE", help="draw the growth there, as PNG")
+    growth.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the growth there, as .png, .pdf or .svg"
+    )
     _add_repeats(growth, 3)
 
 
