@@ -1,12 +1,15 @@
 """Reading and transforming label files without changing their ids."""
 
+import os
+
 import numpy as np
 from detectron2.data import transforms as T
+from detectron2.data.detection_utils import SizeMismatchError
 from fvcore.transforms.transform import Transform, TransformList
 from PIL import Image, ImageOps
 
 from ..listing import join_some
-from .pictures import grey_bits, opened, verify
+from .pictures import opened, page_count, pixel_type, stored_maximum, verify
 
 # One number a pixel: bilevel, 8-bit grey, palette, and what Pillow makes of 16-bit grey.
 _LABEL_MODES = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I;16N", "I")
@@ -14,7 +17,7 @@ _LOSSY = ("JPEG", "JPEG2000", "MPO")
 _NAMED = 8  # how many values an error lists
 
 
-def read_label(path: str, *, strict: bool = False) -> np.ndarray:
+def read_label(path: str | os.PathLike[str], *, strict: bool = False) -> np.ndarray:
     """Read a label file's ids, (H, W), uint8 where they fit and int32 otherwise.
 
     Palette images give their indices, grey ones of 1, 2 or 4 bits their values. A file with an
@@ -29,25 +32,41 @@ def read_label(path: str, *, strict: bool = False) -> np.ndarray:
         ValueError: the file is damaged, holds colours instead of ids, or is of a format that does
             not keep them (JPEG, lossy WebP).
     """
+    path = os.fspath(path)
     with opened(path, "label") as image:
         if strict:
             verify(path)
-        if image.mode not in _LABEL_MODES:
-            raise ValueError(
-                f"label {path!r} holds colours (mode {image.mode}), not class ids: it must have "
-                "one channel, 8-bit or 16-bit grey or with a palette"
-            )
-        if image.format in _LOSSY:
-            raise ValueError(
-                f"label {path!r} is a {image.format}, which does not keep ids as they are: it must "
-                "be a PNG or another file without loss, made from the original labels"
-            )
-        bits = grey_bits(image) if image.mode == "L" else 8
+        _refuse(image, path)
+        stored, spread = stored_maximum(image)
         image.load()
         label = np.array(ImageOps.exif_transpose(image))
-    if bits < 8:  # Pillow has spread the values over 0..255
-        label //= 255 // (2**bits - 1)
+    if stored != spread:  # Pillow has spread the values, without two becoming one
+        label = np.rint(label * (stored / spread)).astype(label.dtype)
     return label.astype(np.int32 if label.dtype.itemsize > 1 else np.uint8)
+
+
+def _refuse(image: Image.Image, path: str) -> None:
+    """Raise unless an opened label file's ids would be read as they are."""
+    if image.mode == "F" or pixel_type(image) == "int8":
+        raise ValueError(
+            f"label {path!r} has pixels of {pixel_type(image)}, not class ids: it must have one "
+            "channel of 8-bit or 16-bit unsigned integers"
+        )
+    if image.mode not in _LABEL_MODES:
+        raise ValueError(
+            f"label {path!r} holds colours (mode {image.mode}), not class ids: it must have "
+            "one channel, 8-bit or 16-bit grey or with a palette"
+        )
+    if image.format in _LOSSY:
+        raise ValueError(
+            f"label {path!r} is a {image.format}, which does not keep ids as they are: it must "
+            "be a PNG or another file without loss, made from the original labels"
+        )
+    if (pages := page_count(image)) > 1:
+        raise ValueError(
+            f"label {path!r} holds {pages} pictures (pages or frames): it must hold one; save "
+            "the one that belongs to the image alone"
+        )
 
 
 def translate_label(
@@ -88,6 +107,15 @@ def translate_label(
     if 0 <= ignore_value <= 255 and label.min(initial=0) >= 0 and label.max(initial=0) <= 255:
         label = label.astype(np.uint8)
     return label
+
+
+def check_label_size(label: np.ndarray, path: str, image: np.ndarray, image_path: str) -> None:
+    """Raise a ``SizeMismatchError`` unless a label (H, W) has its image's size."""
+    if label.shape != image.shape[:2]:
+        raise SizeMismatchError(
+            f"label {path!r} has (height, width) {label.shape}, but its image {image_path!r} has "
+            f"{image.shape[:2]}"
+        )
 
 
 class LabelAugInput(T.AugInput):
