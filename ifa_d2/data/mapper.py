@@ -28,8 +28,8 @@ class SemSegMapper:
       `sem_seg_point_footprint`: (2,) float32 size (y, x) of an annotation's pixel, as shares of
       the image's sides
 
-    The record may hold `sem_seg_file_name`, `ignore_label` and `num_classes`, as the records of
-    `register_sem_seg_folder` do.
+    The record may hold `sem_seg_file_name`, `ignore_label`, `num_classes` and `label_table`, as the
+    records of `register_sem_seg_folder` do.
     """
 
     @configurable
@@ -168,7 +168,7 @@ class SemSegMapper:
             if self.is_train:
                 raise ValueError(f"{record['file_name']!r} has no sem_seg_file_name to train on")
             return None
-        label = read_label(path)
+        label = read_label(path, table=record.get("label_table"))
         check_label_size(label, path, image, record["file_name"])
         return translate_label(
             label,
