@@ -4,7 +4,7 @@ from . import builtin, panoptic_sets
 from .augmentation import build_sem_seg_augmentations
 from .labels import read_label
 from .mapper import SemSegMapper
-from .panoptic_mapper import PanopticInstanceMapper
+from .panoptic_mapper import PanopticInstanceMapper, PanopticMapper
 from .pictures import picture_size, read_picture
 from .points import PointSampler
 from .registration import SemSegFolder, expand_path, register_sem_seg_folder
@@ -12,6 +12,7 @@ from .shapes import Scene, make_scene, prepare_shapes
 
 __all__ = [
     "PanopticInstanceMapper",
+    "PanopticMapper",
     "PointSampler",
     "Scene",
     "SemSegFolder",

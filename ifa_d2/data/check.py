@@ -12,6 +12,7 @@ from tabulate import tabulate
 from ..listing import join_some
 from .catalog import check_name
 from .content import LabelContent
+from .label_table import LabelTable
 from .labels import read_label
 from .parallel import check_workers, run_parallel
 from .pictures import plain_reason, read_picture
@@ -113,6 +114,7 @@ class _Item:
     num_classes: int
     ignore_label: int
     has_label: bool = True  # as all of its data set, or none
+    table: LabelTable | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,8 @@ def check_dataset(name: str, *, workers: int = 1) -> DatasetReport:
     pixels = np.array([result.pixels for result in results], np.int64).reshape(-1, len(classes))
     ignored = sum(result.ignored for result in results)
     ignore_label = MetadataCatalog.get(name).get("ignore_label", 255)
-    content = LabelContent(tuple(classes), pixels.sum(axis=0), ignored, ignore_label)
+    has_table = MetadataCatalog.get(name).get("label_table") is not None
+    content = LabelContent(tuple(classes), pixels.sum(axis=0), ignored, ignore_label, has_table)
     total = int(pixels.sum())
     counts = zip(classes, pixels.sum(axis=0), (pixels > 0).sum(axis=0), strict=True)
     return DatasetReport(
@@ -176,10 +179,10 @@ def check_dataset(name: str, *, workers: int = 1) -> DatasetReport:
 
 def _list_items(name: str, num_classes: int) -> Iterator[_Item]:
     dataset, metadata = dict(DatasetCatalog)[name], MetadataCatalog.get(name)
-    ignore_label = metadata.get("ignore_label", 255)
+    ignore_label, table = metadata.get("ignore_label", 255), metadata.get("label_table")
     if hasattr(dataset, "pairs"):  # ours, which lists files with faults too
         for image, label in dataset.pairs().values():
-            yield _Item(image, label, None, num_classes, ignore_label, dataset.has_labels)
+            yield _Item(image, label, None, num_classes, ignore_label, dataset.has_labels, table)
         return
     records = DatasetCatalog.get(name)
     has_labels = any("sem_seg_file_name" in record for record in records)
@@ -194,6 +197,7 @@ def _list_items(name: str, num_classes: int) -> Iterator[_Item]:
             record.get("num_classes", num_classes),
             record.get("ignore_label", ignore_label),
             has_labels,
+            record.get("label_table", table),
         )
 
 
@@ -214,7 +218,7 @@ def _check(item: _Item, num_classes: int) -> _Result:
     if not item.has_label:
         return _Result(tuple(faults), nothing, 0)
     try:
-        label = read_label(item.label, strict=True)
+        label = read_label(item.label, table=item.table, strict=True)
     except (OSError, ValueError) as error:
         return _Result((*faults, Fault(item.label, plain_reason(error, item.label))), nothing, 0)
     if size is not None and label.shape != size:

@@ -7,6 +7,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..listing import join_some, spread_indices
 from .catalog import check_name
+from .label_table import LabelTable
 from .labels import read_label, translate_label
 
 _MOSTLY = 0.5  # a share of ignored pixels above which it is said
@@ -22,12 +23,14 @@ class LabelContent:
         pixels: (K,) of each class
         ignored: pixels that are ignored
         ignore_label: the value of these in the files
+        has_table: a `LabelTable` says what the values in the files are
     """
 
     classes: tuple[str, ...]
     pixels: np.ndarray
     ignored: int
     ignore_label: int
+    has_table: bool = False
 
     @property
     def ids(self) -> list[int]:
@@ -40,10 +43,17 @@ class LabelContent:
         count, present = len(self.classes), np.flatnonzero(self.pixels)
         if count < 2 or len(present) > 1 or not self.ids:
             return ""
-        if self.ids == [0, 255] and self.ignore_label == 255:
+        if self.ids == [0, 255] and self.ignore_label == 255 and not self.has_table:
             return (
                 "its labels hold 0 and 255 alone, and 255 is ignored: they look like masks of 0 "
-                "and 255; convert them to masks of 0 and 1 (`label[label == 255] = 1`)"
+                f"and 255; register them with label_values={{0: {self.classes[0]!r}, 255: "
+                f"{self.classes[1]!r}}}"
+            )
+        if self.has_table:
+            shown = repr(self.classes[present[0]]) if len(present) else "ignored values"
+            return (
+                f"its labels hold {shown} alone, of the {count} classes registered: correct "
+                "label_values or reduce_zero_label"
             )
         if not len(present):
             return (
@@ -115,9 +125,10 @@ def check_label_content(name: str, sample: int = 32) -> list[str]:
     for path in _spread_first(labels, sample):
         if opened >= sample and np.count_nonzero(counts[1:]) > 1:
             break
-        counts += _count(path, len(classes), ignore_label)
+        counts += _count(path, len(classes), ignore_label, metadata.get("label_table"))
         opened += 1
-    content = LabelContent(classes, counts[1:], int(counts[0]), ignore_label)
+    has_table = metadata.get("label_table") is not None
+    content = LabelContent(classes, counts[1:], int(counts[0]), ignore_label, has_table)
     if fault := content.fault():
         raise ValueError(f"data set {name!r}: {fault} ({opened} labels were opened)")
     whole = opened == len(labels)
@@ -149,10 +160,10 @@ def _spread_first(labels: list[str], sample: int) -> list[str]:
     return [labels[index] for index in (*spread, *rest)]
 
 
-def _count(path: str, num_classes: int, ignore_label: int) -> np.ndarray:
+def _count(path: str, num_classes: int, ignore_label: int, table: LabelTable | None) -> np.ndarray:
     """Count the ignored pixels of a label and the pixels of each class, (1 + num_classes,)."""
     label = translate_label(
-        read_label(path),
+        read_label(path, table=table),
         path,
         num_classes=num_classes,
         ignore_label=ignore_label,

@@ -1,6 +1,8 @@
 """Files of a folder of pictures or labels."""
 
+import glob
 import os
+import re
 from collections.abc import Iterator
 
 
@@ -25,6 +27,32 @@ def files_below(root: str | os.PathLike[str], *, follow_links: bool) -> Iterator
         for name in sorted(names):
             if not name.startswith("."):
                 yield os.path.join(folder, name)
+
+
+def folders_like(root: str) -> dict[str, str]:
+    """List the folders that a path with `*` in it fits, sorted; hidden ones do not count.
+
+    Args:
+        root: a folder, or a path in which a `*` stands for a part of a folder's name
+
+    Returns:
+        What the stars of each folder stand for, such as "scene1/"; "" for a folder without stars.
+    """
+    if os.path.isdir(root) or "*" not in root:
+        return {root: ""} if os.path.isdir(root) else {}
+    star = re.compile("([^/]*)".join(map(re.escape, root.rstrip("/").split("*"))))
+    pattern = "*".join(map(glob.escape, root.rstrip("/").split("*")))
+    found = {}
+    for folder in sorted(filter(os.path.isdir, glob.glob(pattern))):
+        found[folder] = "".join(f"{part}/" for part in star.fullmatch(folder).groups())
+    return found
+
+
+def fixed_part(root: str) -> str:
+    """Find the folder that holds all folders of `folders_like`."""
+    if os.path.isdir(root) or "*" not in root:
+        return root
+    return os.path.dirname(root.split("*")[0]) or "."
 
 
 def _raise(error: OSError) -> None:

@@ -1,12 +1,16 @@
 """Reading and transforming label files without changing their ids."""
 
+import os
+
 import numpy as np
 from detectron2.data import transforms as T
+from detectron2.data.detection_utils import SizeMismatchError
 from fvcore.transforms.transform import Transform, TransformList
 from PIL import Image, ImageOps
 
 from ..listing import join_some
-from .pictures import grey_bits, opened, verify
+from .label_table import LabelTable
+from .pictures import decode, opened, page_count, pixel_type, refusal, stored_maximum, verify
 
 # One number a pixel: bilevel, 8-bit grey, palette, and what Pillow makes of 16-bit grey.
 _LABEL_MODES = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I;16N", "I")
@@ -14,7 +18,9 @@ _LOSSY = ("JPEG", "JPEG2000", "MPO")
 _NAMED = 8  # how many values an error lists
 
 
-def read_label(path: str, *, strict: bool = False) -> np.ndarray:
+def read_label(
+    path: str | os.PathLike[str], *, table: LabelTable | None = None, strict: bool = False
+) -> np.ndarray:
     """Read a label file's ids, (H, W), uint8 where they fit and int32 otherwise.
 
     Palette images give their indices, grey ones of 1, 2 or 4 bits their values. A file with an
@@ -22,32 +28,69 @@ def read_label(path: str, *, strict: bool = False) -> np.ndarray:
 
     Args:
         path: a file, or an address that Detectron2's ``PathManager`` knows.
+        table: classes of the ids or colours in the file; None leaves ids as they are.
         strict: also compare a PNG's checksums.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, holds colours instead of ids, or is of a format that does
-            not keep them (JPEG, lossy WebP).
+        ValueError: the file is damaged, holds colours instead of ids, holds what the table lacks,
+            or is of a format that does not keep ids (JPEG, lossy WebP).
     """
+    path = os.fspath(path)
     with opened(path, "label") as image:
         if strict:
             verify(path)
-        if image.mode not in _LABEL_MODES:
-            raise ValueError(
-                f"label {path!r} holds colours (mode {image.mode}), not class ids: it must have "
-                "one channel, 8-bit or 16-bit grey or with a palette"
-            )
-        if image.format in _LOSSY:
-            raise ValueError(
-                f"label {path!r} is a {image.format}, which does not keep ids as they are: it must "
-                "be a PNG or another file without loss, made from the original labels"
-            )
-        bits = grey_bits(image) if image.mode == "L" else 8
+        _refuse(image, path, colors=table is not None and table.of_colors)
+        if table is not None and table.of_colors:
+            return table.translate(decode(image), path)
+        stored, spread = stored_maximum(image)
         image.load()
         label = np.array(ImageOps.exif_transpose(image))
-    if bits < 8:  # Pillow has spread the values over 0..255
-        label //= 255 // (2**bits - 1)
-    return label.astype(np.int32 if label.dtype.itemsize > 1 else np.uint8)
+    if stored != spread:  # Pillow has spread the values, without two becoming one
+        label = np.rint(label * (stored / spread)).astype(label.dtype)
+    label = label.astype(np.int32 if label.dtype.itemsize > 1 else np.uint8)
+    return label if table is None else table.translate(label, path)
+
+
+def _refuse(image: Image.Image, path: str, colors: bool) -> None:
+    """Raise unless an opened label file's ids or colours would be read as they are."""
+    if colors:
+        _refuse_colors(image, path)
+    elif image.mode == "F" or pixel_type(image) == "int8":
+        raise ValueError(
+            f"label {path!r} has pixels of {pixel_type(image)}, not class ids: it must have one "
+            "channel of 8-bit or 16-bit unsigned integers"
+        )
+    elif image.mode not in _LABEL_MODES:
+        raise ValueError(
+            f"label {path!r} holds colours (mode {image.mode}), not class ids: it must have "
+            "one channel, 8-bit or 16-bit grey or with a palette; or register the data set with "
+            "label_values={(R, G, B): class, ...}"
+        )
+    if image.format in _LOSSY:
+        raise ValueError(
+            f"label {path!r} is a {image.format}, which does not keep ids as they are: it must "
+            "be a PNG or another file without loss, made from the original labels"
+        )
+    if (pages := page_count(image)) > 1:
+        raise ValueError(
+            f"label {path!r} holds {pages} pictures (pages or frames): it must hold one; save "
+            "the one that belongs to the image alone"
+        )
+
+
+def _refuse_colors(image: Image.Image, path: str) -> None:
+    if reason := refusal(image):
+        raise ValueError(
+            f"label {path!r} {reason}: label_values are of 8-bit colours, and so must its pixels be"
+        )
+    if image.mode in ("CMYK", "YCbCr"):
+        raise ValueError(f"label {path!r} is {image.mode}, which keeps no colours: save it as RGB")
+    if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
+        raise ValueError(
+            f"label {path!r} has transparent pixels, whose colours do not show: save it without "
+            "transparency"
+        )
 
 
 def translate_label(
@@ -88,6 +131,15 @@ def translate_label(
     if 0 <= ignore_value <= 255 and label.min(initial=0) >= 0 and label.max(initial=0) <= 255:
         label = label.astype(np.uint8)
     return label
+
+
+def check_label_size(label: np.ndarray, path: str, image: np.ndarray, image_path: str) -> None:
+    """Raise a ``SizeMismatchError`` unless a label (H, W) has its image's size."""
+    if label.shape != image.shape[:2]:
+        raise SizeMismatchError(
+            f"label {path!r} has (height, width) {label.shape}, but its image {image_path!r} has "
+            f"{image.shape[:2]}"
+        )
 
 
 class LabelAugInput(T.AugInput):

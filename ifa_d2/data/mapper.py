@@ -10,7 +10,7 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
 from .augmentation import build_sem_seg_augmentations
-from .labels import LabelAugInput, read_label, translate_label
+from .labels import LabelAugInput, check_label_size, read_label, translate_label
 from .pictures import read_picture
 from .points import PointSampler, labels_at, pixel_footprint, trace_back
 
@@ -28,8 +28,8 @@ class SemSegMapper:
       `sem_seg_point_footprint`: (2,) float32 size (y, x) of an annotation's pixel, as shares of
       the image's sides
 
-    The record may hold `sem_seg_file_name`, `ignore_label` and `num_classes`, as the records of
-    `register_sem_seg_folder` do.
+    The record may hold `sem_seg_file_name`, `ignore_label`, `num_classes` and `label_table`, as the
+    records of `register_sem_seg_folder` do.
     """
 
     @configurable
@@ -133,7 +133,7 @@ class SemSegMapper:
         record = copy.deepcopy(record)
         image = read_picture(record["file_name"], self.image_format)
         utils.check_image_size(record, image)
-        annotation = self._read_label(record, image.shape[:2])
+        annotation = self._read_label(record, image)
         inputs = LabelAugInput(image, sem_seg=annotation)
         transform = self.augmentations(inputs)
         record["image"] = torch.from_numpy(np.array(inputs.image.transpose(2, 0, 1), order="C"))
@@ -162,18 +162,14 @@ class SemSegMapper:
             ),
         }
 
-    def _read_label(self, record: dict, size: tuple[int, int]) -> np.ndarray | None:
+    def _read_label(self, record: dict, image: np.ndarray) -> np.ndarray | None:
         path = record.get("sem_seg_file_name")
         if path is None:
             if self.is_train:
                 raise ValueError(f"{record['file_name']!r} has no sem_seg_file_name to train on")
             return None
-        label = read_label(path)
-        if label.shape != size:
-            raise utils.SizeMismatchError(
-                f"label {path!r} has (height, width) {label.shape}, but its image "
-                f"{record['file_name']!r} has {size}"
-            )
+        label = read_label(path, table=record.get("label_table"))
+        check_label_size(label, path, image, record["file_name"])
         return translate_label(
             label,
             path,

@@ -1,15 +1,70 @@
-"""Instances from panoptic label pictures, for Detectron2's mapper."""
+"""Detectron2's mapper for panoptic models, with the checks of files that our mapper makes."""
 
+import copy
 from typing import Any
 
 import numpy as np
+import torch
 from detectron2.data import DatasetMapper
-from detectron2.data.detection_utils import read_image
+from detectron2.data import detection_utils as utils
 from detectron2.structures import BoxMode
 from pycocotools import mask as rle
 
+from .labels import LabelAugInput, check_label_size, read_label
+from .pictures import read_picture
 
-class PanopticInstanceMapper(DatasetMapper):
+
+class PanopticMapper(DatasetMapper):
+    """Detectron2's mapper, with this package's reader of pictures and labels.
+
+    Detectron2's own cuts 16-bit files off, turns a TIFF twice by its orientation tag, and takes the
+    colours of a label with a palette for ids.
+
+    Args:
+        args, kwargs: arguments of ``DatasetMapper``; ``image_format`` must be "RGB" or "BGR".
+
+    Raises:
+        ValueError: another ``image_format``.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.image_format not in ("RGB", "BGR"):
+            raise ValueError(f"image_format must be 'RGB' or 'BGR', got {self.image_format!r}")
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        """Map a record as ``DatasetMapper`` does.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: a file that ``read_picture`` or ``read_label`` refuses, or a label of
+                another size than its image.
+        """
+        record = copy.deepcopy(dataset_dict)
+        image = read_picture(record["file_name"], self.image_format)
+        utils.check_image_size(record, image)
+        label_file = record.pop("sem_seg_file_name", None)
+        label = None
+        if label_file is not None:
+            label = read_label(label_file, table=record.get("label_table"))
+        if label is not None:
+            check_label_size(label, label_file, image, record["file_name"])
+        inputs = LabelAugInput(image, sem_seg=label)
+        transforms = self.augmentations(inputs)
+        size = inputs.image.shape[:2]
+        record["image"] = torch.from_numpy(np.array(inputs.image.transpose(2, 0, 1), order="C"))
+        if label is not None:
+            record["sem_seg"] = torch.from_numpy(np.array(inputs.sem_seg, np.int64, order="C"))
+        if self.proposal_topk is not None:
+            utils.transform_proposals(record, size, transforms, proposal_topk=self.proposal_topk)
+        if not self.is_train:
+            record.pop("annotations", None)
+        elif "annotations" in record:
+            self._transform_annotations(record, transforms, size)
+        return record
+
+
+class PanopticInstanceMapper(PanopticMapper):
     """Detectron2's mapper for data sets whose instances are in panoptic pictures alone.
 
     In training a record with ``pan_seg_file_name`` and ``segments_info`` (``isthing`` and
@@ -55,7 +110,7 @@ def read_instances(record: dict[str, Any]) -> list[dict[str, Any]]:
     Raises:
         ValueError: a thing that the picture does not show.
     """
-    ids = segment_ids(read_image(record["pan_seg_file_name"], format="RGB"))
+    ids = segment_ids(read_picture(record["pan_seg_file_name"]))
     annotations = []
     for segment in record["segments_info"]:
         if not segment["isthing"]:

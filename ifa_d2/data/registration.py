@@ -5,13 +5,14 @@ import logging
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..listing import join_some
-from .folders import files_below
+from .folders import files_below, fixed_part, folders_like
+from .label_table import LabelTable, make_label_table, reduced_zero_table
 from .pictures import picture_size
 
 logger = logging.getLogger(__name__)
@@ -47,21 +48,22 @@ class SemSegFolder:
     colors: tuple[tuple[int, int, int], ...]
     ignore_label: int
     image_suffixes: tuple[str, ...]
-    label_suffix: str
+    label_suffixes: tuple[str, ...]
     evaluator_type: str
     extra_images: bool
     # Not compared: a config file that is loaded twice makes another function of the same text.
     prepare: Callable[[], object] | None = field(compare=False)
     how_to_get: str
     registered_in: str = field(default="", compare=False)
+    label_table: LabelTable | None = None
 
     def __call__(self) -> list[dict]:
         """List the pictures: one dict each, sorted by name.
 
         Returns:
             dicts of `file_name`, `height`, `width`, `image_id` (the name below the root, without
-            suffix), `sem_seg_file_name` if there are labels, and `ignore_label` and `num_classes`,
-            which the mapper needs to read the label file right.
+            suffix), `sem_seg_file_name` if there are labels, and `ignore_label`, `num_classes` and
+            maybe `label_table`, which the mapper needs to read the label file right.
 
         Raises:
             FileNotFoundError: a root is missing or holds nothing.
@@ -70,6 +72,7 @@ class SemSegFolder:
                 or an image that cannot be opened; the message names files.
         """
         records = []
+        table = {} if self.label_table is None else {"label_table": self.label_table}
         for stem, (image, label) in self.check_pairs().items():
             height, width = picture_size(image)
             records.append(
@@ -81,6 +84,7 @@ class SemSegFolder:
                     "image_id": stem,
                     "ignore_label": self.ignore_label,
                     "num_classes": len(self.classes),
+                    **table,
                 }
             )
         without = "with" if self.has_labels else "without"
@@ -105,7 +109,7 @@ class SemSegFolder:
         images = self._list("image", expand_path(self.image_root), self.image_suffixes)
         if not self.has_labels:
             return {stem: (images[stem], None) for stem in sorted(images)}
-        labels = self._list("label", expand_path(self.label_root), (self.label_suffix,))
+        labels = self._list("label", expand_path(self.label_root), self.label_suffixes)
         stems = labels.keys() if self.extra_images else images.keys() | labels.keys()
         return {stem: (images.get(stem), labels.get(stem)) for stem in sorted(stems)}
 
@@ -127,20 +131,21 @@ class SemSegFolder:
         have changed since the data set was registered.
         """
         metadata = vars(MetadataCatalog.get(self.name))
-        metadata["image_root"] = expand_path(self.image_root)
+        metadata["image_root"] = fixed_part(expand_path(self.image_root))
         if self.has_labels:
-            metadata["sem_seg_root"] = expand_path(self.label_root)
+            metadata["sem_seg_root"] = fixed_part(expand_path(self.label_root))
 
     def _list(self, kind: str, root: str, suffixes: tuple[str, ...]) -> dict[str, str]:
         """List files below a root, by their names without root and suffix."""
-        if not os.path.isdir(root):
+        folders = folders_like(root)
+        if not folders:
             raise FileNotFoundError(
                 f"data set {self.name!r}: its {kind} folder {root!r} does not exist{self._hint()}"
             )
         endings = [_composed(suffix).lower() for suffix in suffixes]
         found: dict[str, str] = {}
-        for path in files_below(root, follow_links=True):
-            name = _composed(os.path.relpath(path, root).replace(os.sep, "/"))
+        for path, below in _files(folders):
+            name = _composed(below)
             ending = next((e for e in endings if name.lower().endswith(e)), None)
             if ending is None:
                 continue
@@ -176,6 +181,13 @@ class SemSegFolder:
         return f". {self.how_to_get}" if self.how_to_get else ""
 
 
+def _files(folders: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """List files below folders, with their names there after the folder's own."""
+    for folder, name in folders.items():
+        for path in files_below(folder, follow_links=True):
+            yield path, name + os.path.relpath(path, folder).replace(os.sep, "/")
+
+
 def _composed(name: str) -> str:
     """Compose letters and accents of a file's name (NFC): systems write them in two ways."""
     return unicodedata.normalize("NFC", name)
@@ -197,9 +209,11 @@ def register_sem_seg_folder(
     classes: Sequence[str],
     colors: Sequence[Sequence[int]] | None = None,
     *,
-    ignore_label: int = 255,
+    ignore_label: int | None = None,
+    label_values: Mapping[int | tuple[int, int, int], int | str | None] | None = None,
+    reduce_zero_label: bool = False,
     image_suffixes: str | Sequence[str] = IMAGE_SUFFIXES,
-    label_suffix: str = ".png",
+    label_suffix: str | Sequence[str] = ".png",
     evaluator_type: str = "sem_seg",
     extra_images: bool = False,
     prepare: Callable[[], object] | None = None,
@@ -209,50 +223,59 @@ def register_sem_seg_folder(
 
     An image and its label have the same path below their roots but for the suffix, in whichever of
     Unicode's forms; sub-folders are allowed, and hidden files and folders do not count. A label
-    holds a class id a pixel, as grey values (8 or 16 bits) or palette indices. Nothing is read
-    before the data set is asked for. It may be called at the top of a config file: the same call
-    again, on another load or in another process, changes nothing.
+    holds a class id a pixel, as grey values (8 or 16 bits) or palette indices, or with
+    `label_values` other ids or colours. Nothing is read before the data set is asked for. It may be
+    called at the top of a config file: the same call again, on another load or in another process,
+    changes nothing.
 
     Args:
         name: name of the data set in DATASETS.TRAIN or a recipe
-        image_root: folder of the images; `~` and environment variables are filled in when listing
+        image_root: folder of the images; `~` and environment variables are filled in when listing.
+            With `*` in it ("scenes/*/rgb") it stands for all folders that fit; what the stars stand
+            for is then the first part of a name
         label_root: folder of the labels, likewise; None for images without, as in a test set
         classes: class names; class id = place in this list
         colors: an (R, G, B) of 0..255 for each class, to draw with; made up if None
-        ignore_label: the value in the label files that means "no class here"
+        ignore_label: the value in the label files that means "no class here"; None is 255, or 65535
+            where there are more classes
+        label_values: class (its name or id) of each value in the label files, an id or an (R, G, B)
+            tuple; None ignores it. Another value is an error, `ignore_label` excepted
+        reduce_zero_label: 0 in the label files is ignored, and k is class k - 1
         image_suffixes: ending of an image's file name, e.g. ".jpg" or "_leftImg8bit.png"
-        label_suffix: ending of a label's file name, e.g. "_gtFine_labelTrainIds.png"
+        label_suffix: ending of a label's file name, e.g. "_gtFine_labelTrainIds.png", or several
         evaluator_type: metadata by which the evaluator is chosen
         extra_images: images without a label are left out; otherwise they are an error
         prepare: called before listing, for data that can make itself
         how_to_get: a sentence for the error when a folder, or some files, are missing
 
     Raises:
-        ValueError: bad classes, colours, label or suffix; or the name is taken by something else.
+        ValueError: bad classes, colours, label, table or suffix; or the name is taken by something
+            else.
     """
     if isinstance(classes, str) or not classes or len(set(classes)) != len(classes):
         raise ValueError(f"classes must be a list of different names, got {classes!r}")
+    if ignore_label is None:
+        ignore_label = 255 if len(classes) <= 255 else 65535
     if isinstance(ignore_label, bool) or not isinstance(ignore_label, int) or ignore_label < 0:
         raise ValueError(f"ignore_label must be an integer of at least 0, got {ignore_label!r}")
-    suffixes = (image_suffixes,) if isinstance(image_suffixes, str) else tuple(image_suffixes)
-    if not suffixes or not all(suffixes):
-        raise ValueError(f"image_suffixes must be endings of file names, got {image_suffixes!r}")
-    if not label_suffix:
-        raise ValueError("label_suffix must be an ending of file names, got an empty one")
+    table = _label_table(label_values, reduce_zero_label, classes, ignore_label)
+    if table is not None and label_root is None:
+        raise ValueError(f"{table.source} is of label files, but label_root is None")
     folder = SemSegFolder(
         name=name,
         image_root=os.fspath(image_root),
         label_root=None if label_root is None else os.fspath(label_root),
         classes=tuple(classes),
-        colors=_check_colors(colors, len(classes)),
+        colors=_check_colors(colors, len(classes), table),
         ignore_label=ignore_label,
-        image_suffixes=suffixes,
-        label_suffix=label_suffix,
+        image_suffixes=_check_suffixes("image_suffixes", image_suffixes),
+        label_suffixes=_check_suffixes("label_suffix", label_suffix),
         evaluator_type=evaluator_type,
         extra_images=extra_images,
         prepare=prepare,
         how_to_get=how_to_get,
         registered_in=sys._getframe(1).f_code.co_filename,
+        label_table=table,
     )
     if name in DatasetCatalog:
         if DatasetCatalog[name] == folder:
@@ -263,16 +286,43 @@ def register_sem_seg_folder(
         stuff_colors=[list(color) for color in folder.colors],
         ignore_label=ignore_label,
         evaluator_type=evaluator_type,
+        **({} if table is None else {"label_table": table}),
     )
     folder.write_roots()
     DatasetCatalog.register(name, folder)
 
 
+def _label_table(
+    label_values: Mapping | None, reduce_zero_label: bool, classes: Sequence[str], ignore_label: int
+) -> LabelTable | None:
+    if label_values is None and not reduce_zero_label:
+        return None
+    if label_values is not None and reduce_zero_label:
+        raise ValueError("label_values and reduce_zero_label exclude each other: give one of them")
+    if ignore_label < len(classes):
+        raise ValueError(
+            f"ignore_label {ignore_label} is one of the {len(classes)} classes 0.."
+            f"{len(classes) - 1}: with label_values or reduce_zero_label it must not be"
+        )
+    if reduce_zero_label:
+        return reduced_zero_table(len(classes), ignore_label)
+    return make_label_table(label_values, classes, ignore_label)
+
+
+def _check_suffixes(name: str, suffixes: str | Sequence[str]) -> tuple[str, ...]:
+    several = (suffixes,) if isinstance(suffixes, str) else tuple(suffixes)
+    if not several or not all(several):
+        raise ValueError(f"{name} must be endings of file names, got {suffixes!r}")
+    return several
+
+
 def _check_colors(
-    colors: Sequence[Sequence[int]] | None, num_classes: int
+    colors: Sequence[Sequence[int]] | None, num_classes: int, table: LabelTable | None
 ) -> tuple[tuple[int, int, int], ...]:
     if colors is None:
-        return default_colors(num_classes)
+        made = default_colors(num_classes)
+        own = [table.color(index) if table else None for index in range(num_classes)]
+        return tuple(color or other for color, other in zip(own, made, strict=True))
     checked = tuple(tuple(int(c) for c in color) for color in colors)
     if len(checked) != num_classes:
         raise ValueError(

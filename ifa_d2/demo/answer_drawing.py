@@ -97,11 +97,11 @@ class Drawing:
             raise ValueError(f"{picture.path}: {error}") from error
         if picture.label:
             truth = translate_label(
-                read_label(picture.label),
+                read_label(picture.label, table=self.metadata.get("label_table")),
                 picture.label,
                 num_classes=len(self.metadata.stuff_classes),
                 ignore_label=self.metadata.get("ignore_label", 255),
-                ignore_value=255,
+                ignore_value=len(self.metadata.stuff_classes),
             )
             if truth.shape != image.shape[:2]:
                 raise ValueError(

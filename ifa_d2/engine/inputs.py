@@ -22,6 +22,15 @@ from .yacs_config import to_lazy_config
 
 # Where it is that a head's number of classes is said, of the recipe's own or of yacs keys.
 _NUM_CLASSES = ("model.sem_seg_head.num_classes", "yacs.MODEL.SEM_SEG_HEAD.NUM_CLASSES")
+# Labels that do not count, which no class may have for its id.
+_IGNORE_VALUES = (
+    "model.sem_seg_head.ignore_value",
+    "dataloader.train.mapper.ignore_value",
+    "dataloader.test.mapper.ignore_value",
+)
+_YACS_IGNORE_VALUES = ("yacs.MODEL.SEM_SEG_HEAD.IGNORE_VALUE",)
+_IGNORE_VALUE = 255  # where a config does not say
+_FREE_VALUE = 65535
 
 _LOOKED_AT = 16  # pictures of a data set, for their size
 _MOST_SCALE = 1.5  # between training and testing, without a word
@@ -38,8 +47,9 @@ def check_datasets(cfg: CfgNode | DictConfig, *, is_train: bool) -> None:
     """Check the data sets that a config trains on, or tests on.
 
     Raises:
-        ValueError: one is not known, or has another number of classes than the model's head. Only
-            semantic segmentors are compared: a panoptic model has a class of its own for things.
+        ValueError: one is not known, or has another number of classes than the model's head; or a
+            label to ignore is one of these classes. Only semantic segmentors are compared: a
+            panoptic model has a class of its own for things.
     """
     cfg = to_lazy_config(cfg)
     key, num_classes = _head_classes(cfg)
@@ -51,6 +61,17 @@ def check_datasets(cfg: CfgNode | DictConfig, *, is_train: bool) -> None:
         if num_classes != len(classes):
             raise ValueError(
                 f"{key} must be {len(classes)}, as many as {name} has classes, got {num_classes}"
+            )
+        _check_ignore_values(cfg, num_classes)
+
+
+def _check_ignore_values(cfg: DictConfig, num_classes: int) -> None:
+    for key in _YACS_IGNORE_VALUES if "yacs" in cfg else _IGNORE_VALUES:
+        value = OmegaConf.select(cfg, key, default=_IGNORE_VALUE)
+        if 0 <= value < num_classes:
+            raise ValueError(
+                f"{key} {value} is one of the {num_classes} classes: set it, and that of the "
+                f"augmentations, to a label that is none, such as {_FREE_VALUE}"
             )
 
 

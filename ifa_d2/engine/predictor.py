@@ -1,5 +1,6 @@
 """From a config and weights to pictures asked as fields."""
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ from detectron2.data import transforms as T
 from detectron2.modeling import PanopticFPN
 from torch import Tensor, nn
 
+from ..data import read_picture
 from ..modeling import IFASemSegHead, MultiViewSegmentor, compute_panoptic_fields
 from ..modeling.field import SegmentationField, compute_fields
 from ..modeling.query_checks import check_eval
@@ -20,6 +22,8 @@ from .run import load_config, names_weights
 from .settings import TrainSettings
 from .yacs_config import to_lazy_config
 from .zoo import PREFIX, zoo_file
+
+Picture = str | os.PathLike[str] | np.ndarray | Tensor  # a file, or an array in BGR order
 
 
 class Predictor:
@@ -108,15 +112,18 @@ class Predictor:
             image_format=mapper.image_format,
         )
 
-    def __call__(self, image: np.ndarray | Tensor) -> SegmentationField:
+    def __call__(self, image: Picture) -> SegmentationField:
         """The field of a picture.
 
         Args:
-            image: (H, W, 3) uint8 array, channels in BGR order as OpenCV and ``DefaultPredictor``
-                have it; or a (3, H, W) uint8 tensor in BGR order.
+            image: a file, read as in training by :func:`ifa_d2.data.read_picture`; or an (H, W, 3)
+                uint8 array, channels in BGR order as OpenCV and ``DefaultPredictor`` have it; or a
+                (3, H, W) uint8 tensor in BGR order.
 
         Raises:
-            ValueError: another shape or type, or a model that was put in training mode again.
+            FileNotFoundError: there is no such file.
+            ValueError: a file that ``read_picture`` refuses, another shape or type, or a model that
+                was put in training mode again.
         """
         compute = compute_panoptic_fields if self.is_panoptic else compute_fields
         return compute(self.model, [self._inputs(image)])[0]
@@ -126,7 +133,7 @@ class Predictor:
         """Whether fields know instances and the merged map too."""
         return isinstance(self.model, PanopticFPN)
 
-    def averaged_labels(self, image: np.ndarray | Tensor, **views: Any) -> Tensor:
+    def averaged_labels(self, image: Picture, **views: Any) -> Tensor:
         """(H, W) labels averaged over scales, mirror images and windows of a picture.
 
         Args:
@@ -143,8 +150,10 @@ class Predictor:
         )
         return segmentor([self._inputs(image)])[0]["sem_seg"]
 
-    def _inputs(self, image: np.ndarray | Tensor) -> dict[str, Any]:
+    def _inputs(self, image: Picture) -> dict[str, Any]:
         check_eval(self.model)
+        if isinstance(image, str | os.PathLike):
+            return picture_input(read_picture(image), self.augmentations, self.image_format)
         bgr = _to_array(image)
         return picture_input(bgr[:, :, ::-1], self.augmentations, self.image_format)
 
@@ -194,8 +203,10 @@ def find_weights(settings: TrainSettings, overrides: Sequence[str] = ()) -> str:
 def _to_array(image: np.ndarray | Tensor) -> np.ndarray:
     if not isinstance(image, Tensor | np.ndarray):
         raise ValueError(
-            f"image must be a (H, W, 3) uint8 array or a (3, H, W) uint8 tensor, got {image!r}"
-            + " (cv2.imread gives None where it cannot read a file)" * (image is None)
+            "image must be a file's path, a (H, W, 3) uint8 array or a (3, H, W) uint8 tensor, "
+            f"got {image!r}"
+            + " (cv2.imread gives None where it cannot read a file)"
+            * (image is None)
         )
     if isinstance(image, Tensor):
         if image.dim() != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:

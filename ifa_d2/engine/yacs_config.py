@@ -8,7 +8,6 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.config import LazyCall as L
 from detectron2.data import (
-    DatasetMapper,
     build_detection_test_loader,
     get_detection_dataset_dicts,
 )
@@ -16,7 +15,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from omegaconf import DictConfig, OmegaConf
 
 from ..config import add_ifa_config
-from ..data import PanopticInstanceMapper, SemSegMapper
+from ..data import PanopticInstanceMapper, PanopticMapper, SemSegMapper
 from .loader import build_train_loader
 
 _CHANNELS = 3  # of pictures as they are read
@@ -185,7 +184,7 @@ def _mapper(cfg: CfgNode, *, is_train: bool) -> DictConfig:
     """The mapper: Detectron2's own where instance masks are learned too."""
     target: type = SemSegMapper
     if cfg.MODEL.MASK_ON:
-        target = PanopticInstanceMapper if cfg.INPUT.MASK_FORMAT == "bitmask" else DatasetMapper
+        target = PanopticInstanceMapper if cfg.INPUT.MASK_FORMAT == "bitmask" else PanopticMapper
     return L(target)(cfg=L(yacs_config)(tree="${yacs}"), is_train=is_train)
 
 

@@ -95,6 +95,7 @@ class SemSegEvaluator(DatasetEvaluator):
         self._class_names: list[str] = list(metadata.stuff_classes)
         self._num_classes = len(self._class_names)
         self._ignore_label: int = metadata.ignore_label
+        self._label_table = metadata.get("label_table")
         self._boundary_widths = Width.parse("boundary_widths", boundary_widths)
         self._trimap_widths = Width.parse("trimap_widths", trimap_widths)
         if count_predicted_only is None:
@@ -179,7 +180,7 @@ class SemSegEvaluator(DatasetEvaluator):
 
     def _read_label(self, path: str, size: tuple[int, ...]) -> np.ndarray:
         """Read (H, W) classes; ignored pixels get the number of classes."""
-        label = read_label(path)
+        label = read_label(path, table=self._label_table)
         if label.shape != size:
             raise ValueError(
                 f"label {path!r} has (height, width) {label.shape}, but the prediction {size}"

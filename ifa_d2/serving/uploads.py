@@ -7,9 +7,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from ..data.pictures import refusal
+from ..data.pictures import decode, refusal
 from ..modeling import SegmentationField
 
 # What browsers show, by Pillow's names and the media types of uploads.
@@ -121,7 +121,7 @@ def decode_upload(data: bytes, limits: Limits) -> np.ndarray:
                 415, f"the picture {reason}: it must have 8 bits a channel and colours or grey"
             )
         try:
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+            return decode(image)
         except Exception as error:
             raise UploadError(415, "the picture's file is damaged or cut off") from error
 

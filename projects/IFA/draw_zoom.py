@@ -10,6 +10,7 @@ import numpy as np
 from detectron2.data import Metadata
 
 from ifa_d2 import Predictor
+from ifa_d2.data import read_picture
 from ifa_d2.demo import find_metadata
 from ifa_d2.engine.arguments import (
     add_config_argument,
@@ -88,12 +89,9 @@ def main() -> None:
         )
         metadata = find_metadata(cfg)
         predictor = Predictor.build(cfg, args.weights, args.opts)
-        image = cv2.imread(args.input)
-        if image is None:
-            raise ValueError(f"--input {args.input} is no picture")
-        field = predictor(image)
-        rgb = np.ascontiguousarray(image[:, :, ::-1])
-        whole, width = (0, 0, *image.shape[:2]), 4 * image.shape[1]
+        rgb = read_picture(args.input)
+        field = predictor(args.input)
+        whole, width = (0, 0, *rgb.shape[:2]), 4 * rgb.shape[1]
         zooms = [(whole, 1), (whole, 4), (tuple(args.crop), 1), (tuple(args.crop), 16)]
         drawn = [
             panel(rgb, field, metadata, window, zoom, width, args.outlines)

@@ -23,6 +23,7 @@ from ifa_d2 import Predictor
 from ifa_d2.analysis.benchmarks.tables import github_table, number
 from ifa_d2.analysis.measure import alternate, median_ratio
 from ifa_d2.analysis.runs import describe_machine
+from ifa_d2.data import read_picture
 from ifa_d2.engine.arguments import (
     add_config_argument,
     add_overrides_argument,
@@ -110,9 +111,7 @@ def main() -> None:
     predictor = Predictor.build(cfg, args.weights, args.opts)
     fields = []
     for path in args.input:
-        image = cv2.imread(path)
-        if image is None:
-            raise ValueError(f"{path} cannot be read as a picture")
+        image = read_picture(path, "BGR")
         if args.input_size:
             size = tuple(reversed(args.input_size))
             image = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)

@@ -30,7 +30,10 @@ def write_labels(write, *labels: np.ndarray) -> None:
 
 
 NOTHING = {
-    "masks": ([HALF, HALF], "hold 0 and 255 alone.*masks of 0 and 255; convert.*label == 255"),
+    "masks": (
+        [HALF, HALF],
+        r"hold 0 and 255 alone.*masks of 0 and 255; register .*\{0: 'ground', 255: 'thing'\}",
+    ),
     "one class": ([full(1)] * 3, r"hold 1, and so one class alone, 'thing', of the 3 registered"),
     "ignored": ([full(255)], r"hold 255 alone, which is ignored: write.*0\.\.2.*ignore_label"),
 }

@@ -4,7 +4,6 @@ import os
 
 import numpy as np
 import pytest
-import tifffile
 from PIL import Image
 
 from ifa_d2.data import picture_size, read_label, read_picture
@@ -135,37 +134,6 @@ def write_grey_png(path, ids: np.ndarray, bits: int) -> None:
         + chunk(b"IDAT", zlib.compress(rows))
         + chunk(b"IEND", b"")
     )
-
-
-def deep_forms(folder) -> dict[str, str]:
-    """Files that Pillow would cut to 8 bits or three bands, and what is wrong with them."""
-    deep = RNG.integers(0, 65536, (6, 9)).astype(np.uint16)
-    files = {"grey16.png": "mode I;16", "grey16.tif": "mode I;16", "float.tif": "mode F"}
-    Image.fromarray(deep).save(folder / "grey16.png")
-    Image.fromarray(deep).save(folder / "grey16.tif")
-    Image.fromarray(deep.astype(np.float32)).save(folder / "float.tif")
-    import cv2
-
-    cv2.imwrite(str(folder / "rgb16.png"), np.stack([deep] * 3, -1))
-    files["rgb16.png"] = "16 bits a channel"
-    bands = RNG.integers(0, 4000, (6, 9, 4)).astype(np.uint16)
-    tifffile.imwrite(folder / "four16.tif", bands, photometric="rgb", extrasamples=["unspecified"])
-    files["four16.tif"] = "16 bits a channel|mode"
-    tifffile.imwrite(
-        folder / "four8.tif",
-        bands.astype(np.uint8),
-        photometric="rgb",
-        extrasamples=["unspecified"],
-    )
-    files["four8.tif"] = "4 bands|cannot read"
-    return files
-
-
-def test_what_would_be_cut_is_refused(tmp_path):
-    for name, problem in deep_forms(tmp_path).items():
-        path = tmp_path / name
-        with pytest.raises(ValueError, match=rf"image '{path}'.*({problem})"):
-            read_picture(str(path))
 
 
 def test_a_flipped_bit_of_a_png_is_told(tmp_path):

@@ -7,12 +7,12 @@ import detectron2.data.transforms as T
 from detectron2 import model_zoo
 from detectron2.config import LazyCall as L
 from detectron2.data import (
-    DatasetMapper,
     build_detection_test_loader,
     get_detection_dataset_dicts,
 )
 from detectron2.evaluation import COCOPanopticEvaluator
 
+from ifa_d2.data import PanopticMapper
 from ifa_d2.engine import build_train_loader
 from ifa_d2.evaluation import SemSegEvaluator
 
@@ -25,7 +25,7 @@ dataloader = dict(
         dataset=L(get_detection_dataset_dicts)(
             names="coco_2017_train_panoptic_separated", filter_empty=False
         ),
-        mapper=L(DatasetMapper)(
+        mapper=L(PanopticMapper)(
             is_train=True,
             augmentations=[
                 L(T.ResizeShortestEdge)(
@@ -46,7 +46,7 @@ dataloader = dict(
         dataset=L(get_detection_dataset_dicts)(
             names="coco_2017_val_panoptic_separated", filter_empty=False
         ),
-        mapper=L(DatasetMapper)(
+        mapper=L(PanopticMapper)(
             is_train=False,
             augmentations=[L(T.ResizeShortestEdge)(short_edge_length=800, max_size=1333)],
             image_format="BGR",
