@@ -14,7 +14,7 @@ from ifa_d2.data import SemSegMapper, build_sem_seg_augmentations, register_sem_
 from ifa_d2.engine import build_train_loader, get_optimizer_params, poly_schedule
 from ifa_d2.evaluation import SemSegEvaluator
 from ifa_d2.layers import ImplicitAlignment
-from ifa_d2.modeling import AuxiliaryHead, FeatureLevels, IFASemSegHead, norm_factory
+from ifa_d2.modeling import AuxiliaryHead, FeatureLevels, GridTargets, IFASemSegHead, norm_factory
 
 register_sem_seg_folder(
     "tiny", "$TINY_DATA/images", "$TINY_DATA/labels", ("left", "right", "middle")
@@ -54,6 +54,7 @@ model = L(SemanticSegmentor)(
             hidden_dims=[8],
             norm=L(norm_factory)(name="${...levels.norm}"),
         ),
+        targets=L(GridTargets)(),
         aux_heads=[
             L(AuxiliaryHead)(
                 feature="res3",

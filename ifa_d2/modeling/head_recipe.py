@@ -74,7 +74,8 @@ def fit_channels(head: DictConfig) -> None:
         head: LazyConfig of an :class:`IFASemSegHead`, changed in place.
 
     Raises:
-        ValueError: a dense alignment of features that become more than one level each.
+        ValueError: a dense alignment of features that become more than one level each, or a part
+            that is none.
     """
     if OmegaConf.is_missing(head, "num_classes"):
         head.num_classes = 1  # the widths are the same for any
@@ -82,6 +83,12 @@ def fit_channels(head: DictConfig) -> None:
         head.num_classes = MISSING
         return
     levels = head.levels
+    for name in ("dense_alignment", "grid_decoder"):
+        if (node := levels.get(name)) is not None and "_target_" not in node:
+            raise ValueError(
+                f"levels.{name} must say what it calls (_target_), as what use_alignment makes "
+                f"does, got {dict(node)}"
+            )
     parts = {name: levels.pop(name, None) for name in ("dense_alignment", "grid_decoder")}
     dense, decoder = parts.values()
     with torch.device("meta"):

@@ -25,7 +25,8 @@ def _make_probe(head: DictConfig) -> None:
     names = levels.get("in_features") or list(levels.input_shape)
     levels.channels = [levels.input_shape[name].channels for name in names]
     levels.projections = {
-        name: L(IdentityProjection)(in_channels=levels.input_shape[name].channels) for name in names
+        name: L(IdentityProjection)(in_channels=f"${{...input_shape.{name}.channels}}")
+        for name in names
     }
     head.alignment.hidden_dims = []
     use_alignment(head, "bilinear")

@@ -19,7 +19,7 @@ from ifa_d2.engine import build
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config
 from ifa_d2.evaluation import SemSegEvaluator
-from ifa_d2.modeling import TimmBackbone
+from ifa_d2.modeling import TimmBackbone, fit_channels
 from tests.tiny import RECIPE, write_tiny_data
 
 FOLDER = Path(__file__).parents[2] / "projects" / "IFA"
@@ -54,9 +54,9 @@ def test_the_probe_is_a_linear_classifier_of_the_features():
 def test_levels_are_added_finest_first():
     model = lite0_model("ifa+integrated+stride2+detail").eval()
     head = model.sem_seg_head
-    assert head.in_features == ("detail", "res1", "res2", "res3", "res4", "res5")
-    assert list(head.strides.values()) == [1, 2, 4, 8, 16, 32]
-    assert head.levels.level_channels == [16, *[128] * 5]
+    assert head.levels.in_features == ("detail", "res1", "res2", "res3", "res4", "res5")
+    assert list(head.levels.strides.values()) == [1, 2, 4, 8, 16, 32]
+    assert head.levels.level_channels == (16, *[128] * 5)
     assert all(encoding.integrated for encoding in head.alignment.encodings)
     labels = model([{"image": torch.rand(3, 40, 56), "height": 40, "width": 56}])[0]["sem_seg"]
     assert labels.shape == (40, 56)
@@ -184,6 +184,7 @@ def frozen_config(variant: str, output: Path) -> DictConfig:
         name: L(ShapeSpec)(channels=shape.channels, stride=shape.stride)
         for name, shape in shapes.items()
     }
+    fit_channels(cfg.model.sem_seg_head)
     return cfg
 
 

@@ -21,6 +21,7 @@ from ifa_d2.analysis.cost import build_on_meta
 from ifa_d2.data.shapes import SHAPES_COUNTS, prepare_shapes
 from ifa_d2.data.shapes.street import make_scene
 from ifa_d2.layers import PositionEncoding
+from ifa_d2.modeling import use_alignment
 
 PROJECT = Path(__file__).parents[2] / "projects" / "IFA"
 _ROWS = runpy.run_path(str(PROJECT / "table_rows.py"))
@@ -75,7 +76,8 @@ def test_rows_that_are_trained_once_are_the_same_model(command: dict) -> None:
     for one, other in pairs:
         models = [_model(config) for config in (one, other)]
         for model in models:
-            model["sem_seg_head"] = {**defaults, **model["sem_seg_head"]}
+            head = model["sem_seg_head"]
+            head["alignment"] = {**defaults, **head["alignment"]}
         assert models[0] == models[1], (one, other)
 
 
@@ -86,7 +88,8 @@ def test_rows_of_jittered_grids(command: dict, table: str) -> None:
     assert len(jittered) == (3 if table == "3" else 1)
     for row in jittered:
         model, plain = _model(row["config"]), _model(row["config"].replace("_jittered", ""))
-        plain["sem_seg_head"].update(targets="jittered_grid", local_ensemble=True)
+        plain["sem_seg_head"]["targets"] = {"_target_": "ifa_d2.modeling.JitteredGridTargets"}
+        plain["sem_seg_head"]["alignment"]["local_ensemble"] = True
         assert model == plain
 
 
@@ -102,17 +105,18 @@ def test_rows_of_jittered_grids(command: dict, table: str) -> None:
         ("table3/deeplabv3plus_128_ifa", "table3/deeplabv3plus_128"),
     ],
 )
-def test_alignments_are_one_key_apart(one: str, other: str) -> None:
-    ifa, plain = _model(one), _model(other)
-    assert "alignment" not in ifa["sem_seg_head"]
-    assert plain["sem_seg_head"].pop("alignment") != "ifa"
+def test_alignments_are_one_call_apart(one: str, other: str) -> None:
+    name = json.loads((PROJECT / "paper_tables.json").read_text())["models"][other]["alignment"]
+    ifa, plain = paper_model(one), paper_model(other)
+    assert ifa != plain
+    use_alignment(ifa.model.sem_seg_head, name)
     assert ifa == plain
 
 
 @pytest.mark.parametrize("dimensions", [12, 24, 36, 48, 60, 72])
 def test_dimensions_of_the_encoding(dimensions: int) -> None:
     head = _model(f"figure3/dim{dimensions}")["sem_seg_head"]
-    encoding = PositionEncoding(num_frequencies=head["num_frequencies"])
+    encoding = PositionEncoding(num_frequencies=head["alignment"]["num_frequencies"])
     assert encoding.num_features == 2 + dimensions
 
 
@@ -168,7 +172,10 @@ def test_hrnet_w48_costs_what_was_published(command: dict) -> None:
     """65.9 M and 747.3 G on Cityscapes: Wang et al., Deep High-Resolution Representation Learning
     for Visual Recognition (PAMI 2020)."""
     cfg = paper_model("table2/hrnet_w48_ocr")
-    cfg.model.sem_seg_head.update(num_classes=19, decoder="pointwise", hidden_dims=[15 * 48])
+    head = cfg.model.sem_seg_head
+    head.num_classes, head.alignment.hidden_dims = 19, [15 * 48]
+    head.levels.grid_decoder = None
+    use_alignment(head, "bilinear")
     cost = command["report"](command["analyze"](cfg, (1024, 2048)))
     assert cost["params"] / 1e6 == pytest.approx(65.9, rel=0.002)
     assert cost["macs_textbook"] / 1e9 == pytest.approx(747.3, rel=0.002)
@@ -240,18 +247,18 @@ def test_small_form_keeps_what_a_table_compares(command: dict, config: str) -> N
         if config == "table5/pspnet_r101":  # dilated, which the small blocks cannot be
             dilated = head is not heads[0]
             assert list(strides.values()) == ([4, 8, 8, 8] if dilated else [4, 8, 16, 32])
-            decoder = levels["grid_decoder"]["align"]
-            assert decoder.pop("in_channels")[0] == (2048 if dilated else 512)
-            alignment.pop("in_channels")
         else:
             head["strides"] = strides
         for aux in head["aux_heads"]:
             aux["channels"] = None
         if config == "table2/hrnet_w18":
-            whole = head is not heads[0]
-            assert alignment.pop("hidden_dims") == ([270] if whole else [240])
-            assert levels.pop("channels")[0] == (18 if whole else 16)
-            alignment.pop("in_channels")
+            assert alignment.pop("hidden_dims") == ([240] if head is heads[0] else [270])
+        # Widths that follow the backbone's.
+        alignment.pop("in_channels")
+        levels.get("grid_decoder", {}).get("align", {}).pop("in_channels", None)
+        if "hrnet" in config:
+            small_ones = (16, 18) if head is heads[0] else (18, 48)
+            assert levels.pop("channels")[0] in small_ones
     assert heads[0] == heads[1]
     model = build_on_meta(small)
     assert model.sem_seg_head.num_classes == 13
@@ -331,7 +338,7 @@ def test_a_table_is_trained_and_goes_on(
     assert "error: 1 of the rows failed" in done.stderr
     assert "[2/2] table1/carafe, seed 1: mIoU" in done.stderr
     assert done.stdout == (tmp_path / "table1.md").read_text(encoding="utf-8")
-    reason = "alignment_options must be of [] for alignment 'bilinear', got ['kernel_size']"
+    reason = "levels.dense_alignment must say what it calls (_target_)"
     assert f"- Bilinear Up-sampling: {reason}" in done.stdout
     assert "1 iterations of 2 pictures" in done.stdout and "R-18 form" in done.stdout
     assert str(tmp_path) not in done.stdout
