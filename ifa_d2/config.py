@@ -146,8 +146,11 @@ def _add_train_keys(cfg: CfgNode) -> None:
 
 
 def get_config_file(name: str) -> Path:
-    """The path of a recipe such as ``"camvid/ifa_r18.py"``, or of a ``.yaml`` file of Detectron2's
-    model zoo, such as ``"COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"``.
+    """Find a recipe, or a ``.yaml`` file of Detectron2's model zoo.
+
+    Args:
+        name: such as ``"camvid/ifa_r18.py"``, or
+            ``"COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"``.
 
     Raises:
         ValueError: no such recipe; the message names those most like it.

@@ -11,16 +11,6 @@ FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("ifa_d2/*
 WIDTH = 88
 # Relative clauses that stand for a noun, and references to something said elsewhere.
 CLAUSES = ("What", "Which", "Those", "Same", "As of", "That")
-# Files that do not keep to it yet; no other is added. One that does now is an XPASS: take it out.
-EXCEPTIONS = {
-    "ifa_d2/config.py",
-    "ifa_d2/engine/arguments.py",
-    "ifa_d2/engine/hooks.py",
-    "ifa_d2/engine/inputs.py",
-    "ifa_d2/engine/predictor.py",
-    "ifa_d2/engine/random_state.py",
-    "ifa_d2/engine/writers.py",
-}
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -56,9 +46,7 @@ def faults(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_summaries(file: str, request: pytest.FixtureRequest) -> None:
-    if file in EXCEPTIONS:
-        request.applymarker(pytest.mark.xfail(reason="does not keep to it yet", strict=False))
+def test_summaries(file: str) -> None:
     named = public_docstrings(file)
     wrong = [f"{name or file}: {each}" for name, text in named for each in faults(text)]
     assert not wrong, "\n".join(wrong)

@@ -154,7 +154,7 @@ def training_parser(description: str) -> argparse.ArgumentParser:
 
 @contextmanager
 def errors_in_one_line(*others: type[Exception]) -> Iterator[None]:
-    """End the command with status 1 and a message for what a user can mend, without a traceback.
+    """End the command with status 1 and one line for what a user can mend.
 
     Args:
         others: errors to treat so besides ValueError and OSError, which mean a wrong value, and a

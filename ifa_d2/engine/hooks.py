@@ -64,7 +64,7 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
 
 
 class PreciseBN(hooks.PreciseBN):
-    """Detectron2's, on batches that depend on the iteration alone, so that a run can be resumed."""
+    """Precise BatchNorm of Detectron2, on batches that depend on the iteration alone."""
 
     def update_stats(self) -> None:
         """Estimate the statistics from the batches that follow this iteration's."""

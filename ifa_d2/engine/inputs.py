@@ -76,7 +76,7 @@ def _check_ignore_values(cfg: DictConfig, num_classes: int) -> None:
 
 
 def check_training_data(cfg: CfgNode | DictConfig) -> list[str]:
-    """Check that a semantic segmentor can learn from the config's data sets, and be tested on them.
+    """Check that a semantic segmentor can learn from, and be tested on, its data sets.
 
     Returns:
         What is odd about the labels, but may be meant, a sentence each.
@@ -160,7 +160,7 @@ def _head_classes(cfg: DictConfig) -> tuple[str, int | None]:
 
 
 def choose_records(name: str, num: int) -> list[dict[str, Any]]:
-    """``num`` records of a data set, or all if it has fewer, evenly spread.
+    """Choose ``num`` records of a data set, evenly spread, or all if it has fewer.
 
     Raises:
         ValueError: no such data set, or ``num`` below 1.

@@ -134,7 +134,7 @@ class Predictor:
         return isinstance(self.model, PanopticFPN)
 
     def averaged_labels(self, image: Picture, **views: Any) -> Tensor:
-        """(H, W) labels averaged over scales, mirror images and windows of a picture.
+        """Compute labels (H, W) of logits averaged over views of a picture.
 
         Args:
             image: as of :meth:`__call__`.

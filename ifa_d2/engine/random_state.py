@@ -31,7 +31,9 @@ def get_random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Put back what :func:`get_random_state` returned. A GPU's state is left out without a GPU."""
+    """Put back what :func:`get_random_state` returned.
+
+    A GPU's state is left out where there is none."""
     random.setstate(state["python"])
     name, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))

@@ -69,7 +69,7 @@ def _date_back(folder: Path) -> None:
 
 
 def read_metrics(output_dir: str) -> list[dict[str, Any]]:
-    """The rows of a run's metrics.json; lines that are none, such as half a line, are left out."""
+    """Read the rows of a run's metrics.json, but lines that are none, such as half a line."""
     path = os.path.join(output_dir, METRICS)
     if not os.path.isfile(path):
         return []
