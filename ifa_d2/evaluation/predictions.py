@@ -12,7 +12,10 @@ _GPU_BAND = 2**22
 
 
 def label_dtype(num_classes: int) -> np.dtype:
-    """Smallest unsigned integer type that holds every class and ``num_classes`` itself."""
+    """Return the smallest unsigned type that holds every class and one for ignored pixels.
+
+    Of a :class:`~ifa_d2.modeling.SegmentationField`, which ignores none, see its ``label_dtype``.
+    """
     return np.min_scalar_type(num_classes)
 
 

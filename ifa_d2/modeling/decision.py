@@ -9,7 +9,8 @@ from torch import Tensor
 
 def label_dtype(num_classes: int) -> torch.dtype:
     """Return the smallest integer type that holds every class."""
-    return torch.uint8 if num_classes <= 256 else torch.int16
+    types = (torch.uint8, torch.int16, torch.int32)
+    return next(dtype for dtype in types if num_classes - 1 <= torch.iinfo(dtype).max)
 
 
 def best_classes(scores: Tensor) -> tuple[Tensor, Tensor]:
