@@ -1,1 +1,1 @@
-"""Costs and comparisons of models: multiply-adds, times, memory, trainings."""
+"""Costs of models: multiply-adds, times, memory."""

@@ -32,9 +32,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # its neighbours, in a
 
 from alignment_counts import SETTINGS, count_pictures, write_counts
 from alignment_variants import CHANGES, METHODS, apply_variant
+from compared_runs import FINAL, check_settings
 from train_together import train_together
 
-from ifa_d2.analysis.runs import FINAL, check_settings
 from ifa_d2.engine import Trainer
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config

@@ -17,10 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from ifa_d2.analysis.benchmarks.tables import github_table, number
-from ifa_d2.analysis.runs import (
+from compared_runs import (
     STRIDES,
     check_settings,
     mean_and_deviation,
@@ -30,6 +27,9 @@ from ifa_d2.analysis.runs import (
     train,
     write_tables,
 )
+from matplotlib.figure import Figure
+
+from ifa_d2.analysis.benchmarks.tables import github_table, number
 from ifa_d2.engine.run import load_config
 from ifa_d2.visualization import line_styles, save_plot
 

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+from compared_runs import describe_machine
 
 from ifa_d2 import Predictor
 from ifa_d2.analysis.benchmarks.tables import github_table, number
 from ifa_d2.analysis.measure import alternate, median_ratio
-from ifa_d2.analysis.runs import describe_machine
 from ifa_d2.data import read_picture
 from ifa_d2.engine.arguments import (
     add_config_argument,

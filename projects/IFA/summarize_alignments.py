@@ -22,15 +22,15 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # its neighbours
 
 from alignment_counts import BOUNDARY_WIDTHS, read_counts
-
-from ifa_d2.analysis.benchmarks.tables import github_table
-from ifa_d2.analysis.bootstrap import (
+from bootstrap import (
     Interval,
     f1,
     mean_boundary_iou,
     mean_iou,
     paired_interval,
 )
+
+from ifa_d2.analysis.benchmarks.tables import github_table
 from ifa_d2.files import atomic_path
 
 FULL, COARSE = "1/1", "1/4"

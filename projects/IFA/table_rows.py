@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from compared_runs import queries_of_grid
 from detectron2.config import LazyConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ifa_d2 import get_config
-from ifa_d2.analysis.runs import queries_of_grid
 from ifa_d2.modeling import fit_channels, use_alignment
 from ifa_d2.modeling.timm_backbone import NORMS
 

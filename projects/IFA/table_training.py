@@ -7,6 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from compared_runs import (
+    FINAL,
+    check_settings,
+    measure_steps,
+    stride_figures,
+    train,
+    training_summary,
+)
 from detectron2.config import LazyConfig
 from omegaconf import DictConfig
 from table_rows import (
@@ -20,14 +28,6 @@ from table_rows import (
 from table_writing import STRIDES, write
 
 from ifa_d2.analysis.cost import analyze, report
-from ifa_d2.analysis.runs import (
-    FINAL,
-    check_settings,
-    measure_steps,
-    stride_figures,
-    train,
-    training_summary,
-)
 from ifa_d2.engine.run import load_config, local_processes
 from ifa_d2.files import atomic_path
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from compared_runs import FINAL
 from detectron2.utils.env import seed_all_rng
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from ifa_d2.analysis.runs import FINAL
 from ifa_d2.engine import build
 from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.engine.random_state import get_random_state, set_random_state

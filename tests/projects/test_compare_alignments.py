@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bootstrap import mean_iou
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from detectron2.layers import ShapeSpec
 from omegaconf import DictConfig
 
-from ifa_d2.analysis.bootstrap import mean_iou
 from ifa_d2.engine import build
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from bootstrap import f1, mean_boundary_iou, mean_iou, paired_interval
 
-from ifa_d2.analysis.bootstrap import f1, mean_boundary_iou, mean_iou, paired_interval
 from ifa_d2.evaluation.confusion import confusion_figures, mean_of_known, union_figures
 
 

@@ -8,9 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from detectron2.evaluation import inference_on_dataset
-
-from ifa_d2.analysis.runs import (
+from compared_runs import (
     check_settings,
     evaluate_strides,
     mean_and_deviation,
@@ -18,6 +16,8 @@ from ifa_d2.analysis.runs import (
     train,
     write_tables,
 )
+from detectron2.evaluation import inference_on_dataset
+
 from ifa_d2.engine import build
 from ifa_d2.engine.predictor import load_model
 from tests.tiny import tiny_config
@@ -49,7 +49,7 @@ def test_strides_are_of_the_classes_that_are_there(
     predicted = torch.tensor([[0, 0, 0, 1, 2, 2], [1, 1, 1, 1, 0, 2]])
     truth = torch.tensor([[0, 0, 0, 0, 0, 255], [1, 1, 1, 1, 255, 255]])
     field = SimpleNamespace(logits=lambda size: F.one_hot(predicted, 3).permute(2, 0, 1).float())
-    monkeypatch.setattr("ifa_d2.analysis.runs.compute_fields", lambda model, batch: [field])
+    monkeypatch.setattr("compared_runs.compute_fields", lambda model, batch: [field])
     batch = [{"image": torch.zeros(3, 2, 6), "sem_seg": truth}]
     expected = 100 * (3 / 5 + 4 / 5) / 2
     assert evaluate_strides(model, [batch], (1,)) == {1: pytest.approx(expected)}

@@ -22,13 +22,13 @@ from detectron2.config import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from ..engine import build
-from ..engine.predictor import load_model
-from ..evaluation.confusion import confusion_figures, count_pairs
-from ..evaluation.predictions import label_dtype
-from ..files import atomic_path
-from ..modeling import compute_fields
-from .measure import alternate, device_name, peak_memory
+from ifa_d2.analysis.measure import alternate, device_name, peak_memory
+from ifa_d2.engine import build
+from ifa_d2.engine.predictor import load_model
+from ifa_d2.evaluation.confusion import confusion_figures, count_pairs
+from ifa_d2.evaluation.predictions import label_dtype
+from ifa_d2.files import atomic_path
+from ifa_d2.modeling import compute_fields
 
 STRIDES = (8, 4, 2, 1)
 FINAL = "model_final.pth"
