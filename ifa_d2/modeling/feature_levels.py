@@ -34,6 +34,7 @@ class FeatureLevels(nn.Module):
 
     Attributes:
         in_features: finest first.
+        feature_channels: of all features of ``input_shape``.
         strides: of those features, in pixels.
         common_stride: of the finest feature.
         projections: a module for each feature, finest first.
@@ -63,6 +64,7 @@ class FeatureLevels(nn.Module):
         for name in (*self.in_features, *(projections or ())):
             if name not in input_shape:
                 raise ValueError(f"features must be of {sorted(input_shape)}, got {name!r}")
+        self.feature_channels = {name: shape.channels for name, shape in input_shape.items()}
         self.strides = {name: input_shape[name].stride for name in self.in_features}
         if list(self.strides.values()) != sorted(self.strides.values()):
             raise ValueError(f"in_features must be finest first, got strides {self.strides}")

@@ -79,8 +79,10 @@ def fit_channels(head: DictConfig) -> None:
     """
     if OmegaConf.is_missing(head, "num_classes"):
         head.num_classes = 1  # the widths are the same for any
-        fit_channels(head)
-        head.num_classes = MISSING
+        try:
+            fit_channels(head)
+        finally:
+            head.num_classes = MISSING
         return
     levels = head.levels
     for name in ("dense_alignment", "grid_decoder"):

@@ -76,6 +76,13 @@ class IFASemSegHead(nn.Module):
         made = alignment.predictor.out_channels
         if made != num_classes:
             raise ValueError(f"alignment.num_classes must be num_classes {num_classes}, got {made}")
+        for aux in aux_heads:
+            known = levels.feature_channels
+            if known.get(aux.feature) != aux.conv.in_channels:
+                raise ValueError(
+                    f"feature and in_channels of an auxiliary head must be of {known}, got "
+                    f"{aux.feature!r} and {aux.conv.in_channels}"
+                )
         self.num_classes = num_classes
         self.levels = levels
         self.alignment = alignment

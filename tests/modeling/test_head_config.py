@@ -14,7 +14,7 @@ from ifa_d2 import add_ifa_config, get_config
 from ifa_d2.engine import Trainer
 from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.engine.run import load_config
-from ifa_d2.modeling import FeatureLevels, IFASemSegHead, fit_channels, use_alignment
+from ifa_d2.modeling import AuxiliaryHead, FeatureLevels, IFASemSegHead, fit_channels, use_alignment
 from ifa_d2.modeling.alignments import Carafe
 from ifa_d2.modeling.head_config import OPTIONS, PLACES, head_config, yacs_options
 from tests.heads import make_head
@@ -110,6 +110,11 @@ def test_parts_that_do_not_fit_are_named() -> None:
         IFASemSegHead(**{**parts, "levels": other})
     with pytest.raises(ValueError, match=r"alignment.num_classes must be num_classes 4, got 5"):
         IFASemSegHead(**{**parts, "num_classes": 4})
+    sizes = {"channels": 4, "num_classes": 5}
+    for feature, in_channels in (("res9", 16), ("res4", 17)):
+        aux = AuxiliaryHead(feature=feature, in_channels=in_channels, **sizes)
+        with pytest.raises(ValueError, match=rf"'res4': 16.*got '{feature}' and {in_channels}"):
+            IFASemSegHead(**parts, aux_heads=[aux])
     with pytest.raises(ValueError, match=r"in_channels of the dense alignment.*\(6, 6, 6, 6\)"):
         carafe = Carafe(in_channels=[8] * 4, strides=[4, 8, 16, 32], norm="")
         FeatureLevels(input_shape=SHAPES, channels=6, dense_alignment=carafe)
