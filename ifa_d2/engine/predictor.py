@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.modeling import PanopticFPN
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from ..data import read_picture
 from ..modeling import IFASemSegHead, MultiViewSegmentor, compute_panoptic_fields
 from ..modeling.field import SegmentationField, compute_fields
 from ..modeling.query_checks import check_eval
-from .build import build_model, build_test_mapper
+from .build import build_model, build_test_mapper, test_dataset_names
 from .checkpoint import Checkpointer
 from .inputs import picture_input
 from .run import load_config, names_weights
@@ -39,9 +41,13 @@ class Predictor:
             it is put in eval mode.
         augmentations: Detectron2 augmentations before the model, such as a resize.
         image_format: channel order of the model's input, "RGB" or "BGR".
+        class_names: of the head's classes, in the order of their ids; () where they are not known.
+
+    Attributes:
+        class_names: as above.
 
     Raises:
-        ValueError: a model without such a head.
+        ValueError: a model without such a head, or another number of names than it has classes.
     """
 
     def __init__(
@@ -50,12 +56,20 @@ class Predictor:
         *,
         augmentations: Sequence[T.Augmentation | T.Transform] = (),
         image_format: str = "RGB",
+        class_names: Sequence[str] = (),
     ) -> None:
         if not isinstance(getattr(model, "sem_seg_head", None), IFASemSegHead):
             raise ValueError(f"model must have an IFASemSegHead, got {type(model).__name__}")
         if image_format not in ("RGB", "BGR"):
             raise ValueError(f"image_format must be 'RGB' or 'BGR', got {image_format!r}")
+        num_classes = model.sem_seg_head.num_classes
+        if class_names and len(class_names) != num_classes:
+            raise ValueError(
+                f"class_names must be {num_classes}, as many as the model has classes, got "
+                f"{len(class_names)}"
+            )
         self.model = model.eval()
+        self.class_names = tuple(class_names)
         self.augmentations = T.AugmentationList(list(augmentations))
         self.image_format = image_format
 
@@ -102,7 +116,10 @@ class Predictor:
         weights: str | None = None,
         overrides: Sequence[str] = (),
     ) -> "Predictor":
-        """As :meth:`from_config`, of a config of either kind that was read with ``overrides``."""
+        """As :meth:`from_config`, of a config of either kind that was read with ``overrides``.
+
+        Names of classes are those of the config's test data, where that is registered.
+        """
         cfg = to_lazy_config(cfg)
         model = load_model(cfg, weights, overrides)
         mapper = build_test_mapper(cfg)
@@ -110,6 +127,7 @@ class Predictor:
             model,
             augmentations=mapper.augmentations.augs,
             image_format=mapper.image_format,
+            class_names=_class_names(cfg, model),
         )
 
     def __call__(self, image: Picture) -> SegmentationField:
@@ -156,6 +174,15 @@ class Predictor:
             return picture_input(read_picture(image), self.augmentations, self.image_format)
         bgr = _to_array(image)
         return picture_input(bgr[:, :, ::-1], self.augmentations, self.image_format)
+
+
+def _class_names(cfg: DictConfig, model: nn.Module) -> Sequence[str]:
+    """Names of the config's test data, if it is registered and has as many as the model."""
+    known = MetadataCatalog.list()
+    names = [name for name in test_dataset_names(cfg)[:1] if name in known]
+    classes = MetadataCatalog.get(names[0]).get("stuff_classes", ()) if names else ()
+    head = getattr(model, "sem_seg_head", None)
+    return classes if len(classes) == getattr(head, "num_classes", None) else ()
 
 
 def load_model(cfg: Any, weights: str | None, overrides: Sequence[str] = ()) -> nn.Module:

@@ -53,3 +53,13 @@ def test_other_names_are_answered_with_those_that_there_are(name: str) -> None:
     with pytest.raises(ValueError, match=rf"the zoo has .*{NAME}.*, got {name!r}"):
         ifa_d2.Predictor.from_zoo(name)
     assert not PathManager.isfile(f"{zoo.PREFIX}{name}")
+
+
+def test_it_knows_the_names_of_its_classes() -> None:
+    predictor = ifa_d2.Predictor.from_zoo(NAME)
+    assert len(predictor.class_names) == predictor.model.sem_seg_head.num_classes == 11
+    assert predictor.class_names[:3] == ("sky", "building", "pole")
+    # They are not known of a model alone, and must be all.
+    assert ifa_d2.Predictor(predictor.model).class_names == ()
+    with pytest.raises(ValueError, match=r"class_names must be 11, as many .*, got 2"):
+        ifa_d2.Predictor(predictor.model, class_names=("sky", "road"))
