@@ -71,10 +71,14 @@ def make_small(cfg: Any) -> None:
         cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.CROP.SIZE = (CROP[0],), CROP
         return
     cfg.train.update(max_iter=2, batch_size=2)
+    if "yacs" in cfg:
+        cfg.yacs.INPUT.MIN_SIZE_TRAIN, cfg.yacs.INPUT.CROP.SIZE = CROP[:1], CROP
     cfg.lr_multiplier.update({"warmup_iters": 0} if "warmup_iters" in cfg.lr_multiplier else {})
     mapper = cfg.dataloader.train.mapper
     if mapper.get("num_points"):
         mapper.num_points = min(mapper.num_points, MAX_POINTS)
+    if "yacs" in cfg:
+        return
     if isinstance(mapper.augmentations, Mapping):
         mapper.augmentations.update(crop_size=CROP, short_edge=CROP[0])
     else:  # of a panoptic recipe, whose test pictures are resized too

@@ -24,7 +24,7 @@ from .yacs_config import to_lazy_config
 _NUM_CLASSES = ("model.sem_seg_head.num_classes", "yacs.MODEL.SEM_SEG_HEAD.NUM_CLASSES")
 # Labels that do not count, which no class may have for its id.
 _IGNORE_VALUES = (
-    "model.sem_seg_head.ignore_value",
+    "model.sem_seg_head.criterion.ignore_value",
     "dataloader.train.mapper.ignore_value",
     "dataloader.test.mapper.ignore_value",
 )

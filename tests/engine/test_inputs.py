@@ -150,17 +150,18 @@ def test_what_teaches_nothing_is_found_before_training(tmp_path: Path) -> None:
 
 
 def test_a_label_to_ignore_that_is_a_class_is_found_before_training(tmp_path: Path) -> None:
-    _register(tmp_path, "many", tuple(f"class {index}" for index in range(300)), (0, 1))
-    keys = ["model.sem_seg_head", "dataloader.train.mapper", "dataloader.test.mapper"]
+    _register(tmp_path, "many_inputs", tuple(f"class {index}" for index in range(300)), (0, 1))
+    keys = ["model.sem_seg_head.criterion", "dataloader.train.mapper", "dataloader.test.mapper"]
     overrides = [f"{key}.ignore_value=65535" for key in keys]
-    options = ["dataloader.train.dataset.names=many", "model.sem_seg_head.num_classes=300"]
+    options = ["dataloader.train.dataset.names=many_inputs", "model.sem_seg_head.num_classes=300"]
     for index, key in enumerate(keys):
         cfg = load_config("shapes/ifa_r18.py", [*options, *overrides[:index]])
         with pytest.raises(ValueError, match=rf"{key}\.ignore_value 255 is one of the 300 classes"):
             check_datasets(cfg, is_train=True)
     check_datasets(load_config("shapes/ifa_r18.py", [*options, *overrides]), is_train=True)
     cfg = load_config(
-        "shapes/ifa_r18.yaml", ["DATASETS.TRAIN=('many',)", "MODEL.SEM_SEG_HEAD.NUM_CLASSES=300"]
+        "shapes/ifa_r18.yaml",
+        ["DATASETS.TRAIN=('many_inputs',)", "MODEL.SEM_SEG_HEAD.NUM_CLASSES=300"],
     )
     with pytest.raises(ValueError, match=r"SEM_SEG_HEAD\.IGNORE_VALUE 255 is one of the 300"):
         check_datasets(cfg, is_train=True)

@@ -296,6 +296,7 @@ def test_it_learns(tmp_path: Path) -> None:
         "train.eval_period=0",
         "optimizer.lr=0.05",
         "optimizer.params.head_lr_factor=1",
+        "lr_multiplier.warmup_iters=2",
         "dataloader.train.mapper.augmentations.scale_range=[1,1.2]",
     )
     setup_run(cfg)

@@ -99,16 +99,16 @@ def test_probabilities_of_labels(pictures: Pictures) -> None:
 
 def test_more_than_256_classes(tmp_path: Path) -> None:
     folders = tmp_path / "images", tmp_path / "labels"
-    register_sem_seg_folder("many", *folders, [f"class {index}" for index in range(300)])
+    register_sem_seg_folder("many_written", *folders, [f"class {index}" for index in range(300)])
     prediction = np.array([[0, 299, 256]])
     try:
-        writer = PredictionWriter("many", str(tmp_path / "out"))
+        writer = PredictionWriter("many_written", str(tmp_path / "out"))
         writer.process([{"file_name": str(tmp_path / "images/a.jpg")}], [logits(prediction, 300)])
-        with pytest.raises(ValueError, match="a palette holds 256 classes, but many has 300"):
-            PredictionWriter("many", str(tmp_path), ["palette"])
+        with pytest.raises(ValueError, match="a palette holds 256 classes, but many_written has 300"):
+            PredictionWriter("many_written", str(tmp_path), ["palette"])
     finally:
-        DatasetCatalog.remove("many")
-        MetadataCatalog.remove("many")
+        DatasetCatalog.remove("many_written")
+        MetadataCatalog.remove("many_written")
     np.testing.assert_array_equal(read_label(str(tmp_path / "out/ids/a.png")), prediction)
 
 

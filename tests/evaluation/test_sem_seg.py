@@ -170,17 +170,17 @@ def test_labels_of_more_than_8_bits(tmp_path: Path) -> None:
     """300 classes, and an ignored value beyond them."""
     folders = tmp_path / "images", tmp_path / "labels"
     names = [f"class {index}" for index in range(300)]
-    register_sem_seg_folder("many", *folders, names, ignore_label=65_535)
+    register_sem_seg_folder("many_evaluated", *folders, names, ignore_label=65_535)
     label = np.arange(310).reshape(10, 31).repeat(3, 0).clip(0, 299)
     prediction = label.copy()
     prediction[0, 0] = 299
     label[-1] = 65_535
     one = Pictures(tmp_path).write("a", label)
-    evaluator = SemSegEvaluator("many", distributed=False)
+    evaluator = SemSegEvaluator("many_evaluated", distributed=False)
     evaluator.process([one], [logits(prediction, 300)])
     figures = evaluator.evaluate()["sem_seg"]
-    DatasetCatalog.remove("many")
-    MetadataCatalog.remove("many")
+    DatasetCatalog.remove("many_evaluated")
+    MetadataCatalog.remove("many_evaluated")
     assert figures["IoU-class 0"] == pytest.approx(100 * 2 / 3)
     assert figures["IoU-class 7"] == 100
     assert figures["absent_classes"] == 0
