@@ -104,7 +104,9 @@ def test_more_than_256_classes(tmp_path: Path) -> None:
     try:
         writer = PredictionWriter("many_written", str(tmp_path / "out"))
         writer.process([{"file_name": str(tmp_path / "images/a.jpg")}], [logits(prediction, 300)])
-        with pytest.raises(ValueError, match="a palette holds 256 classes, but many_written has 300"):
+        with pytest.raises(
+            ValueError, match="a palette holds 256 classes, but many_written has 300"
+        ):
             PredictionWriter("many_written", str(tmp_path), ["palette"])
     finally:
         DatasetCatalog.remove("many_written")
