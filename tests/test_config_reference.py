@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 from detectron2.config import CfgNode, LazyConfig, get_cfg
+from detectron2.layers import ShapeSpec
 from detectron2.utils.registry import locate
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from ifa_d2 import add_ifa_config
@@ -33,6 +34,7 @@ from ifa_d2.modeling import (
     UncertainPointTargets,
 )
 from ifa_d2.modeling.alignments import DENSE_ALIGNMENTS, DenseAlignment
+from ifa_d2.modeling.head_config import head_config, yacs_options
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "CONFIG.md").read_text(encoding="utf-8")
@@ -286,6 +288,56 @@ def test_yacs_key_gives_the_argument_beside_it(
         if arguments(cfg).get(name) != mark:
             wrong[f"{prefix}.{name}"] = key
     assert len(rows) >= 4 and not wrong
+
+
+# Of MODEL.IFA, what a key needs to be read.
+_NEEDS = {
+    "MODEL.IFA.ENSEMBLE_OUTPUTS": {"LOCAL_ENSEMBLE": True},
+    "MODEL.IFA.TARGET_SPACINGS": {"TARGETS": "jittered_grid"},
+    "MODEL.IFA.IMPORTANCE_RATIO": {"TARGETS": "uncertain_points"},
+    "MODEL.IFA.OVERSAMPLE_RATIO": {"TARGETS": "uncertain_points"},
+    "MODEL.IFA.AUX_LOSS_WEIGHT": {"AUX_FEATURE": "p2"},
+}
+# Other values than by default, where it is not any.
+_CHOSEN = {
+    "MODEL.SEM_SEG_HEAD.NORM": "BN",
+    "MODEL.IFA.ENCODING": "sine",
+    "MODEL.IFA.FREQUENCY_LAW": "2exp",
+    "MODEL.IFA.TARGETS": "uncertain_points",
+    "MODEL.IFA.TARGET_SPACINGS": [0.5],
+}
+# Keys whose value is a name of a part.
+_OF_PARTS = ("MODEL.SEM_SEG_HEAD.NAME", "MODEL.IFA.PROJECTIONS", "MODEL.IFA.DECODER")
+
+
+def _another(value: bool | float | list) -> bool | float | list:
+    """Another value than the default."""
+    if isinstance(value, bool):
+        return not value
+    return value[:2] if isinstance(value, list | tuple) else type(value)(value / 2)
+
+
+def test_yacs_key_of_the_head_gives_the_key_beside_it() -> None:
+    prefix = "model.sem_seg_head."
+    shapes = {f"p{i}": ShapeSpec(channels=256, stride=2**i) for i in range(2, 6)}
+    found, expected = {}, {}
+    for row in ROWS:
+        if not row.lazy.startswith(prefix) or row.yacs == NONE or row.yacs in _OF_PARTS:
+            continue
+        cfg = _yacs()
+        cfg.MODEL.IFA.update(_NEEDS.get(row.yacs, {}))
+        *parents, last = row.yacs.split(".")
+        node = reduce(getattr, parents, cfg)
+        node[last] = _CHOSEN[row.yacs] if row.yacs in _CHOSEN else _another(node[last])
+        key = row.lazy.removeprefix(prefix)
+        found[row.yacs] = OmegaConf.select(head_config(yacs_options(cfg, shapes)), key)
+        expected[row.yacs] = node[last]
+    expected["MODEL.SEM_SEG_HEAD.CONVS_DIM"] = [64] * 4  # a level's, for all
+    expected["MODEL.IFA.TARGETS"] = UncertainPointTargets
+    assert len(found) >= 20
+    found = {k: list(v) if isinstance(v, ListConfig) else v for k, v in found.items()}
+    expected = {k: list(v) if isinstance(v, tuple) else v for k, v in expected.items()}
+    assert found == expected
 
 
 def test_train_keys_of_both_kinds_set_the_same() -> None:

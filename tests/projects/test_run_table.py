@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import date
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -232,6 +233,24 @@ SMALL = {
 }
 
 
+def _hrnet(*channels: int) -> dict[str, list[int]]:
+    return {"levels.channels": list(channels)}
+
+
+def _pspnet(channels: int) -> dict[str, list[int]]:
+    widths = [channels, 512, 512, 512, 512]
+    return {"levels.grid_decoder.align.in_channels": widths, "alignment.in_channels": [sum(widths)]}
+
+
+# Widths of the small form and of the whole one, where these are not the same.
+WIDTHS = {
+    "table2/pspnet": (_pspnet(512), _pspnet(2048)),
+    "table5/pspnet_r101": (_pspnet(512), _pspnet(2048)),
+    "table2/hrnet_w18": (_hrnet(16, 32, 64, 128), _hrnet(18, 36, 72, 144)),
+    "table2/hrnet_w48_ocr_ifa": (_hrnet(18, 36, 72, 144), _hrnet(48, 96, 192, 384)),
+}
+
+
 @pytest.mark.parametrize("config", SMALL)
 def test_small_form_keeps_what_a_table_compares(command: dict, config: str) -> None:
     module = command["table_training"]
@@ -253,12 +272,10 @@ def test_small_form_keeps_what_a_table_compares(command: dict, config: str) -> N
             aux["channels"] = None
         if config == "table2/hrnet_w18":
             assert alignment.pop("hidden_dims") == ([240] if head is heads[0] else [270])
-        # Widths that follow the backbone's.
-        alignment.pop("in_channels")
-        levels.get("grid_decoder", {}).get("align", {}).pop("in_channels", None)
-        if "hrnet" in config:
-            small_ones = (16, 18) if head is heads[0] else (18, 48)
-            assert levels.pop("channels")[0] in small_ones
+        widths = WIDTHS.get(config, ({}, {}))[0 if head is heads[0] else 1]
+        for key, width in widths.items():  # that follow the backbone's
+            *parents, last = key.split(".")
+            assert reduce(dict.__getitem__, parents, head).pop(last) == width, key
     assert heads[0] == heads[1]
     model = build_on_meta(small)
     assert model.sem_seg_head.num_classes == 13
