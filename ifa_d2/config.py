@@ -1,24 +1,61 @@
 """Configuration: keys for yacs, and the recipes that come with the package."""
 
+import copy
 import difflib
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
 from detectron2.config import CfgNode, LazyConfig, get_cfg
+from detectron2.utils.registry import locate
 from omegaconf import DictConfig
 
 from .compat import model_zoo
 
 _MODEL_ZOO = "model_zoo://"
+# Options of a head that are names and numbers, with their defaults: below MODEL.IFA, in capitals.
+HEAD_OPTIONS: dict[str, Any] = {
+    "hidden_dims": [512, 256, 256],
+    "alignment": "ifa",
+    "encoding": "learned",
+    "num_frequencies": 6,
+    "frequency_law": "pow2",
+    "coupled_frequencies": False,
+    "integrated_encoding": False,
+    "cell_decoding": False,
+    "unfold": False,
+    "local_ensemble": False,
+    "ensemble_outputs": False,
+    "projections": ["pointwise"],
+    "pool_sizes": [1, 2, 3, 6],
+    "decoder": "pointwise",
+    "aspp_dilations": [],
+    "aspp_dropout": 0.1,
+    "aspp_fuse_channels": 0,
+    "targets": "grid",
+    "target_spacings": [1.0],
+    "num_points": 2048,
+    "point_sampling": "uniform",
+    "importance_ratio": 0.75,
+    "boundary_width": 4,
+    "point_balance": 1.0,
+    "oversample_ratio": 3.0,
+    "ohem_threshold": 0.7,
+    "ohem_min_kept": 100_000,
+    "aux_feature": "",
+    "aux_channels": 256,
+    "aux_loss_weight": 0.4,
+}
 
 
 def add_ifa_config(cfg: CfgNode) -> None:
     """Add to a Detectron2 config what this project's models, data and trainer read.
 
-    ``MODEL.IFA`` holds the keyword arguments of :class:`ifa_d2.modeling.IFASemSegHead` that
-    ``MODEL.SEM_SEG_HEAD`` has no key for, under the same names. No default of Detectron2 changes,
-    so that this fits any of its configs, but ``MODEL.DEVICE`` is the CPU where there is no GPU.
+    ``MODEL.IFA`` holds the options of :class:`ifa_d2.modeling.IFASemSegHead` that
+    ``MODEL.SEM_SEG_HEAD`` has no key for, see :data:`HEAD_OPTIONS`. No default of Detectron2
+    changes, so that this fits any of its configs, but ``MODEL.DEVICE`` is the CPU where there is no
+    GPU.
     """
     if not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
@@ -29,42 +66,10 @@ def add_ifa_config(cfg: CfgNode) -> None:
 
 
 def _add_head_keys(cfg: CfgNode) -> None:
-    cfg.MODEL.IFA = CfgNode(
-        {
-            "HIDDEN_DIMS": [512, 256, 256],
-            "ALIGNMENT": "ifa",
-            "ENCODING": "learned",
-            "NUM_FREQUENCIES": 6,
-            "FREQUENCY_LAW": "pow2",
-            "COUPLED_FREQUENCIES": False,
-            "INTEGRATED_ENCODING": False,
-            "CELL_DECODING": False,
-            "UNFOLD": False,
-            "LOCAL_ENSEMBLE": False,
-            "ENSEMBLE_OUTPUTS": False,
-            "PROJECTIONS": ["pointwise"],
-            # Channels of each level; empty: MODEL.SEM_SEG_HEAD.CONVS_DIM for all.
-            "LEVEL_CHANNELS": [],
-            "POOL_SIZES": [1, 2, 3, 6],
-            "DECODER": "pointwise",
-            "ASPP_DILATIONS": [],
-            "ASPP_DROPOUT": 0.1,
-            "ASPP_FUSE_CHANNELS": 0,
-            "TARGETS": "grid",
-            "TARGET_SPACINGS": [1.0],
-            "NUM_POINTS": 2048,
-            "POINT_SAMPLING": "uniform",
-            "IMPORTANCE_RATIO": 0.75,
-            "BOUNDARY_WIDTH": 4,
-            "POINT_BALANCE": 1.0,
-            "OVERSAMPLE_RATIO": 3.0,
-            "OHEM_THRESHOLD": 0.7,
-            "OHEM_MIN_KEPT": 100_000,
-            "AUX_FEATURE": "",
-            "AUX_CHANNELS": 256,
-            "AUX_LOSS_WEIGHT": 0.4,
-        }
-    )
+    options = copy.deepcopy(HEAD_OPTIONS)
+    cfg.MODEL.IFA = CfgNode({key.upper(): value for key, value in options.items()})
+    # Channels of each level; empty: MODEL.SEM_SEG_HEAD.CONVS_DIM for all.
+    cfg.MODEL.IFA.LEVEL_CHANNELS = []
     # A node within a dict would forget that a file may add to it.
     cfg.MODEL.IFA.ALIGNMENT_OPTIONS = CfgNode(new_allowed=True)
 
@@ -191,6 +196,12 @@ def get_config(name: str) -> DictConfig | CfgNode:
     add_ifa_config(cfg)
     merge_yaml(cfg, path)
     return cfg
+
+
+def called_by(node: Any) -> Any:
+    """Return what a node of a LazyConfig calls, a class or function; None if nothing."""
+    target = node.get("_target_") if isinstance(node, DictConfig) else None
+    return locate(target) if isinstance(target, str) else target
 
 
 def merge_yaml(cfg: CfgNode, path: Path) -> None:

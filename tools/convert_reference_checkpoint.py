@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.utils.registry import locate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ifa_d2 import get_config
 from ifa_d2.checkpoints.reference import convert_reference_state_dict
+from ifa_d2.config import called_by
 from ifa_d2.engine.arguments import command_parser, errors_in_one_line
 from ifa_d2.files import atomic_path, check_outputs
 
@@ -60,8 +60,7 @@ def needed_overrides(settings: dict[str, Any], recipe: DictConfig) -> list[str]:
 def _default(recipe: DictConfig, key: str) -> Any:
     """The default of an argument that the recipe does not give to what it builds."""
     parent, _, name = key.rpartition(".")
-    target = OmegaConf.select(recipe, parent)["_target_"]
-    target = locate(target) if isinstance(target, str) else target
+    target = called_by(OmegaConf.select(recipe, parent))
     parameter = inspect.signature(target).parameters.get(name)
     return None if parameter is None else parameter.default
 

@@ -46,6 +46,15 @@ def sem_seg_names() -> list[str]:
     return names
 
 
+def list_files(name: str) -> list[tuple[str | None, str | None]]:
+    """List image and label files of a data set; ours are listed without reading the images."""
+    dataset = dict(DatasetCatalog)[name]
+    if hasattr(dataset, "pairs"):
+        return list(dataset.pairs().values())
+    records = DatasetCatalog.get(name)
+    return [(one.get("file_name"), one.get("sem_seg_file_name")) for one in records]
+
+
 def check_name(name: str, parameter: str) -> None:
     """Raise unless a registered data set has this name.
 

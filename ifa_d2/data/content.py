@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 
 from ..listing import join_some, spread_indices
-from .catalog import check_name
+from .catalog import check_name, list_files
 from .label_table import LabelTable
 from .labels import read_label, translate_label
 
@@ -114,7 +114,7 @@ def check_label_content(name: str, sample: int = 32) -> list[str]:
     metadata = MetadataCatalog.get(name)
     classes = tuple(metadata.get("stuff_classes") or ())
     known = classes and metadata.get("ignore_label") is not None
-    labels = _label_files(name) if known else []
+    labels = [label for _, label in list_files(name) if label] if known else []
     if not labels:
         return []
     if len(classes) == 1:
@@ -140,16 +140,6 @@ def _one_class(name: str) -> str:
         f"it has one class, {name!r}: one class teaches nothing, as every answer is right; "
         "register what is not of it as a class too, such as ['background', ...]"
     )
-
-
-def _label_files(name: str) -> list[str]:
-    """Label files of a data set; ours are listed without reading the images."""
-    dataset = dict(DatasetCatalog)[name]
-    if hasattr(dataset, "pairs"):
-        labels = [label for _, label in dataset.pairs().values()]
-    else:
-        labels = [record.get("sem_seg_file_name") for record in DatasetCatalog.get(name)]
-    return [label for label in labels if label]
 
 
 def _spread_first(labels: list[str], sample: int) -> list[str]:

@@ -43,11 +43,9 @@ class PanopticMapper(DatasetMapper):
         record = copy.deepcopy(dataset_dict)
         image = read_picture(record["file_name"], self.image_format)
         utils.check_image_size(record, image)
-        label_file = record.pop("sem_seg_file_name", None)
-        label = None
+        label_file, label = record.pop("sem_seg_file_name", None), None
         if label_file is not None:
             label = read_label(label_file, table=record.get("label_table"))
-        if label is not None:
             check_label_size(label, label_file, image, record["file_name"])
         inputs = LabelAugInput(image, sem_seg=label)
         transforms = self.augmentations(inputs)

@@ -9,10 +9,10 @@ from detectron2.config import CfgNode, instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.modeling import SemanticSegmentor
-from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
 
-from ..data.catalog import check_name, check_same_classes
+from ..config import called_by
+from ..data.catalog import check_name, check_same_classes, list_files
 from ..data.content import check_label_content
 from ..data.scale import typical_short_edge
 from ..listing import spread_indices
@@ -139,20 +139,15 @@ def _typical_edge(cfg: DictConfig, *, is_train: bool) -> float | None:
 
 
 def _some_pictures(name: str) -> list[str]:
-    """Evenly spread picture files of a data set; ours are listed without reading the images."""
-    dataset = dict(DatasetCatalog)[name]
-    if hasattr(dataset, "pairs"):
-        paths = [image for image, _ in dataset.pairs().values()]
-    else:
-        paths = [record.get("file_name") for record in DatasetCatalog.get(name)]
-    chosen = (paths[index] for index in spread_indices(len(paths), _LOOKED_AT))
+    """Evenly spread picture files of a data set."""
+    files = list_files(name)
+    chosen = (files[index][0] for index in spread_indices(len(files), _LOOKED_AT))
     return [path for path in chosen if path]
 
 
 def _head_classes(cfg: DictConfig) -> tuple[str, int | None]:
     """A semantic segmentor's number of classes with its key; None of another model."""
-    target = OmegaConf.select(cfg, "model._target_", default=None)
-    target = locate(target) if isinstance(target, str) else target
+    target = called_by(OmegaConf.select(cfg, "model", default=None))
     key = _NUM_CLASSES[-1 if "yacs" in cfg else 0]
     value = OmegaConf.select(cfg, key, default=None)
     is_semantic = isinstance(target, type) and issubclass(target, SemanticSegmentor)

@@ -12,6 +12,7 @@ from detectron2.utils.registry import locate
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from ..config import called_by
 from ..modeling.head_config import PLACES
 from .inference import INFERENCE_KEYS
 from .settings import TRAIN_KEYS, leaf_keys
@@ -144,11 +145,8 @@ def _refusal(cfg: DictConfig, override: str) -> str:
 
 def _arguments(node: Any) -> list[str]:
     """Names of the arguments of what a node calls; none if it calls nothing."""
-    if not isinstance(node, DictConfig) or "_target_" not in node:
-        return []
-    target = node["_target_"]
-    target = locate(target) if isinstance(target, str) else target
-    return list(inspect.signature(target).parameters)
+    target = called_by(node)
+    return [] if target is None else list(inspect.signature(target).parameters)
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

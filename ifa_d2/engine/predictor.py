@@ -178,9 +178,10 @@ class Predictor:
 
 def _class_names(cfg: DictConfig, model: nn.Module) -> Sequence[str]:
     """Names of the config's test data, if it is registered and has as many as the model."""
-    known = MetadataCatalog.list()
-    names = [name for name in test_dataset_names(cfg)[:1] if name in known]
-    classes = MetadataCatalog.get(names[0]).get("stuff_classes", ()) if names else ()
+    name = next(iter(test_dataset_names(cfg)), None)
+    if name not in MetadataCatalog.list():
+        return ()
+    classes = MetadataCatalog.get(name).get("stuff_classes", ())
     head = getattr(model, "sem_seg_head", None)
     return classes if len(classes) == getattr(head, "num_classes", None) else ()
 

@@ -15,11 +15,10 @@ from detectron2.engine import launch
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
-from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
 from torch.multiprocessing import ProcessRaisedException
 
-from ..config import add_ifa_config, get_config_file, merge_yaml
+from ..config import add_ifa_config, called_by, get_config_file, merge_yaml
 from ..files import atomic_path
 from ..modeling import IFASemSegHead, fit_channels
 from ..modeling.head_config import upgrade_head
@@ -78,8 +77,7 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> DictConfig:
 def _upgraded_head(cfg: DictConfig) -> DictConfig | None:
     """Give a head whose options lie side by side its parts; None if the model has another."""
     head = OmegaConf.select(cfg, "model.sem_seg_head", default=None)
-    target = head.get("_target_") if isinstance(head, DictConfig) else None
-    target = locate(target) if isinstance(target, str) else target
+    target = called_by(head)
     if isinstance(target, type) and issubclass(target, IFASemSegHead):
         upgrade_head(head)
         return head

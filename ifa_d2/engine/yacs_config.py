@@ -181,7 +181,7 @@ def _model(cfg: CfgNode) -> DictConfig:
 
 
 def _mapper(cfg: CfgNode, *, is_train: bool) -> DictConfig:
-    """The mapper: Detectron2's own where instance masks are learned too."""
+    """The mapper: one of Detectron2's kind where instance masks are learned too."""
     target: type = SemSegMapper
     if cfg.MODEL.MASK_ON:
         target = PanopticInstanceMapper if cfg.INPUT.MASK_FORMAT == "bitmask" else PanopticMapper

@@ -7,7 +7,7 @@ from .feature_levels import FeatureLevels
 from .field import SegmentationField, compute_fields
 from .field_segmentor import FieldSegmentor
 from .grid_decoder import AlignedLevels, ConvDecoder, ObjectContextDecoder
-from .head_recipe import fit_channels, use_alignment
+from .head_recipe import fit_channels, level_features, use_alignment
 from .ifa_head import IFASemSegHead
 from .losses import OhemCrossEntropy
 from .multi_view_segmentor import MultiViewSegmentor
@@ -65,6 +65,7 @@ __all__ = [
     "compute_fields",
     "compute_panoptic_fields",
     "fit_channels",
+    "level_features",
     "norm_factory",
     "pretrained_pixel_mean",
     "pretrained_pixel_std",

@@ -12,6 +12,7 @@ from detectron2.config import LazyCall as L
 from detectron2.layers import ShapeSpec
 from omegaconf import DictConfig, OmegaConf
 
+from ..config import HEAD_OPTIONS
 from ..data.points import PointSampler
 from ..layers import ImplicitAlignment
 from .alignments import DENSE_ALIGNMENTS
@@ -38,44 +39,15 @@ TARGETS = {
     "points": PointTargets,
     "uncertain_points": UncertainPointTargets,
 }
-# Options of a head that are no more than names and numbers, with their defaults.
+# Options of a head, with their defaults.
 OPTIONS: dict[str, Any] = {
+    **HEAD_OPTIONS,
     "in_features": ("res2", "res3", "res4", "res5"),
     "channels": 256,
-    "projections": ("pointwise",),
-    "hidden_dims": (512, 256, 256),
-    "decoder": "pointwise",
-    "alignment": "ifa",
-    "alignment_options": {},
-    "encoding": "learned",
-    "num_frequencies": 6,
-    "frequency_law": "pow2",
-    "coupled_frequencies": False,
-    "integrated_encoding": False,
-    "cell_decoding": False,
-    "unfold": False,
-    "local_ensemble": False,
-    "ensemble_outputs": False,
     "norm": "BN",
-    "aspp_dilations": (),
-    "aspp_dropout": 0.1,
-    "aspp_fuse_channels": 0,
-    "pool_sizes": (1, 2, 3, 6),
-    "targets": "grid",
-    "target_spacings": (1.0,),
-    "num_points": 2048,
-    "point_sampling": "uniform",
-    "importance_ratio": 0.75,
-    "boundary_width": 4,
-    "point_balance": 1.0,
-    "oversample_ratio": 3.0,
+    "alignment_options": {},
     "ignore_value": 255,
     "loss_weight": 1.0,
-    "ohem_threshold": 0.7,
-    "ohem_min_kept": 100_000,
-    "aux_feature": "",
-    "aux_channels": 256,
-    "aux_loss_weight": 0.4,
 }
 # Where the options are in the LazyConfig of a head of parts.
 PLACES = {
@@ -250,7 +222,7 @@ def _levels(
     kinds = dict(zip(order, _spread("projections", given.take("projections"), order), strict=True))
     if unknown := sorted(set(kinds.values()) - set(PROJECTIONS)):
         raise ValueError(f"projections must be of {PROJECTIONS}, got {unknown}")
-    dilations = _plain(given.values["aspp_dilations"] or ())
+    dilations = _plain(given.values["aspp_dilations"])
     coarsest = in_features[-1]
     if dilations and kinds[coarsest] == "pointwise" and "aspp" not in kinds.values():
         kinds[coarsest] = "ifa_aspp"
@@ -299,11 +271,10 @@ def _add_alignment(config: DictConfig, given: _Options) -> None:
         )
     names = ["unfold"]
     if alignment == "ifa":
-        names += [*ENCODING, "local_ensemble", "ensemble_outputs"]
+        names += [*ENCODING, "local_ensemble"]
+        names += ["ensemble_outputs"] if decoder == "pointwise" else []
     elif given.values["local_ensemble"] == INTERPOLATIONS.get(alignment, True):
         names.append("local_ensemble")
-    if decoder != "pointwise" and "ensemble_outputs" in names:
-        names.remove("ensemble_outputs")
     options = given.changed(names)
     field = L(ImplicitAlignment)(
         in_channels=[],
@@ -331,10 +302,9 @@ def _add_alignment(config: DictConfig, given: _Options) -> None:
     config.alignment = field
     if alignment == "ifa":
         fit_channels(config)
-    elif alignment in DENSE_ALIGNMENTS:
-        use_alignment(config, alignment, **given.take("alignment_options"))
-    else:
-        use_alignment(config, alignment)
+        return
+    dense_options = given.take("alignment_options") if alignment in DENSE_ALIGNMENTS else None
+    use_alignment(config, alignment, **(dense_options or {}))
 
 
 def _targets(given: _Options) -> DictConfig:

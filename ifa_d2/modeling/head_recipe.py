@@ -1,16 +1,14 @@
 """Changes of a head's LazyConfig that touch several of its parts."""
 
-from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
 import torch
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
-from detectron2.layers import ShapeSpec
-from detectron2.utils.registry import locate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from ..config import called_by
 from .alignments import DENSE_ALIGNMENTS
 
 # Alignments that interpolate levels, without any position: what makes the field do so.
@@ -57,7 +55,7 @@ def use_alignment(head: DictConfig, alignment: str, **options: Any) -> None:
             raise ValueError(
                 f"options of alignment {alignment!r} must be of {known}, got {unknown}"
             )
-        names = head.levels.get("in_features") or _by_stride(head.levels.input_shape)
+        names = level_features(head.levels)
         head.levels.dense_alignment = L(dense)(
             in_channels=[],
             strides=[head.levels.input_shape[name].stride for name in names],
@@ -96,15 +94,15 @@ def fit_channels(head: DictConfig) -> None:
     with torch.device("meta"):
         made = list(instantiate(levels).level_channels)
         if dense is not None:
-            names = levels.get("in_features") or _by_stride(levels.input_shape)
+            names = level_features(levels)
             if len(made) != len(names):
                 raise ValueError(
-                    f"a dense alignment needs one level of each of the features {list(names)}, "
+                    f"a dense alignment needs one level of each of the features {names}, "
                     f"but their projections make levels of {made} channels"
                 )
             levels.dense_alignment = dense
             dense = levels.dense_alignment
-            takes_coarsest = _class_of(dense).takes_coarsest
+            takes_coarsest = called_by(dense).takes_coarsest
             coarsest = [levels.input_shape[names[-1]].channels] if takes_coarsest else []
             _set_channels(dense, [*made, *coarsest])
             made = [instantiate(dense).out_channels]
@@ -115,16 +113,13 @@ def fit_channels(head: DictConfig) -> None:
     _set_channels(head.alignment, made)
 
 
+def level_features(levels: DictConfig) -> list[str]:
+    """Return the features that become levels, finest first, of a :class:`FeatureLevels`' node."""
+    shapes = levels.input_shape
+    return list(levels.get("in_features") or sorted(shapes, key=lambda name: shapes[name].stride))
+
+
 def _set_channels(node: DictConfig, channels: list[int]) -> None:
     """Set ``in_channels``; what follows another key and is right already, still does."""
     if list(node.in_channels) != channels:
         node.in_channels = channels
-
-
-def _class_of(node: DictConfig) -> Any:
-    target = node["_target_"]
-    return locate(target) if isinstance(target, str) else target
-
-
-def _by_stride(input_shape: Mapping[str, ShapeSpec]) -> list[str]:
-    return sorted(input_shape, key=lambda name: input_shape[name].stride)

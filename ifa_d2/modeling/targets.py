@@ -261,14 +261,9 @@ class UncertainPointTargets(Targets):
         scores = scores.masked_fill(candidates.labels == ignore_value, -torch.inf)
         number = min(count - uniform, scores.shape[1])
         chosen = candidates.select(scores.topk(number, dim=1, sorted=False).indices)
-        both = [
-            torch.cat([first[:, :uniform], second], dim=1)
-            for first, second in (
-                (points.coordinates, chosen.coordinates),
-                (points.labels, chosen.labels),
-            )
-        ]
-        return Sample(PointQuery(both[0], points.footprints), both[1])
+        coordinates = torch.cat([points.coordinates[:, :uniform], chosen.coordinates], dim=1)
+        labels = torch.cat([points.labels[:, :uniform], chosen.labels], dim=1)
+        return Sample(PointQuery(coordinates, points.footprints), labels)
 
 
 def _dense(owner: Targets, targets: Tensor | LabelledPoints) -> Tensor:

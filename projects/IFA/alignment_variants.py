@@ -11,7 +11,12 @@ from detectron2.config import instantiate
 from detectron2.layers import ShapeSpec
 from omegaconf import DictConfig
 
-from ifa_d2.modeling import DetailBackbone, IdentityProjection, use_alignment
+from ifa_d2.modeling import (
+    DetailBackbone,
+    IdentityProjection,
+    level_features,
+    use_alignment,
+)
 
 DETAIL_CHANNELS = 16
 
@@ -22,7 +27,7 @@ METHODS = ("probe", "bilinear", "upsampling", "ifa")
 def _make_probe(head: DictConfig) -> None:
     """Linear classifier of the features, interpolated bilinearly."""
     levels = head.levels
-    names = levels.get("in_features") or list(levels.input_shape)
+    names = level_features(levels)
     levels.channels = [levels.input_shape[name].channels for name in names]
     levels.projections = {
         name: L(IdentityProjection)(in_channels=f"${{...input_shape.{name}.channels}}")
@@ -73,8 +78,7 @@ def _detail(cfg: DictConfig) -> None:
 
 def _add_level(levels: DictConfig, name: str, shape: ShapeSpec, channels: int) -> None:
     """Add a feature, the finest one, as a level."""
-    names = levels.get("in_features") or list(levels.input_shape)
-    levels.in_features = [name, *names]
+    levels.in_features = [name, *level_features(levels)]
     levels.channels = [channels, *levels.channels]
     levels.input_shape[name] = L(ShapeSpec)(channels=shape.channels, stride=shape.stride)
 

@@ -28,7 +28,7 @@ from ifa_d2.engine.predictor import load_model
 from ifa_d2.evaluation.confusion import confusion_figures, count_pairs
 from ifa_d2.evaluation.predictions import label_dtype
 from ifa_d2.files import atomic_path
-from ifa_d2.modeling import compute_fields
+from ifa_d2.modeling import compute_fields, level_features
 
 STRIDES = (8, 4, 2, 1)
 FINAL = "model_final.pth"
@@ -38,8 +38,7 @@ _TIMES = "training.json"
 def queries_of_grid(cfg: DictConfig) -> int:
     """Number of queries of a crop on the grid of its finest feature."""
     levels = cfg.model.sem_seg_head.levels
-    names = levels.get("in_features") or list(levels.input_shape)
-    stride = min(int(levels.input_shape[name].stride) for name in names)
+    stride = levels.input_shape[level_features(levels)[0]].stride
     height, width = cfg.dataloader.train.mapper.augmentations.crop_size
     return math.ceil(height / stride) * math.ceil(width / stride)
 

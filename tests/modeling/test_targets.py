@@ -108,3 +108,8 @@ def test_batches_of_unequal_points_are_refused():
     for bad in (inputs, [inputs[0], {}]):
         with pytest.raises(ValueError, match="sem_seg_points must be as many of each image"):
             LabelledPoints.from_batch(bad, [(4, 4)] * 2, (4, 4), torch.device("cpu"))
+
+
+def test_candidates_are_uniform():
+    with pytest.raises(ValueError, match=r"sampling of the sampler must be 'uniform'.*'boundary'"):
+        UncertainPointTargets(PointSampler(8, "boundary"))
