@@ -8,7 +8,7 @@ Shape legend: K classes, H x W samples, P points.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -55,6 +55,10 @@ class SegmentationField:
         picture_share: share (y, x) of the levels' extent that the picture takes; the rest is
             padding.
 
+    Attributes:
+        drawing: draws this field, for :meth:`draw`; None where picture and classes are not known,
+            as of a field that no :class:`ifa_d2.Predictor` has made.
+
     Raises:
         ValueError: levels of several pictures, or a size or share out of range.
     """
@@ -77,6 +81,7 @@ class SegmentationField:
         self._bound: dict[bool, BoundAlignment] = {}  # with autocast, and without
         self.image_size = check_size("image_size", image_size)
         self.picture_share = picture_share
+        self.drawing: Callable[..., np.ndarray] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -260,6 +265,37 @@ class SegmentationField:
         points = (points.double() * share.to(points.device)).to(self.levels[0].device)
         footprints = points.new_tensor([self._pixel])
         return self.bound(PointQuery(points[None], footprints))[0].t()
+
+    def draw(
+        self,
+        image: np.ndarray | None = None,
+        *,
+        size: Size | None = None,
+        window: Window | None = None,
+        **options: Any,
+    ) -> np.ndarray:
+        """Draw :meth:`labels` over the picture in the colours of its data set, as an RGB image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB to draw over; None is the field's own picture.
+            size, window: as of :meth:`query`.
+            options: ``alpha``, ``names``, ``outlines`` and ``legend``, as of
+                :func:`ifa_d2.visualization.draw_field`.
+
+        Returns:
+            (height, width, 3) uint8 of the size, channels in RGB order.
+
+        Raises:
+            ValueError: as ``draw_field``, or :attr:`drawing` is None.
+        """
+        if self.drawing is None:
+            raise ValueError(
+                "draw needs the field's picture and the names and colours of its classes: a "
+                "Predictor with metadata gives them, or call ifa_d2.visualization.draw_field"
+            )
+        if image is not None:
+            options["image"] = image
+        return self.drawing(self, size=size, window=window, **options)
 
 
 def _cast(level: Level, dtype: torch.dtype) -> Level:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.data import Metadata
 from detectron2.utils.file_io import PathManager
 
 import ifa_d2
@@ -61,5 +62,5 @@ def test_it_knows_the_names_of_its_classes() -> None:
     assert predictor.class_names[:3] == ("sky", "building", "pole")
     # They are not known of a model alone, and must be all.
     assert ifa_d2.Predictor(predictor.model).class_names == ()
-    with pytest.raises(ValueError, match=r"class_names must be 11, as many .*, got 2"):
-        ifa_d2.Predictor(predictor.model, class_names=("sky", "road"))
+    with pytest.raises(ValueError, match=r"must have 11 stuff_classes, as many .* got 2 of 'two'"):
+        ifa_d2.Predictor(predictor.model, metadata=Metadata(name="two", stuff_classes=["a", "b"]))
