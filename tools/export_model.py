@@ -14,7 +14,8 @@ and gives logits, (B, classes, height, width) float32, at the size asked for or 
 The config's resize before the model, normalisation and padding are part of it. Before the file gets
 its name it is loaded and compared with what a Predictor answers, on drawn streets of three sizes,
 two of them odd, and on the pictures of --image; where it differs there is no file, and the command
-ends with status 1.
+ends with status 1. The file's metadata hold names and colours of the classes, channel order,
+normalisation and the ignored label: docs/EXPORT.md says how to read them.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from ifa_d2.engine.arguments import (
 )
 from ifa_d2.engine.build import build_test_mapper
 from ifa_d2.engine.export import DECODES, FORMATS, ExportMismatchError, export_model
+from ifa_d2.engine.export_metadata import model_metadata
 from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.predictor import Predictor, load_model
 from ifa_d2.engine.run import load_config
@@ -123,6 +125,9 @@ def main(args: list[str] | None = None) -> None:
     else:
         predictor = Predictor.build(cfg, options.weights, options.opts)
     predictor.model.to(torch.device(options.device))
+    metadata = model_metadata(predictor)
+    if is_model_alone(cfg):
+        del metadata["channel_order"]  # which nothing says
     checks = export_model(
         predictor,
         options.output,
@@ -134,6 +139,7 @@ def main(args: list[str] | None = None) -> None:
         example_size=tuple(options.input_size),
         pictures=[read_picture(path) for path in options.image],
         tolerance=options.tolerance,
+        metadata=metadata,
     )
     for check in checks:
         picture, answer = ("x".join(map(str, s)) for s in (check.image_size, check.output_size))

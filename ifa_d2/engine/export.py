@@ -10,9 +10,10 @@ import io
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor
 from ..data.shapes.street import make_scene
 from ..modeling.field import padded_images
 from .export_core import DECODES, ExportCore, ShortestEdge, checked_image, checked_size
+from .export_metadata import archive_files, model_metadata, onnx_properties
 from .inputs import picture_input
 from .predictor import Predictor
 
@@ -67,6 +69,7 @@ def export_model(
     example_size: tuple[int, int] = (192, 256),
     pictures: Sequence[np.ndarray] = (),
     tolerance: float = 1e-4,
+    metadata: Mapping[str, Any] | None = None,
 ) -> list[Check]:
     """Write a model to a file, which appears once it has agreed with the predictor.
 
@@ -84,6 +87,8 @@ def export_model(
             checked. The program is not bound to it.
         pictures: (H, W, 3) uint8 RGB, to compare on too.
         tolerance: the largest :attr:`Check.error` that passes, 0 or above.
+        metadata: what the file says of the model, of JSON's types; None is
+            :func:`ifa_d2.engine.export_metadata.model_metadata`.
 
     Returns:
         The checks.
@@ -108,11 +113,13 @@ def export_model(
     resize = ShortestEdge.of(augmentations)
     options = {"decode": decode, "resize": resize, "semantic_only": semantic_only}
     core = ExportCore(predictor.model, **options).eval()
+    described = model_metadata(predictor) if metadata is None else metadata
+    texts = onnx_properties(described) if file_format == "onnx" else archive_files(described)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         file = Path(folder, path.name)
         example = _example(reference, _street(example_size), output_size_input, batch=2)
-        _record(core, example, file, file_format)
+        _record(core, example, file, file_format, texts)
         program = load_exported(file, file_format)
         images = [*map(_street, _check_sizes(example_size)), *pictures]
         checks = list(_checks(reference, program, images, decode, output_size_input))
@@ -150,7 +157,13 @@ def load_exported(path: str | Path, file_format: str) -> Program:
 
 
 @torch.no_grad()
-def _record(core: ExportCore, example: tuple[Tensor, ...], file: Path, file_format: str) -> None:
+def _record(
+    core: ExportCore,
+    example: tuple[Tensor, ...],
+    file: Path,
+    file_format: str,
+    texts: dict[str, str],
+) -> None:
     names = ["image", "size"][: len(example)]
     dynamic = ({0: "batch", 2: "height", 3: "width"}, None)[: len(example)]
     # torch's writers end the process where a disk is full; Python's raise an error with its name.
@@ -160,7 +173,8 @@ def _record(core: ExportCore, example: tuple[Tensor, ...], file: Path, file_form
         if file_format == "torchscript":
             core.check_image = torch.jit.script(checked_image)
             core.check_size = torch.jit.script(checked_size)
-            torch.jit.save(torch.jit.trace(core, example, check_trace=False), content)
+            traced = torch.jit.trace(core, example, check_trace=False)
+            torch.jit.save(traced, content, _extra_files=texts)
             file.write_bytes(content.getbuffer())
             return
         core.check_size = _unchecked  # these formats hold conditions of shapes alone
@@ -174,12 +188,13 @@ def _record(core: ExportCore, example: tuple[Tensor, ...], file: Path, file_form
                 output_names=["logits"],
                 verbose=False,
             )
+            program.model.metadata_props.update(texts)
             program.save(file, external_data=False)
         else:
             free = torch.export.Dim.DYNAMIC
             dims = tuple(dim and dict.fromkeys(dim, free) for dim in dynamic)
             program = torch.export.export(core, example, dynamic_shapes=dims)
-            torch.export.save(program, content)
+            torch.export.save(program, content, extra_files=texts)
             file.write_bytes(content.getbuffer())
 
 

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import instantiate
+from detectron2.data import MetadataCatalog
 
 from ifa_d2.engine.export import FORMATS, eager_logits
 from ifa_d2.engine.predictor import Predictor, load_model
 from ifa_d2.engine.run import load_config
+from tests.engine.test_export_metadata import read
 from tests.tiny import RECIPE, tiny_config
 
 COMMAND = Path(__file__).parents[2] / "tools" / "export_model.py"
@@ -76,6 +78,10 @@ def test_files_run_elsewhere(
     ]
     assert all("(tolerance 1e-04)" in line for line in lines[:3])
     assert lines[3].startswith(f"{output}: {file_format}, ") and "RGB" in lines[3]
+
+    described = read(output, file_format)
+    assert described["classes"] == MetadataCatalog.get("tiny").stuff_classes
+    assert described["channel_order"] == "RGB"
 
     image = torch.randint(0, 256, (1, 3, 45, 78), dtype=torch.uint8)
     size = torch.tensor([91, 33])
