@@ -33,7 +33,8 @@ NOT_RUN = {
     "pip install -e .": "changes the environment that this runs in",
     "python tools/train_net.py --config-file configs/camvid/ifa_r50.py --num-gpus 4 "
     "model.backbone.norm=SyncBN": "needs four GPUs",
-    "python tools/serve_demo.py --config-file camvid/ifa_lite0_frozen.py "
+    "pip install -e '.[page]'": "changes the environment that this runs in",
+    "python projects/FieldPage/serve_demo.py --config-file camvid/ifa_lite0_frozen.py "
     "--weights ifa_d2://camvid/ifa_lite0_frozen": "serves until interrupted",
 }
 # Words that stand for one of several.
