@@ -87,7 +87,7 @@ class View:
             asked = f"zoom {zoom:g}, {height:.4g} x {width:.4g} samples,"
         raise ValueError(
             f"{asked} is more than the {MAX_SAMPLES} samples, {MAX_SIDE} a side, that can be "
-            "drawn: ask for less, or of a smaller window"
+            "drawn: choose a smaller size or window"
         )
 
 

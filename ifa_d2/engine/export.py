@@ -1,9 +1,9 @@
 """A model as a file that runs without this package: TorchScript, ONNX or ``torch.export``.
 
 What is exported is a function of tensors: pictures in, logits out, at any size of either. A file
-is run and compared with what a :class:`Predictor` answers before it gets its name.
+is run and compared with a :class:`Predictor`'s logits before it gets its name.
 
-Shape legend: B pictures, K classes, h x w pixels of a picture, H x W samples of the answer.
+Shape legend: B pictures, K classes, h x w pixels of a picture, H x W samples of the output.
 """
 
 import io
@@ -42,7 +42,7 @@ class Check:
     """How far a file's logits are from a predictor's.
 
     Attributes:
-        image_size, output_size: (height, width) of picture and answer.
+        image_size, output_size: (height, width) of picture and output.
         error: the largest difference, as a share of the largest logit.
         labels: the share of the most likely classes that are the same.
     """
@@ -127,8 +127,8 @@ def export_model(
             if not check.error <= tolerance:  # NaN does not pass
                 raise ExportMismatchError(
                     f"the file's logits differ by {check.error:.1e} of the largest (tolerance "
-                    f"{tolerance:.1e}) for a picture of {check.image_size} answered at "
-                    f"{check.output_size}"
+                    f"{tolerance:.1e}) for a picture of {check.image_size} and an "
+                    f"output of {check.output_size}"
                 )
         os.replace(file, path)
     return checks
@@ -220,7 +220,7 @@ def _street(size: tuple[int, int]) -> np.ndarray:
 def _example(
     predictor: Predictor, picture: np.ndarray, output_size_input: bool, batch: int = 1
 ) -> tuple[Tensor, ...]:
-    """A program's input: mirrored pictures and at last the picture, and the size of an answer that
+    """A program's input: mirrored pictures and at last the picture, and the size of an output that
     is not its own."""
     image = picture_input(picture, T.AugmentationList([]), predictor.image_format)["image"]
     height, width = picture.shape[:2]
@@ -251,7 +251,7 @@ def _checks(
         if logits.shape != expected.shape:
             raise ExportMismatchError(
                 f"the file's logits have shape {tuple(logits.shape)} for a picture of {size} "
-                f"answered at {output_size}, the model's {tuple(expected.shape)}"
+                f"and an output of {output_size}, the model's {tuple(expected.shape)}"
             )
         error = (logits - expected).abs().max() / expected.abs().max().clamp(min=1e-12)
         same = (logits.argmax(dim=0) == expected.argmax(dim=0)).double().mean()
@@ -267,7 +267,7 @@ def eager_logits(
     Args:
         predictor: see :func:`export_model`.
         picture: (h, w, 3) uint8 RGB.
-        size: (height, width) of the answer.
+        size: (height, width) of the output.
         decode: see :class:`ifa_d2.engine.export_core.ExportCore`.
     """
     if decode == "pixels":

@@ -1,4 +1,4 @@
-"""From a config and weights to pictures asked as fields."""
+"""From a config and weights to the fields of pictures."""
 
 import os
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ Picture = str | os.PathLike[str] | np.ndarray | Tensor  # a file, or an array in
 
 
 class Predictor:
-    """Computes a picture's features once and answers at any resolution, window or point.
+    """Computes a picture's features once and predicts at any resolution, window or point.
 
     Used as Detectron2's ``DefaultPredictor``, but what it returns is a
     :class:`ifa_d2.modeling.SegmentationField`, and of a ``PanopticFPN`` a

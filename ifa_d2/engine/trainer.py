@@ -453,7 +453,7 @@ class Trainer(DefaultTrainer):
         build.check_evaluation_files(evaluators)
         shown = build_inference_model(cfg, model)
         if shown is not model:
-            _logger.info(f"Pictures are shown as {shown.views}")
+            _logger.info(f"Inference settings: {shown.views}")
         results: dict[str, Any] = OrderedDict()
         for name, evaluator in zip(names, evaluators, strict=True):
             loader = cls.build_test_loader(cfg, name)

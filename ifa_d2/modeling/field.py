@@ -38,15 +38,15 @@ from .query_checks import (
 )
 from .refinement import Refinement, refined_labels
 
-# What a level may take that a field keeps as its questions need it.
+# What a level may take that a field keeps as its queries need it.
 _KEPT_BYTES = 32 << 20
 
 
 class SegmentationField:
     """Field of one picture: its features, to be decoded anywhere.
 
-    Every answer raises a ``ValueError`` while the model is in training mode: it would be another
-    one, and change the statistics of BatchNorms.
+    Every query raises a ``ValueError`` while the model is in training mode: its predictions would
+    differ, and change the statistics of BatchNorms.
 
     Args:
         alignment: decodes the levels; in eval mode.
@@ -95,9 +95,9 @@ class SegmentationField:
 
     @property
     def bound(self) -> BoundAlignment:
-        """Levels bound to the alignment, with the weights that it had at the first question.
+        """Levels bound to the alignment, with the weights that it had at the first query.
 
-        Levels that were computed under autocast get the weights' type where they are asked without.
+        Levels that were computed under autocast get the weights' type where queries are without.
 
         Raises:
             ValueError: the model is in training mode.
@@ -117,7 +117,7 @@ class SegmentationField:
         """Build the grid of a window at a size.
 
         Args:
-            size: of the answer; None is one sample a pixel of the window.
+            size: of the output; None is one sample a pixel of the window.
             window: None is the whole picture. It may end between pixels.
 
         Raises:
@@ -165,7 +165,7 @@ class SegmentationField:
         Args:
             size, window: as of :meth:`query`.
             out: written to and returned instead of a new tensor: any (H, W) array that takes
-                slices, such as a ``numpy.memmap`` for answers larger than memory.
+                slices, such as a ``numpy.memmap`` for labels larger than memory.
 
         Returns:
             ``out``, or a CPU tensor of :attr:`label_dtype`.
@@ -187,11 +187,11 @@ class SegmentationField:
         window: Window | None = None,
         refinement: Refinement | None = None,
     ) -> Tensor:
-        """Compute :meth:`labels`, decoded only where coarser labels leave a doubt.
+        """Compute :meth:`labels`, decoded only where coarser labels are uncertain.
 
         Args:
             size, window: as of :meth:`query`.
-            refinement: where to ask; None is the default of :class:`Refinement`.
+            refinement: where to decode; None is the default of :class:`Refinement`.
 
         Returns:
             A CPU tensor of :attr:`label_dtype`.

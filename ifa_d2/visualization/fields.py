@@ -76,7 +76,7 @@ def draw_field(
     if not is_drawable(samples, (window[2] - window[0], window[3] - window[1])):
         raise ValueError(
             f"size {samples} is more than the {MAX_SAMPLES} samples, {MAX_SIDE} a side, that can "
-            "be drawn: ask for less, or of a smaller window"
+            "be drawn: choose a smaller size or window"
         )
     shown = resize_window(image, window, samples)
     if panoptic:

@@ -20,7 +20,7 @@ def test_every_model_has_a_recipe_and_a_card() -> None:
         path = zoo.zoo_file(name)
         assert ifa_d2.config.get_config_file(f"{name}.py").is_file()
         card = path.with_suffix(".md").read_text()
-        assert all(word in card for word in ("Data", "Training", "Figures", "Limits", "seed"))
+        assert all(word in card for word in ("Data", "Training", "Metrics", "Limits", "seed"))
         assert path.stat().st_size < 10 << 20
         assert f"`{name}`" in (path.parents[1] / "README.md").read_text()
 

@@ -72,9 +72,9 @@ def test_files_run_elsewhere(
     lines = capsys.readouterr().out.splitlines()[-4:]
     sizes = [line.split(": ")[0] for line in lines[:3]]
     assert sizes == [
-        "picture 64x96, answer 42x128",
-        "picture 49x121, answer 32x161",
-        "picture 81x73, answer 54x97",
+        "picture 64x96, output 42x128",
+        "picture 49x121, output 32x161",
+        "picture 81x73, output 54x97",
     ]
     assert all("(tolerance 1e-04)" in line for line in lines[:3])
     assert lines[3].startswith(f"{output}: {file_format}, ") and "RGB" in lines[3]
