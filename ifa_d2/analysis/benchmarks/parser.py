@@ -79,8 +79,8 @@ def _add_growth(commands: Any) -> None:
         nargs="+",
         default=[1, 2, 4],
         metavar="R",
-        help="ratios of one level's stride to that of the next finer one, compared at the picture's own "
-        "size (default: 1 2 4; the model's is 2)",
+        help="ratios of one level's stride to the next finer's, compared at the picture's own size "
+        "(default: 1 2 4; the model's is 2)",
     )
     growth.add_argument(
         "--points",
