@@ -36,9 +36,11 @@ def setup_logs(output_dir: str | None, rank: int, *, verbose: bool = False) -> N
         file.setFormatter(logging.Formatter(_FORMAT, datefmt="%m/%d %H:%M:%S"))
     for name in _LOGGERS:
         logger = logging.getLogger(name)
-        before = list(logger.handlers)
+        before, level = list(logger.handlers), logger.level
         # Not by way of its cache, which would start nothing for the next run in this process.
         setup_logger.__wrapped__(distributed_rank=rank, name=name)
+        if level > logging.INFO:  # whoever set it wants it quiet
+            logger.setLevel(level)
         if file is not None:
             logger.addHandler(file)
         added = [handler for handler in logger.handlers if handler not in before]
