@@ -75,7 +75,7 @@ AROUND = {
         after="from ifa_d2.engine import Trainer\nTrainer.build_model(cfg)\n"
     ),
     "_recipe = get_config(": Around(name="leaves.py"),
-    "trainer.train()": Around("from leaves import CLASSES\n"),
+    "cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = ": Around("from leaves import CLASSES\n"),
     "write_label_tiff(": Around(
         after="import ifa_d2.data\nsize = ifa_d2.data.picture_size('street.png')\n"
         "assert field.labels().shape == size\n"
