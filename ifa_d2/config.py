@@ -43,6 +43,8 @@ HEAD_OPTIONS: dict[str, Any] = {
     "oversample_ratio": 3.0,
     "ohem_threshold": 0.7,
     "ohem_min_kept": 100_000,
+    "class_weights": [],
+    "label_smoothing": 0.0,
     "aux_feature": "",
     "aux_channels": 256,
     "aux_loss_weight": 0.4,

@@ -25,13 +25,18 @@ from ifa_d2.engine.arguments import training_parser
 from ifa_d2.engine.run import load_config
 from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.modeling import (
+    DiceLoss,
     FieldSegmentor,
+    FocalLoss,
     JitteredGridTargets,
+    LabelledPixels,
+    LovaszSoftmaxLoss,
     MultiViewSegmentor,
     PointTargets,
     Refinement,
     TimmBackbone,
     UncertainPointTargets,
+    WeightedSum,
 )
 from ifa_d2.modeling.alignments import DENSE_ALIGNMENTS, DenseAlignment
 from ifa_d2.modeling.head_config import head_config, yacs_options
@@ -46,6 +51,10 @@ TARGETS = {
     **{
         f"Targets: `{targets.__name__}`": {"model.sem_seg_head.targets": targets}
         for targets in (JitteredGridTargets, PointTargets, UncertainPointTargets)
+    },
+    **{
+        f"Loss: `{loss.__name__}`": {"model.sem_seg_head.criterion": loss}
+        for loss in (FocalLoss, DiceLoss, LovaszSoftmaxLoss, WeightedSum, LabelledPixels)
     },
 }
 # Arguments that are no keys: the trainer, or the run, gives them.
@@ -305,6 +314,8 @@ _CHOSEN = {
     "MODEL.IFA.FREQUENCY_LAW": "2exp",
     "MODEL.IFA.TARGETS": "uncertain_points",
     "MODEL.IFA.TARGET_SPACINGS": [0.5],
+    "MODEL.IFA.CLASS_WEIGHTS": [0.5, 2.0],
+    "MODEL.IFA.LABEL_SMOOTHING": 0.1,
 }
 # Keys whose value is a name of a part.
 _OF_PARTS = ("MODEL.SEM_SEG_HEAD.NAME", "MODEL.IFA.PROJECTIONS", "MODEL.IFA.DECODER")
