@@ -19,6 +19,14 @@ train = dict(
     device="auto",
     # "float16" (GPU) or "bfloat16" (GPU and CPU).
     amp=dict(enabled=False, dtype="float16"),
+    # Parts in which a process's images pass the model, one after the other: for less memory.
+    accumulation_steps=1,
+    # Compute the backbone's blocks again for their gradients: for less memory too.
+    activation_checkpointing=False,
+    # Decay of an average of the weights, such as 0.999, which is evaluated and saved; 0: none.
+    ema=dict(decay=0.0),
+    # Evaluations without a better figure, after which training ends; 0: never.
+    early_stopping=dict(patience=0),
     ddp=dict(find_unused_parameters=False, fp16_compression=False),
     clip_gradients=dict(enabled=False, clip_type="norm", clip_value=1.0, norm_type=2.0),
     # Period 0: a tenth of max_iter, 1000 at most. max_to_keep counts those besides model_final and

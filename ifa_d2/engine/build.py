@@ -2,14 +2,17 @@
 
 import copy
 import logging
+import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
 from detectron2.config import CfgNode, instantiate
 from detectron2.data import MetadataCatalog
+from detectron2.engine import create_ddp_model
 from detectron2.evaluation import COCOPanopticEvaluator, DatasetEvaluator, DatasetEvaluators
 from detectron2.modeling import Backbone
+from detectron2.utils import comm
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 from torch.utils.data import DataLoader
@@ -47,6 +50,19 @@ def build_model(cfg: CfgNode | DictConfig, *, pretrained: bool = True) -> nn.Mod
     parameters = sum(parameter.numel() for parameter in model.parameters())
     _logger.info(f"{type(model).__name__} of {parameters / 1e6:.2f} M parameters")
     return model
+
+
+def distribute_model(model: nn.Module, settings: TrainSettings) -> nn.Module:
+    """Wrap a model for several processes; in one, it is what is returned."""
+    with warnings.catch_warnings():  # Detectron2 passes what torch has deprecated
+        warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
+        return create_ddp_model(
+            model,
+            device_ids=[comm.get_local_rank()] if settings.device.startswith("cuda") else None,
+            broadcast_buffers=False,
+            find_unused_parameters=settings.find_unused_parameters,
+            fp16_compression=settings.fp16_compression,
+        )
 
 
 def without_pretrained(cfg: CfgNode | DictConfig) -> DictConfig:
