@@ -358,12 +358,15 @@ def test_train_keys_of_both_kinds_set_the_same() -> None:
     yacs.merge_from_list(["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.DTYPE", "bfloat16"])
     lazy.train.device = yacs.MODEL.DEVICE = "cpu"
     yacs.TEST.PRECISE_BN.ENABLED = True
+    # An average and early stopping need these.
+    yacs.TEST.PRECISE_BN.NUM_ITER = 0
+    yacs.TEST.EVAL_PERIOD = 1000
     lazy.train.checkpointer.period = 100  # 0 follows max_iter
     fixed = ("train.device", "train.amp.dtype")  # on the CPU, nothing else is allowed
     rows = [r for r in ROWS if r.table == "Train" and NONE not in (r.lazy, r.yacs)]
     for row in (row for row in rows if row.lazy not in fixed):
         old = OmegaConf.select(lazy, row.lazy)
-        new = {bool: not old, int: 7, str: "elsewhere"}[type(old)]
+        new = {bool: not old, int: 7, float: 0.5, str: "elsewhere"}[type(old)]
         changed_lazy, changed_yacs = lazy.copy(), yacs.clone()
         OmegaConf.update(changed_lazy, row.lazy, new)
         changed_yacs.merge_from_list([row.yacs, new])

@@ -217,7 +217,7 @@ class ResumableTrainer(DefaultTrainer):
         state = super().state_dict()
         state["random_states"] = self._random_states
         state["seed"] = self.settings.seed
-        state["losses"] = latest_losses(self)
+        state["losses"] = latest_losses(self) or self._losses
         if self._stream is not None:
             state["data_seed"] = self.data_seed
         return state

@@ -26,24 +26,30 @@ def network_name(backbone: nn.Module) -> str:
 def block_names(network: nn.Module) -> list[str]:
     """Names of a network's blocks, in the order of their registration.
 
-    A block is a member of a ``Sequential`` or ``ModuleList`` that has two layers or more, as those
-    of ResNets, EfficientNets, ViTs and ConvNeXts are, or a stage of a Swin.
+    A block is a member of a ``Sequential`` or ``ModuleList`` that has two layers or more, and no
+    row of blocks itself, as the stages of a Swin have.
     """
     return [name for name, _ in _blocks(network, "")]
 
 
 def _blocks(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
-    in_row = isinstance(module, nn.Sequential | nn.ModuleList)
+    members = _members(module)
     for name, child in module.named_children():
-        if in_row and not isinstance(child, _CONTAINERS) and _has_layers(child):
+        if child in members and not any(map(_members, child.children())):
             yield f"{prefix}{name}", child
         else:
             yield from _blocks(child, f"{prefix}{name}.")
 
 
-def _has_layers(module: nn.Module) -> bool:
-    layers = (part for part in module.modules() if any(True for _ in part.parameters(False)))
-    return sum(1 for _ in layers) > 1
+def _members(row: nn.Module) -> list[nn.Module]:
+    """Members of a row of modules that have two layers or more; none of another module."""
+    if not isinstance(row, nn.Sequential | nn.ModuleList):
+        return []
+    return [one for one in row if not isinstance(one, _CONTAINERS) and _num_layers(one) > 1]
+
+
+def _num_layers(module: nn.Module) -> int:
+    return sum(1 for part in module.modules() if next(part.parameters(False), None) is not None)
 
 
 def recompute_activations(backbone: nn.Module) -> int:
