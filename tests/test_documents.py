@@ -65,6 +65,10 @@ AROUND = {
         "from detectron2.config import instantiate\n"
         "model.backbone.pretrained = False\ninstantiate(model)\n",
     ),
+    "criteria=[L(OhemCrossEntropy)()": Around(
+        "from ifa_d2 import get_config\nmodel = get_config('camvid/ifa_r18.py').model\n",
+        "from detectron2.config import instantiate\ninstantiate(model)\n",
+    ),
     "segmentor = MultiViewSegmentor(": Around(
         "import ifa_d2\nmodel = ifa_d2.Predictor.from_zoo('camvid/ifa_lite0_frozen').model\n"
     ),

@@ -40,6 +40,10 @@ TRAIN_KEYS = {
     "device": "MODEL.DEVICE",
     "amp.enabled": "SOLVER.AMP.ENABLED",
     "amp.dtype": "SOLVER.AMP.DTYPE",
+    "accumulation_steps": "SOLVER.ACCUMULATION_STEPS",
+    "activation_checkpointing": "SOLVER.ACTIVATION_CHECKPOINTING",
+    "ema.decay": "SOLVER.EMA_DECAY",
+    "early_stopping.patience": "SOLVER.EARLY_STOPPING_PATIENCE",
     "ddp.find_unused_parameters": "SOLVER.DDP.FIND_UNUSED_PARAMETERS",
     "ddp.fp16_compression": "SOLVER.DDP.FP16_COMPRESSION",
     "checkpointer.period": "SOLVER.CHECKPOINT_PERIOD",
@@ -239,6 +243,7 @@ def _optimizer(cfg: CfgNode) -> DictConfig:
         params=L("ifa_d2.engine.solver.get_optimizer_params")(
             base_lr="${..lr}",
             head_lr_factor=solver.HEAD_LR_FACTOR,
+            layer_decay=solver.LAYER_DECAY,
             weight_decay_norm=solver.WEIGHT_DECAY_NORM,
             weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
             bias_lr_factor=solver.BIAS_LR_FACTOR,
