@@ -34,6 +34,14 @@ NOT_RUN = {
     "pip install -e .": "changes the environment that this runs in",
     "python tools/train_net.py --config-file configs/camvid/ifa_r50.py --num-gpus 4 "
     "model.backbone.norm=SyncBN": "needs four GPUs",
+    "torchrun --nproc-per-node 4 tools/train_net.py --config-file configs/camvid/ifa_r18.py": (
+        "needs four GPUs, and is run on the CPU by tests/tools/test_train_net.py"
+    ),
+    "srun --nodes 2 --ntasks-per-node 1 torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d "
+    "--rdzv-endpoint HOST:29500 tools/train_net.py --config-file configs/camvid/ifa_r18.py": (
+        "needs two machines"
+    ),
+    "wandb sync --sync-tensorboard output/camvid/ifa_r18": "uploads, to the reader's account",
     "pip install -e '.[page]'": "changes the environment that this runs in",
     "python projects/FieldPage/serve_demo.py --config-file camvid/ifa_lite0_frozen.py "
     "--weights ifa_d2://camvid/ifa_lite0_frozen": "serves until interrupted",
@@ -68,6 +76,11 @@ AROUND = {
     "criteria=[L(OhemCrossEntropy)()": Around(
         "from ifa_d2 import get_config\nmodel = get_config('camvid/ifa_r18.py').model\n",
         "from detectron2.config import instantiate\ninstantiate(model)\n",
+    ),
+    "before_crop = [": Around(
+        "from ifa_d2 import get_config\ndataloader = get_config('camvid/ifa_r18.py').dataloader\n",
+        "from detectron2.config import instantiate\n"
+        "assert len(instantiate(dataloader.train.mapper).augmentations.augs) == 9\n",
     ),
     "segmentor = MultiViewSegmentor(": Around(
         "import ifa_d2\nmodel = ifa_d2.Predictor.from_zoo('camvid/ifa_lite0_frozen').model\n"

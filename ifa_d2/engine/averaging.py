@@ -1,4 +1,4 @@
-"""Averages of weights over iterations, which are evaluated and saved in place of the last ones."""
+"""Averages of weights over iterations, to evaluate and save."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from ..modeling.packaged_weights import without_frozen_backbone
 
 
 class WeightAverage(HookBase):
-    """Exponential moving average of a model's weights and statistics, by timm's ``ModelEmaV3``.
+    """Exponential moving average of a model's weights, by timm's ``ModelEmaV3``.
 
-    After step t the average is d times itself plus 1 - d times the model, where d is
-    ``1 - (1 + t) ** (-2 / 3)`` and ``decay`` at most, so that a short training forgets the weights
-    that it began with too. The checkpoints of a run hold the average as their model, and the
-    weights that are being trained in this hook's state.
+    After step t, from 0, weights and statistics are d times the average plus 1 - d times the
+    model's, with d = ``1 - (1 + t) ** (-2 / 3)``, ``decay`` at most, so that a short training
+    forgets the weights that it began with too. The checkpoints of a run hold the average as their
+    model, and the weights that are being trained in this hook's state.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

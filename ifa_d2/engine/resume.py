@@ -43,7 +43,7 @@ def check_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], pat
 
 
 def check_averaging(averages: bool, state: dict[str, Any], path: str) -> None:
-    """Check that a trainer and the state that it resumes from both average weights, or neither.
+    """Check that a trainer and the state to resume from average weights alike.
 
     Raises:
         ValueError: one of them does; the weights of the checkpoint are then others than needed.

@@ -1,4 +1,4 @@
-"""Blocks of a backbone: what is computed again for its gradient, and what has a rate of its own."""
+"""Blocks of a backbone: recomputing their activations, rates of their layers."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext

@@ -167,7 +167,7 @@ class FocalLoss(WeightedLoss):
 
 
 class DiceLoss(Criterion):
-    """One minus the soft Dice coefficient of a batch, averaged over the classes in its labels.
+    """One minus the soft Dice coefficient, averaged over the classes in the labels.
 
     ``1 - (2 sum(p g) + s) / (sum(p) + sum(g) + s)`` of each class over the labelled pixels, p its
     probability and g 1 where it is the label (Sudre et al. 2017, "Generalised Dice overlap as a

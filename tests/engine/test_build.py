@@ -51,8 +51,15 @@ def test_pictures_without_instances(records: list[dict]) -> None:
 
 def test_samplers_that_a_stream_does_not_have(records: list[dict]) -> None:
     for recipe in (PANOPTIC, "shapes/ifa_r18.yaml"):
-        with pytest.raises(ValueError, match=r"SAMPLER_TRAIN must be 'TrainingSampler'.* 'Repeat"):
-            _names(recipe, "DATALOADER.SAMPLER_TRAIN=RepeatFactorTrainingSampler")
+        with pytest.raises(ValueError, match=r"SAMPLER_TRAIN must be 'TrainingSampler'.* 'Random"):
+            _names(recipe, "DATALOADER.SAMPLER_TRAIN=RandomSubsetTrainingSampler")
+
+
+def test_the_repeating_sampler_of_a_yaml() -> None:
+    key = "DATALOADER.REPEAT_THRESHOLD=0.3"
+    for sampler, threshold in (("RepeatFactorTrainingSampler", 0.3), ("TrainingSampler", 0.0)):
+        cfg = load_config("shapes/ifa_r18.yaml", [f"DATALOADER.SAMPLER_TRAIN={sampler}", key])
+        assert cfg.dataloader.train.repeat_threshold == threshold
 
 
 @pytest.mark.parametrize("recipe", [PANOPTIC, "panoptic/coco/panoptic_ifa_r50.py"])
