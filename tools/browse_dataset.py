@@ -20,7 +20,7 @@ from detectron2.data import Metadata, MetadataCatalog
 from detectron2.utils.env import seed_all_rng
 from tqdm import tqdm
 
-from ifa_d2.data.registration import IMAGE_SUFFIXES
+from ifa_d2.data.sem_seg_folder import IMAGE_SUFFIXES
 from ifa_d2.engine.arguments import (
     add_config_argument,
     add_drawing_arguments,

@@ -1,6 +1,8 @@
 """Reading and transforming label files without changing their ids."""
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from detectron2.data import transforms as T
@@ -9,6 +11,8 @@ from fvcore.transforms.transform import Transform, TransformList
 from PIL import Image, ImageOps
 
 from ..listing import join_some
+from . import labelme
+from .annotations import draw_annotations
 from .label_table import LabelTable
 from .pictures import decode, opened, page_count, pixel_type, refusal, stored_maximum, verify
 
@@ -18,17 +22,42 @@ _LOSSY = ("JPEG", "JPEG2000", "MPO")
 _NAMED = 8  # how many values an error lists
 
 
+def read_record_label(
+    record: Mapping[str, Any], *, table: LabelTable | None = None, strict: bool = False
+) -> np.ndarray:
+    """Read the label of a data set's record, (H, W) ids.
+
+    Args:
+        record: with `sem_seg_file_name`; and maybe `label_table`, or of COCO's instances
+            `sem_seg_annotations`, `background`, `overlap`, `height` and `width`.
+        table: for a record without `label_table`.
+        strict: see :func:`read_label`.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`read_label`.
+    """
+    if "sem_seg_annotations" in record:
+        return draw_annotations(
+            record["sem_seg_annotations"],
+            (record["height"], record["width"]),
+            background=record["background"],
+            overlap=record["overlap"],
+        )
+    path = record["sem_seg_file_name"]
+    return read_label(path, table=record.get("label_table", table), strict=strict)
+
+
 def read_label(
     path: str | os.PathLike[str], *, table: LabelTable | None = None, strict: bool = False
 ) -> np.ndarray:
     """Read a label file's ids, (H, W), uint8 where they fit and int32 otherwise.
 
     Palette images give their indices, grey ones of 1, 2 or 4 bits their values. A file with an
-    orientation tag is turned by it, as a picture is.
+    orientation tag is turned by it, as a picture is. The polygons of LabelMe's .json are filled.
 
     Args:
         path: a file, or an address that Detectron2's ``PathManager`` knows.
-        table: classes of the ids or colours in the file; None leaves ids as they are.
+        table: classes of the ids, colours or names in the file; None leaves ids as they are.
         strict: also compare a PNG's checksums.
 
     Raises:
@@ -37,6 +66,8 @@ def read_label(
             or is of a format that does not keep ids (JPEG, lossy WebP).
     """
     path = os.fspath(path)
+    if path.lower().endswith(labelme.SUFFIX):
+        return labelme.read_label(path, table)
     with opened(path, "label") as image:
         if strict:
             verify(path)

@@ -10,7 +10,7 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
 from .augmentation import build_sem_seg_augmentations
-from .labels import LabelAugInput, check_label_size, read_label, translate_label
+from .labels import LabelAugInput, check_label_size, read_record_label, translate_label
 from .pictures import read_picture
 from .points import PointSampler, labels_at, pixel_footprint, trace_back
 
@@ -29,7 +29,8 @@ class SemSegMapper:
       the image's sides
 
     The record may hold `sem_seg_file_name`, `ignore_label`, `num_classes` and `label_table`, as the
-    records of `register_sem_seg_folder` do.
+    records of `register_sem_seg_folder` do, or COCO's annotations, as those of
+    `register_coco_sem_seg`.
     """
 
     @configurable
@@ -137,6 +138,8 @@ class SemSegMapper:
         inputs = LabelAugInput(image, sem_seg=annotation)
         transform = self.augmentations(inputs)
         record["image"] = torch.from_numpy(np.array(inputs.image.transpose(2, 0, 1), order="C"))
+        if self.is_train:
+            record.pop("sem_seg_annotations", None)  # which an evaluator needs, and no model
         if inputs.sem_seg is not None:
             record["sem_seg"] = torch.from_numpy(np.array(inputs.sem_seg, np.int64, order="C"))
             if self.points is not None:
@@ -168,7 +171,7 @@ class SemSegMapper:
             if self.is_train:
                 raise ValueError(f"{record['file_name']!r} has no sem_seg_file_name to train on")
             return None
-        label = read_label(path, table=record.get("label_table"))
+        label = read_record_label(record)
         check_label_size(label, path, image, record["file_name"])
         return translate_label(
             label,

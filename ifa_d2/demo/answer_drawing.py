@@ -7,7 +7,7 @@ from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 from omegaconf import DictConfig
 
-from ..data import read_label, read_picture
+from ..data import read_picture, read_record_label
 from ..data.labels import translate_label
 from ..engine.build import test_dataset_names
 from ..visualization import (
@@ -96,16 +96,17 @@ class Drawing:
         except ValueError as error:
             raise ValueError(f"{picture.path}: {error}") from error
         if picture.label:
+            label_file = picture.label["sem_seg_file_name"]
             truth = translate_label(
-                read_label(picture.label, table=self.metadata.get("label_table")),
-                picture.label,
+                read_record_label(picture.label, table=self.metadata.get("label_table")),
+                label_file,
                 num_classes=len(self.metadata.stuff_classes),
                 ignore_label=self.metadata.get("ignore_label", 255),
                 ignore_value=len(self.metadata.stuff_classes),
             )
             if truth.shape != image.shape[:2]:
                 raise ValueError(
-                    f"label {picture.label} has (height, width) {truth.shape}, but the picture "
+                    f"label {label_file} has (height, width) {truth.shape}, but the picture "
                     f"{picture.path} has {image.shape[:2]}"
                 )
         return image, truth

@@ -12,7 +12,7 @@ from detectron2.modeling import SemanticSegmentor
 from omegaconf import DictConfig, OmegaConf
 
 from ..config import called_by
-from ..data.catalog import check_name, check_same_classes, list_files
+from ..data.catalog import check_name, check_same_classes, list_records
 from ..data.content import check_label_content
 from ..data.scale import typical_short_edge
 from ..listing import spread_indices
@@ -140,9 +140,9 @@ def _typical_edge(cfg: DictConfig, *, is_train: bool) -> float | None:
 
 def _some_pictures(name: str) -> list[str]:
     """Evenly spread picture files of a data set."""
-    files = list_files(name)
-    chosen = (files[index][0] for index in spread_indices(len(files), _LOOKED_AT))
-    return [path for path in chosen if path]
+    records = list_records(name)
+    chosen = (records[index] for index in spread_indices(len(records), _LOOKED_AT))
+    return [one["file_name"] for one in chosen if one.get("file_name")]
 
 
 def _head_classes(cfg: DictConfig) -> tuple[str, int | None]:
