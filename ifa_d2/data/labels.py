@@ -18,7 +18,7 @@ from .pictures import decode, opened, page_count, pixel_type, refusal, stored_ma
 
 # One number a pixel: bilevel, 8-bit grey, palette, and what Pillow makes of 16-bit grey.
 _LABEL_MODES = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I;16N", "I")
-_LOSSY = ("JPEG", "JPEG2000", "MPO")
+LOSSY = ("JPEG", "JPEG2000", "MPO")
 _NAMED = 8  # how many values an error lists
 
 
@@ -98,7 +98,7 @@ def _refuse(image: Image.Image, path: str, colors: bool) -> None:
             "one channel, 8-bit or 16-bit grey or with a palette; or register the data set with "
             "label_values={(R, G, B): class, ...}"
         )
-    if image.format in _LOSSY:
+    if image.format in LOSSY:
         raise ValueError(
             f"label {path!r} is a {image.format}, which does not keep ids as they are: it must "
             "be a PNG or another file without loss, made from the original labels"
