@@ -1,8 +1,9 @@
-"""Inspection of a folder of someone's own: its pairs, labels and classes, and a recipe for it."""
+"""Inspection of a folder of one's own: pairs, labels, classes, and a recipe."""
 
+from .json_files import Pair
 from .label_forms import Labels, find_labels
-from .layout import Layout, Pair, find_layout
-from .recipe import SPLITS, Recipe, plan_recipe
+from .layout import SPLITS, Layout, find_layout
+from .recipe import Recipe, plan_recipe
 
 __all__ = [
     "SPLITS",

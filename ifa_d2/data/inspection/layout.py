@@ -1,8 +1,6 @@
-"""Pairs of images and labels in folders of any layout, and which are to train and to validate."""
+"""Pairs of images and labels in folders of any layout, and their parts."""
 
-import json
 import os
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -10,8 +8,8 @@ from pathlib import Path
 
 from ...listing import join_some, spread_indices
 from ..folders import files_below
-from ..sem_seg_folder import IMAGE_SUFFIXES
 from .appearance import looks_like_labels
+from .json_files import Pair, coco_pairs, json_form, pictures
 
 SPLITS = ("train", "val", "test")
 _SPLIT_NAMES = {
@@ -25,23 +23,6 @@ _LOOKED_AT = 5  # files of a folder, to tell images from labels
 _NAMED = 5  # how many files an error lists
 _VAL_EVERY = 5  # of the pairs validates, where no folder says which
 _SEPARATORS = "_-. "
-
-
-@dataclass(frozen=True)
-class Pair:
-    """An image and its label; of COCO, the label is the file of all.
-
-    Fields:
-        image: its file
-        label: its file
-        split: one of `SPLITS`; "" where nothing says
-        name: of the image in a COCO file
-    """
-
-    image: str
-    label: str
-    split: str = ""
-    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,9 +66,11 @@ def find_layout(paths: Sequence[str | os.PathLike[str]]) -> Layout:
     files = [_files(path) for path in paths]
     label_files = files[-1]
     texts = [path for path in label_files if path.lower().endswith(".json")]
-    forms = {path: form for path in texts if (form := _json_form(path))}
+    forms = {path: form for path in texts if (form := json_form(path))}
     if "coco" in forms.values():
-        pairs = _coco_pairs(paths[0], [one for one, form in forms.items() if form == "coco"])
+        pairs = coco_pairs(
+            paths[0], [one for one, form in forms.items() if form == "coco"], pictures(files[0])
+        )
         layout = Layout("coco", pairs)
     elif forms:
         layout = _pair("labelme", *_labelme_folders(files[0], forms))
@@ -102,55 +85,10 @@ def _files(path: str) -> list[str]:
     return [one for one in found if not set(Path(one).parts) & set(_PASSED_OVER)]
 
 
-def _json_form(path: str) -> str:
-    """Form of a .json of labels; "" of another."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except ValueError:
-        return ""
-    if not isinstance(content, Mapping):
-        return ""
-    if {"images", "annotations", "categories"} <= content.keys():
-        return "coco"
-    return "labelme" if isinstance(content.get("shapes"), list) else ""
-
-
-def _coco_pairs(image_root: str, json_files: Sequence[str]) -> tuple[Pair, ...]:
-    """Pairs of COCO's files: each image where its name is, below the file or the images' root."""
-    pairs, missing = [], []
-    below = defaultdict(list)
-    for path in _pictures(_files(image_root)):
-        below[os.path.basename(path)].append(path)
-    for json_file in json_files:
-        with open(json_file, encoding="utf-8") as file:
-            names = [one["file_name"] for one in json.load(file)["images"]]
-        for name in names:
-            own = os.path.join(os.path.dirname(json_file), name)
-            rooted = os.path.join(image_root, name)
-            found = [path for path in (own, rooted) if os.path.isfile(path)]
-            found = found or below[os.path.basename(name)]
-            if len(found) == 1 or (found and found[0] in (own, rooted)):
-                pairs.append(Pair(found[0], json_file, name=name))
-            else:
-                missing.append(name)
-    if missing:
-        raise ValueError(
-            f"{len(missing)} images of {join_some(json_files, _NAMED)} are not to be found, or "
-            f"several of one name, below {image_root}: {join_some(missing, _NAMED)}; give the "
-            "folder that their names are relative to and the file as IMAGES LABELS"
-        )
-    return tuple(pairs)
-
-
-def _pictures(files: Sequence[str]) -> list[str]:
-    return [path for path in files if path.lower().endswith(IMAGE_SUFFIXES)]
-
-
 def _labelme_folders(
     files: Sequence[str], labels: Mapping[str, str]
 ) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    return _by_folder(_pictures(files)), _by_folder(labels)
+    return _by_folder(pictures(files)), _by_folder(labels)
 
 
 def _picture_folders(
@@ -158,9 +96,9 @@ def _picture_folders(
 ) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Folders of images and folders of labels, with their files."""
     if len(paths) == 2:
-        return tuple(_by_folder(_pictures(part)) for part in files)
+        return tuple(_by_folder(pictures(part)) for part in files)
     images, labels = {}, {}
-    for folder, inside in _by_folder(_pictures(files[0])).items():
+    for folder, inside in _by_folder(pictures(files[0])).items():
         sample = [inside[index] for index in spread_indices(len(inside), _LOOKED_AT)]
         told = {looks_like_labels(path) for path in sample}
         kinds = {path: looks_like_labels(path) for path in inside} if len(told) > 1 else {}

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from ..pictures import picture_size
+from .json_files import Pair
 from .label_forms import Labels
-from .layout import SPLITS, Layout, Pair
+from .layout import SPLITS, Layout
 
 _LARGEST = 512  # pixels of the shorter side that a picture is trained at, unless it is asked for
 _STEP = 32  # a crop's sides are multiples of it
