@@ -2,6 +2,7 @@
 
 from . import builtin, panoptic_sets
 from .augmentation import build_sem_seg_augmentations
+from .bands import read_bands
 from .coco import register_coco_sem_seg
 from .labels import read_label, read_record_label
 from .mapper import SemSegMapper
@@ -26,6 +27,7 @@ __all__ = [
     "panoptic_sets",
     "picture_size",
     "prepare_shapes",
+    "read_bands",
     "read_label",
     "read_picture",
     "read_record_label",

@@ -56,7 +56,9 @@ def list_records(name: str) -> list[dict[str, Any]]:
     if not hasattr(dataset, "pairs"):
         return DatasetCatalog.get(name)
     keys = ("file_name", "sem_seg_file_name") if dataset.has_labels else ("file_name",)
-    return [dict(zip(keys, pair, strict=False)) for pair in dataset.pairs().values()]
+    metadata = vars(MetadataCatalog.get(name))
+    given = {key: metadata[key] for key in ("ignore_label", "bands") if key in metadata}
+    return [dict(zip(keys, pair, strict=False)) | given for pair in dataset.pairs().values()]
 
 
 def check_name(name: str, parameter: str) -> None:

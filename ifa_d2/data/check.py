@@ -10,6 +10,7 @@ from detectron2.data import MetadataCatalog
 from tabulate import tabulate
 
 from ..listing import join_some
+from .bands import read_bands
 from .catalog import check_name, list_records
 from .content import LabelContent
 from .label_table import LabelTable
@@ -214,18 +215,24 @@ def _check(item: _Item, num_classes: int) -> _Result:
     if item.image is None or (item.label is None and item.has_label):
         kind, path = ("image", item.label) if item.image is None else ("label", item.image)
         return _Result((Fault(path, f"has no {kind}"),), nothing, 0)
-    faults = []
+    faults, bands = [], item.record.get("bands")
     try:
-        size = read_picture(item.image, strict=True).shape[:2]
+        if bands is None:
+            image = read_picture(item.image, strict=True)
+        else:
+            image = read_bands(item.image, bands)
+        size = image.shape[:2]
         if item.size not in (None, size):
             faults.append(Fault(item.image, f"is {size}, but its record says {item.size}"))
     except (OSError, ValueError) as error:
-        size = None
+        image = size = None
         faults.append(Fault(item.image, f"cannot be read: {plain_reason(error, item.image)}"))
     if not item.has_label:
         return _Result(tuple(faults), nothing, 0)
     try:
-        label = read_record_label(item.record, table=item.table, strict=True)
+        if image is None and bands is not None:  # whose fault is known, and whose data is not
+            return _Result(tuple(faults), nothing, 0)
+        label = read_record_label(item.record, table=item.table, strict=True, image=image)
     except (OSError, ValueError) as error:
         return _Result((*faults, Fault(item.label, plain_reason(error, item.label))), nothing, 0)
     if size is not None and label.shape != size:

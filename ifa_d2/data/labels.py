@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from ..listing import join_some
 from . import labelme
 from .annotations import draw_annotations
+from .bands import read_bands, without_data
 from .label_table import LabelTable
 from .pictures import decode, opened, page_count, pixel_type, refusal, stored_maximum, verify
 
@@ -23,19 +24,41 @@ _NAMED = 8  # how many values an error lists
 
 
 def read_record_label(
-    record: Mapping[str, Any], *, table: LabelTable | None = None, strict: bool = False
+    record: Mapping[str, Any],
+    *,
+    table: LabelTable | None = None,
+    strict: bool = False,
+    image: np.ndarray | None = None,
 ) -> np.ndarray:
     """Read the label of a data set's record, (H, W) ids.
 
     Args:
         record: with `sem_seg_file_name`; and maybe `label_table`, or of COCO's instances
-            `sem_seg_annotations`, `background`, `overlap`, `height` and `width`.
+            `sem_seg_annotations`, `background`, `overlap`, `height` and `width`; or `bands` and
+            `ignore_label`, which is then the label of pixels without data.
         table: for a record without `label_table`.
         strict: see :func:`read_label`.
+        image: the picture of bands as it was read; None reads it where it is needed.
 
     Raises:
-        FileNotFoundError, ValueError: see :func:`read_label`.
+        FileNotFoundError, ValueError: see :func:`read_label` and, of bands,
+            :func:`ifa_d2.data.read_bands`.
     """
+    label = _read_whole(record, table, strict)
+    if "bands" not in record:
+        return label
+    image = read_bands(record["file_name"], record["bands"]) if image is None else image
+    missing = without_data(image)
+    if missing.shape != label.shape or not missing.any():  # whoever reads both compares sizes
+        return label
+    deep = record["ignore_label"] > 255 and label.dtype == np.uint8
+    label = label.astype(np.int32) if deep else label
+    label[missing] = record["ignore_label"]
+    return label
+
+
+def _read_whole(record: Mapping[str, Any], table: LabelTable | None, strict: bool) -> np.ndarray:
+    """Read a label, that of pixels without data too."""
     if "sem_seg_annotations" in record:
         return draw_annotations(
             record["sem_seg_annotations"],

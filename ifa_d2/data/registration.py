@@ -37,6 +37,7 @@ def register_sem_seg_folder(
     image_suffixes: str | Sequence[str] = IMAGE_SUFFIXES,
     label_suffix: str | Sequence[str] = ".png",
     list_file: str | os.PathLike[str] | None = None,
+    bands: int | None = None,
     evaluator_type: str = "sem_seg",
     extra_images: bool = False,
     prepare: Callable[[], object] | None = None,
@@ -73,15 +74,19 @@ def register_sem_seg_folder(
         list_file: the images that count: a .txt with the path of one a line, below `image_root`,
             with or without suffix (PASCAL VOC's ImageSets); or a .csv with the columns `image` and
             `label`, paths below the roots, which pairs them. None takes all
+        bands: number of bands of the images, where they are not to be read as RGB, see
+            :func:`ifa_d2.data.read_bands`; pixels without data are ignored
         evaluator_type: metadata by which the evaluator is chosen
         extra_images: images without a label are left out; otherwise they are an error
         prepare: called before listing, for data that can make itself
         how_to_get: a sentence for the error when a folder, or some files, are missing
 
     Raises:
-        ValueError: bad classes, colours, label, table, suffix or list; or the name is taken by
-            something else.
+        ValueError: bad classes, colours, label, table, suffix, list or number of bands; or the name
+            is taken by something else.
     """
+    if bands is not None and (not isinstance(bands, int) or bands < 1):
+        raise ValueError(f"bands must be None or a number of at least 1, got {bands!r}")
     ignore_label = check_classes(classes, ignore_label)
     label_suffixes = _check_suffixes("label_suffix", label_suffix)
     of_polygons = LABELME_SUFFIX in label_suffixes
@@ -115,8 +120,10 @@ def register_sem_seg_folder(
         registered_in=sys._getframe(1).f_code.co_filename,
         label_table=table,
         list_file=_check_list(list_file),
+        bands=bands,
     )
-    if add_to_catalog(folder, **({} if table is None else {"label_table": table})):
+    given = {"label_table": table, "bands": bands}
+    if add_to_catalog(folder, **{key: value for key, value in given.items() if value is not None}):
         folder.write_roots()
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from detectron2.data import MetadataCatalog
 
 from ..listing import join_some
+from .bands import bands_size
 from .folders import files_below, fixed_part, folders_like
 from .label_table import LabelTable
 from .pair_lists import read_names, read_pairs
@@ -56,6 +57,7 @@ class SemSegFolder:
     registered_in: str = field(default="", compare=False)
     label_table: LabelTable | None = None
     list_file: str | None = None
+    bands: int | None = None
 
     def __call__(self) -> list[dict]:
         """List the pictures: one dict each, sorted by name.
@@ -63,7 +65,7 @@ class SemSegFolder:
         Returns:
             dicts of `file_name`, `height`, `width`, `image_id` (the name below the root, without
             suffix), `sem_seg_file_name` if there are labels, and `ignore_label`, `num_classes` and
-            maybe `label_table`, which the mapper needs to read the label file right.
+            maybe `label_table` and `bands`, which the mapper needs to read the files right.
 
         Raises:
             FileNotFoundError: a root is missing or holds nothing.
@@ -72,9 +74,11 @@ class SemSegFolder:
                 or an image that cannot be opened; the message names files.
         """
         records = []
-        table = {} if self.label_table is None else {"label_table": self.label_table}
+        given = {"label_table": self.label_table, "bands": self.bands}
+        given = {key: value for key, value in given.items() if value is not None}
         for stem, (image, label) in self.check_pairs().items():
-            height, width = picture_size(image)
+            of_bands = self.bands is not None
+            height, width = bands_size(image, self.bands) if of_bands else picture_size(image)
             records.append(
                 {
                     "file_name": image,
@@ -84,7 +88,7 @@ class SemSegFolder:
                     "image_id": stem,
                     "ignore_label": self.ignore_label,
                     "num_classes": len(self.classes),
-                    **table,
+                    **given,
                 }
             )
         without = "with" if self.has_labels else "without"

@@ -7,9 +7,10 @@ from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 from omegaconf import DictConfig
 
-from ..data import read_picture, read_record_label
+from ..data import read_record_label
 from ..data.labels import translate_label
 from ..engine.build import test_dataset_names
+from ..engine.inputs import read_input
 from ..visualization import (
     add_legend,
     draw_panoptic,
@@ -90,7 +91,7 @@ class Drawing:
             ValueError: a damaged file, labels of another size or of no class, or a picture that
                 the view's window does not fit; each names the file.
         """
-        image, truth = read_picture(picture.path), None
+        image, truth = read_input(picture.path, self.segmenter.image_format), None
         try:
             self.segmenter.view.resolve(image.shape[:2])
         except ValueError as error:

@@ -1,6 +1,7 @@
 """Drawings of segmentations: over the image, side by side, and as contact sheets."""
 
 from .captions import add_legend, caption, letter_size
+from .composite import to_rgb
 from .drawing import draw_panoptic, draw_points, draw_segmentation
 from .plots import PLOT_SUFFIXES, check_plot_path, line_styles, save_plot
 from .sheets import (
@@ -33,4 +34,5 @@ __all__ = [
     "save_plot",
     "save_png",
     "side_by_side",
+    "to_rgb",
 ]

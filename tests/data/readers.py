@@ -1,6 +1,7 @@
 """The labels of a data set as all parts of the package read them."""
 
 import pickle
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +13,14 @@ from ifa_d2.data.content import check_label_content
 from ifa_d2.evaluation import SemSegEvaluator
 
 
-def read_everywhere(meant: list, ignore_value: int = 255) -> None:
-    """Assert the labels of the only picture of "mine" in training, evaluation and the checks."""
+def read_everywhere(meant: list, ignore_value: int = 255, **options: Any) -> None:
+    """Assert the labels of the only picture of "mine" in training, evaluation and the checks.
+
+    Further options are the mapper's.
+    """
     (record,) = DatasetCatalog.get("mine")
     record = pickle.loads(pickle.dumps(record))  # as to a worker
-    sample = SemSegMapper(is_train=True, ignore_value=ignore_value)(record)
+    sample = SemSegMapper(is_train=True, ignore_value=ignore_value, **options)(record)
     assert sample["sem_seg"].tolist() == meant
     label = np.array(meant)
     num_classes = len(MetadataCatalog.get("mine").stuff_classes)
