@@ -76,7 +76,8 @@ def _write_datasets(folder: Path, prepared: Sequence[str]) -> None:
             (folder / "leaves" / kind / part).mkdir(parents=True)
         for index in range(count):
             label = rng.integers(0, 3, (6, 8), np.uint8).repeat(20, 0).repeat(20, 1)
-            picture = (80 * label)[..., None].repeat(3, -1)
+            noise = rng.integers(0, 40, (*label.shape, 3), np.uint8)
+            picture = (80 * label)[..., None] + noise
             Image.fromarray(label).save(folder / "leaves" / "labels" / part / f"{index}.png")
             Image.fromarray(picture).save(folder / "leaves" / "images" / part / f"{index}.png")
 

@@ -20,7 +20,7 @@ from detectron2.data import Metadata, MetadataCatalog
 from detectron2.utils.env import seed_all_rng
 from tqdm import tqdm
 
-from ifa_d2.data.registration import IMAGE_SUFFIXES
+from ifa_d2.data.sem_seg_folder import IMAGE_SUFFIXES
 from ifa_d2.engine.arguments import (
     add_config_argument,
     add_drawing_arguments,
@@ -31,7 +31,7 @@ from ifa_d2.engine.arguments import (
 from ifa_d2.engine.inputs import build_mapper, choose_records, dataset_names
 from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.run import load_config
-from ifa_d2.visualization import check_image_path, contact_sheet, sample_row, save_image
+from ifa_d2.visualization import check_image_path, contact_sheet, sample_row, save_image, to_rgb
 
 _logger = logging.getLogger("browse_dataset")
 
@@ -80,7 +80,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def draw_sample(sample: dict, metadata: Metadata, image_format: str, **options: bool) -> np.ndarray:
     """A row of what the mapper gave, an RGB image; ``options`` are those of ``sample_row``."""
-    image = sample["image"].permute(1, 2, 0).numpy()
+    image = to_rgb(sample["image"].permute(1, 2, 0).numpy())
     if image_format == "BGR":
         image = image[:, :, ::-1]
     points = sample.get("sem_seg_points")

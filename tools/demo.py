@@ -210,7 +210,7 @@ def check_output(args: argparse.Namespace, cfg: DictConfig, pictures: list[Pictu
     if pictures is not None:
         others = {
             "picture": [picture.path for picture in pictures],
-            "label": [picture.label for picture in pictures],
+            "label": [one.label["sem_seg_file_name"] for one in pictures if one.label],
         }
         if args.output is not None:
             outputs += [drawing_path(args, picture) for picture in pictures]

@@ -1,21 +1,47 @@
 #!/usr/bin/env python
-"""Make the label files that a published data set is trained with, and check all of it.
+"""Make the label files of a published data set, or a recipe for a folder of your own.
 
     python tools/prepare_datasets.py cityscapes ROOT
+    python tools/prepare_datasets.py folder PATH --output leaves.py
+    python tools/prepare_datasets.py folder IMAGES LABELS --output leaves.py
 
 ROOT is the folder that DETECTRON2_DATASETS names; the trees that it must hold are in
 projects/IFA/DATASETS.md, and what is missing is listed with where it is downloaded from. It can be
 run again at any time: killed half-way, it goes on where it was; on what is complete it only checks.
+
+PATH is a folder of images and labels in any layout: label pictures of ids, colours or 0 and 255,
+LabelMe's files, or COCO's. What they are is found out, every file is checked, and a recipe that
+trains on them is written, with tables of the pairs and a picture of some of them.
 """
 
 import argparse
 import logging
+import re
+import sys
 from pathlib import Path
 
+import ifa_d2  # noqa: F401 (first: it hides warnings of Detectron2's own imports)
+
+# isort: split
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from tabulate import tabulate
 
+from ifa_d2.data import read_picture, read_record_label
+from ifa_d2.data.check import check_dataset
+from ifa_d2.data.inspection import SPLITS, Layout, Recipe, find_labels, find_layout, plan_recipe
+from ifa_d2.data.labels import translate_label
 from ifa_d2.data.preparation import PREPARATIONS, prepare
 from ifa_d2.engine.arguments import add_workers_argument, command_parser, errors_in_one_line
+from ifa_d2.engine.inputs import choose_records
+from ifa_d2.engine.run import load_config
+from ifa_d2.files import atomic_path, check_outputs
+from ifa_d2.listing import join_some
+from ifa_d2.visualization import contact_sheet, sample_row, save_png
+
+FOLDER = "folder"
+_DRAWN = 6  # pictures of the sheet
+_NAMED = 4  # sizes
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -25,8 +51,14 @@ def parse_arguments() -> argparse.Namespace:
         f"{' + '.join(map(str, preparations[-1].counts.values()))} in {name}"
         for name, preparations in PREPARATIONS.items()
     )
-    parser.add_argument("dataset", choices=list(PREPARATIONS), help="data set to prepare")
-    parser.add_argument("root", type=Path, metavar="ROOT", help="the folder of all data sets")
+    parser.add_argument("dataset", choices=[*PREPARATIONS, FOLDER], help="data set to prepare")
+    parser.add_argument(
+        "root",
+        type=Path,
+        nargs="+",
+        metavar="ROOT",
+        help="the folder of all data sets; or PATH, or IMAGES LABELS",
+    )
     parser.add_argument(
         "--allow-partial",
         action="store_true",
@@ -34,26 +66,155 @@ def parse_arguments() -> argparse.Namespace:
         f"warning ({published}); an image without annotation stays an error",
     )
     add_workers_argument(parser)
-    return parser.parse_args()
+    own = parser.add_argument_group("of a folder of your own")
+    own.add_argument(
+        "--output", type=Path, metavar="FILE", help="the recipe (default: ./<name of PATH>.py)"
+    )
+    own.add_argument("--freeze", action="store_true", help="do not train the backbone: faster")
+    own.add_argument(
+        "--classes",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="names in the order of ids or, where these have gaps, of sorted values or colours",
+    )
+    own.add_argument(
+        "--ignore-label", type=int, metavar="ID", help="of label pictures (default: 255)"
+    )
+    own.add_argument(
+        "--short-edge",
+        type=int,
+        metavar="N",
+        help="pixels of the shorter side (default: the median of the pictures, 512 at most)",
+    )
+    own.add_argument(
+        "--overwrite", action="store_true", help="replace a recipe and its tables that are there"
+    )
+    args = parser.parse_args()
+    of_folder = ("output", "freeze", "classes", "ignore_label", "short_edge", "overwrite")
+    unused = ["allow_partial"] if args.dataset == FOLDER else of_folder
+    if given := [one for one in unused if getattr(args, one) not in (None, False, [])]:
+        parser.error(f"--{given[0].replace('_', '-')} is not an option of {args.dataset}")
+    if args.dataset != FOLDER and len(args.root) > 1:
+        parser.error(f"{args.dataset} takes one ROOT, got {len(args.root)}")
+    return args
 
 
-def main() -> None:
-    """Prepare what the command line asks for, and say what there is."""
-    args = parse_arguments()
-    logging.basicConfig(format="%(levelname)s: %(message)s")
+def prepare_published(args: argparse.Namespace) -> int:
+    """Prepare a published data set, and say what there is."""
+    (root,) = args.root
     rows = []
     for preparation in PREPARATIONS[args.dataset]:
-        counts = prepare(
-            preparation, args.root, workers=args.workers, allow_partial=args.allow_partial
-        )
+        counts = prepare(preparation, root, workers=args.workers, allow_partial=args.allow_partial)
         rows += [
             [preparation.name, split, count, preparation.counts[split], preparation.num_classes]
             for split, count in counts.items()
         ]
     print(tabulate(rows, headers=["data set", "split", "images", "published", "classes"]))
-    print(f"complete and checked; set DETECTRON2_DATASETS={args.root.expanduser().absolute()}")
+    print(f"complete and checked; set DETECTRON2_DATASETS={root.expanduser().absolute()}")
+    return 0
+
+
+def prepare_folder(args: argparse.Namespace) -> int:
+    """Write a recipe for a folder, and check all files; 1 if any is bad."""
+    folder = args.root[0].expanduser().absolute()
+    output = args.output or Path(f"{_identifier(folder.name)}.py")
+    if output.suffix != ".py":
+        raise ValueError(f"output must end in .py, got {str(output)!r}")
+    sheet = output.with_suffix(".png")
+    _refuse_to_replace([output, sheet], args.overwrite)
+    layout = find_layout(args.root)
+    labels = find_labels(
+        layout,
+        args.root,
+        class_names=args.classes,
+        ignore_label=args.ignore_label,
+        workers=args.workers,
+    )
+    name = _identifier(output.stem)
+    if f"{name}_train" in DatasetCatalog:  # one that comes with the package
+        name = f"my_{name}"
+    recipe = plan_recipe(
+        layout, labels, output, name, frozen=args.freeze, short_edge=args.short_edge
+    )
+    written = [*recipe.files, sheet]
+    _refuse_to_replace(written, args.overwrite)
+    check_outputs(
+        written,
+        {
+            "picture": (pair.image for pair in layout.pairs),
+            "label": (pair.label for pair in layout.pairs),
+        },
+    )
+    for path, text in recipe.files.items():
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    _say(layout, labels.form, len(labels.classes), recipe)
+    load_config(str(output))
+    reports = [check_dataset(one, workers=args.workers) for one in recipe.names]
+    print(*(f"\n{report.to_text()}" for report in reports), sep="\n")
+    print(f"\nwrote {', '.join(map(str, recipe.files))}")
+    if not all(report.ok for report in reports):
+        print("correct the files that are bad before a training; the recipe stays as it is")
+        return 1
+    draw_sheet(recipe, sheet)
+    print(f"drew {sheet}: look whether the labels lie where they should")
+    print(f"next: python tools/train_net.py --config-file {output}")
+    return 0
+
+
+def draw_sheet(recipe: Recipe, path: Path) -> None:
+    """Draw some pictures and labels that a training reads."""
+    name = recipe.names[0]
+    metadata, rows = MetadataCatalog.get(name), []
+    for record in choose_records(name, _DRAWN):
+        label = translate_label(
+            read_record_label(record),
+            record["sem_seg_file_name"],
+            num_classes=record["num_classes"],
+            ignore_label=record["ignore_label"],
+            ignore_value=record["num_classes"],
+        )
+        image = np.ascontiguousarray(read_picture(record["file_name"]))
+        rows.append(sample_row(image, label, metadata, legend=True))
+    save_png(path, contact_sheet(rows, columns=2))
+
+
+def _refuse_to_replace(paths: list[Path], overwrite: bool) -> None:
+    present = [str(path) for path in paths if path.exists()]
+    if present and not overwrite:
+        raise ValueError(
+            f"{' and '.join(present)} would be replaced: pass --overwrite, or another --output"
+        )
+
+
+def _identifier(text: str) -> str:
+    return re.sub(r"\W+", "_", text).strip("_") or "data"
+
+
+def _say(layout: Layout, form: str, num_classes: int, recipe: Recipe) -> None:
+    counts = [
+        f"{sum(pair.split == split for pair in layout.pairs)} {split}"
+        for split in SPLITS
+        if any(pair.split == split for pair in layout.pairs)
+    ]
+    print(f"found {len(layout.pairs)} images with labels ({', '.join(counts)})")
+    print(f"labels: {form}; {num_classes} classes")
+    sizes = [f"{h}x{w} ({count})" for (h, w), count in recipe.sizes.items()]
+    print(f"height x width: {join_some(sizes, _NAMED)}; shown at {recipe.short_edge}")
+    if layout.without_label:
+        print(f"left out: {layout.without_label} images without label")
+    if layout.unlisted:
+        print(f"left out: {layout.unlisted} images that are in no list")
+
+
+def main() -> int:
+    """Prepare what the command line asks for; returns the exit status."""
+    args = parse_arguments()
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    return prepare_folder(args) if args.dataset == FOLDER else prepare_published(args)
 
 
 if __name__ == "__main__":
     with errors_in_one_line():
-        main()
+        sys.exit(main())

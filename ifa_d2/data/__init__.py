@@ -2,12 +2,15 @@
 
 from . import builtin, panoptic_sets
 from .augmentation import build_sem_seg_augmentations
-from .labels import read_label
+from .bands import read_bands
+from .coco import register_coco_sem_seg
+from .labels import read_label, read_record_label
 from .mapper import SemSegMapper
 from .panoptic_mapper import PanopticInstanceMapper, PanopticMapper
 from .pictures import picture_size, read_picture
 from .points import PointSampler
-from .registration import SemSegFolder, expand_path, register_sem_seg_folder
+from .registration import register_sem_seg_folder
+from .sem_seg_folder import SemSegFolder, expand_path
 from .shapes import Scene, make_scene, prepare_shapes
 
 __all__ = [
@@ -24,7 +27,10 @@ __all__ = [
     "panoptic_sets",
     "picture_size",
     "prepare_shapes",
+    "read_bands",
     "read_label",
     "read_picture",
+    "read_record_label",
+    "register_coco_sem_seg",
     "register_sem_seg_folder",
 ]

@@ -12,7 +12,8 @@ from .detectron2_sets import (
     register_detectron2_sets,
 )
 from .palettes import voc_colors
-from .registration import expand_path, register_sem_seg_folder
+from .registration import register_sem_seg_folder
+from .sem_seg_folder import expand_path
 from .shapes import CLASSES, prepare_shapes
 
 SPLITS = ("train", "val")

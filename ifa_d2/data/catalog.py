@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
@@ -46,13 +47,18 @@ def sem_seg_names() -> list[str]:
     return names
 
 
-def list_files(name: str) -> list[tuple[str | None, str | None]]:
-    """List image and label files of a data set; ours are listed without reading the images."""
+def list_records(name: str) -> list[dict[str, Any]]:
+    """List the records of a data set; those of folders without sizes, as no image is opened.
+
+    A folder's file without partner is listed too, with None for the partner.
+    """
     dataset = dict(DatasetCatalog)[name]
-    if hasattr(dataset, "pairs"):
-        return list(dataset.pairs().values())
-    records = DatasetCatalog.get(name)
-    return [(one.get("file_name"), one.get("sem_seg_file_name")) for one in records]
+    if not hasattr(dataset, "pairs"):
+        return DatasetCatalog.get(name)
+    keys = ("file_name", "sem_seg_file_name") if dataset.has_labels else ("file_name",)
+    metadata = vars(MetadataCatalog.get(name))
+    given = {key: metadata[key] for key in ("ignore_label", "bands") if key in metadata}
+    return [dict(zip(keys, pair, strict=False)) | given for pair in dataset.pairs().values()]
 
 
 def check_name(name: str, parameter: str) -> None:

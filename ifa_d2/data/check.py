@@ -6,14 +6,15 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from tabulate import tabulate
 
 from ..listing import join_some
-from .catalog import check_name
+from .bands import read_bands
+from .catalog import check_name, list_records
 from .content import LabelContent
 from .label_table import LabelTable
-from .labels import read_label
+from .labels import read_record_label
 from .parallel import check_workers, run_parallel
 from .pictures import plain_reason, read_picture
 
@@ -106,15 +107,29 @@ class DatasetReport:
 
 @dataclass(frozen=True)
 class _Item:
-    """A picture to check; None is unknown or absent."""
+    """A picture to check."""
 
-    image: str | None
-    label: str | None
-    size: tuple[int, int] | None
+    record: dict[str, Any]
     num_classes: int
     ignore_label: int
-    has_label: bool = True  # as all of its data set, or none
-    table: LabelTable | None = None
+    has_label: bool  # as all of its data set, or none
+    table: LabelTable | None
+
+    @property
+    def image(self) -> str | None:
+        """Its file, if it is there."""
+        return self.record["file_name"]
+
+    @property
+    def label(self) -> str | None:
+        """File with its label, if it is there; with the image's, where one file has them all."""
+        label = self.record.get("sem_seg_file_name")
+        return f"{label} of {self.image}" if "sem_seg_annotations" in self.record else label
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width), if the record says so."""
+        return (self.record["height"], self.record["width"]) if "height" in self.record else None
 
 
 @dataclass(frozen=True)
@@ -178,22 +193,15 @@ def check_dataset(name: str, *, workers: int = 1) -> DatasetReport:
 
 
 def _list_items(name: str, num_classes: int) -> Iterator[_Item]:
-    dataset, metadata = dict(DatasetCatalog)[name], MetadataCatalog.get(name)
+    metadata = MetadataCatalog.get(name)
     ignore_label, table = metadata.get("ignore_label", 255), metadata.get("label_table")
-    if hasattr(dataset, "pairs"):  # ours, which lists files with faults too
-        for image, label in dataset.pairs().values():
-            yield _Item(image, label, None, num_classes, ignore_label, dataset.has_labels, table)
-        return
-    records = DatasetCatalog.get(name)
+    records = list_records(name)
     has_labels = any("sem_seg_file_name" in record for record in records)
     for record in records:
         if has_labels and "sem_seg_file_name" not in record:
             raise ValueError(f"name {name!r} lists {record['file_name']!r} without a label")
-        size = (record["height"], record["width"]) if "height" in record else None
         yield _Item(
-            record["file_name"],
-            record.get("sem_seg_file_name"),
-            size,
+            record,
             record.get("num_classes", num_classes),
             record.get("ignore_label", ignore_label),
             has_labels,
@@ -207,18 +215,24 @@ def _check(item: _Item, num_classes: int) -> _Result:
     if item.image is None or (item.label is None and item.has_label):
         kind, path = ("image", item.label) if item.image is None else ("label", item.image)
         return _Result((Fault(path, f"has no {kind}"),), nothing, 0)
-    faults = []
+    faults, bands = [], item.record.get("bands")
     try:
-        size = read_picture(item.image, strict=True).shape[:2]
+        if bands is None:
+            image = read_picture(item.image, strict=True)
+        else:
+            image = read_bands(item.image, bands)
+        size = image.shape[:2]
         if item.size not in (None, size):
             faults.append(Fault(item.image, f"is {size}, but its record says {item.size}"))
     except (OSError, ValueError) as error:
-        size = None
+        image = size = None
         faults.append(Fault(item.image, f"cannot be read: {plain_reason(error, item.image)}"))
     if not item.has_label:
         return _Result(tuple(faults), nothing, 0)
     try:
-        label = read_label(item.label, table=item.table, strict=True)
+        if image is None and bands is not None:  # whose fault is known, and whose data is not
+            return _Result(tuple(faults), nothing, 0)
+        label = read_record_label(item.record, table=item.table, strict=True, image=image)
     except (OSError, ValueError) as error:
         return _Result((*faults, Fault(item.label, plain_reason(error, item.label))), nothing, 0)
     if size is not None and label.shape != size:

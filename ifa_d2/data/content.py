@@ -7,9 +7,9 @@ import numpy as np
 from detectron2.data import MetadataCatalog
 
 from ..listing import join_some, spread_indices
-from .catalog import check_name, list_files
+from .catalog import check_name, list_records
 from .label_table import LabelTable
-from .labels import read_label, translate_label
+from .labels import read_record_label, translate_label
 
 _MOSTLY = 0.5  # a share of ignored pixels above which it is said
 _NAMED = 8  # how many classes a warning lists
@@ -54,7 +54,7 @@ class LabelContent:
             shown = repr(self.classes[present[0]]) if len(present) else "ignored values"
             return (
                 f"its labels hold {shown} alone, of the {count} classes registered: correct "
-                "label_values or reduce_zero_label"
+                "label_values, background or reduce_zero_label"
             )
         if not len(present):
             return (
@@ -142,7 +142,7 @@ def check_label_content(name: str, sample: int = 32) -> list[str]:
     metadata = MetadataCatalog.get(name)
     classes = tuple(metadata.get("stuff_classes") or ())
     known = classes and metadata.get("ignore_label") is not None
-    labels = [label for _, label in list_files(name) if label] if known else []
+    labels = [one for one in list_records(name) if one.get("sem_seg_file_name")] if known else []
     if not labels:
         return []
     if len(classes) == 1:
@@ -150,10 +150,10 @@ def check_label_content(name: str, sample: int = 32) -> list[str]:
     ignore_label = metadata.ignore_label
     counts = np.zeros(1 + len(classes), np.int64)  # ignored pixels, then those of each class
     opened = 0
-    for path in _spread_first(labels, sample):
+    for record in _spread_first(labels, sample):
         if opened >= sample and np.count_nonzero(counts[1:]) > 1:
             break
-        counts += _count(path, len(classes), ignore_label, metadata.get("label_table"))
+        counts += _count(record, len(classes), ignore_label, metadata.get("label_table"))
         opened += 1
     has_table = metadata.get("label_table") is not None
     content = LabelContent(classes, counts[1:], int(counts[0]), ignore_label, has_table)
@@ -170,7 +170,7 @@ def _one_class(name: str) -> str:
     )
 
 
-def _spread_first(labels: list[str], sample: int) -> list[str]:
+def _spread_first(labels: list[dict], sample: int) -> list[dict]:
     """All labels, but evenly spread ones before the rest."""
     spread = spread_indices(len(labels), sample)
     chosen = set(spread)
@@ -178,11 +178,13 @@ def _spread_first(labels: list[str], sample: int) -> list[str]:
     return [labels[index] for index in (*spread, *rest)]
 
 
-def _count(path: str, num_classes: int, ignore_label: int, table: LabelTable | None) -> np.ndarray:
+def _count(
+    record: dict, num_classes: int, ignore_label: int, table: LabelTable | None
+) -> np.ndarray:
     """Count the ignored pixels of a label and the pixels of each class, (1 + num_classes,)."""
     label = translate_label(
-        read_label(path, table=table),
-        path,
+        read_record_label(record, table=table),
+        record["sem_seg_file_name"],
         num_classes=num_classes,
         ignore_label=ignore_label,
         ignore_value=-1,

@@ -18,7 +18,7 @@ from detectron2.data.datasets import load_sem_seg
 from detectron2.data.datasets.builtin_meta import CITYSCAPES_CATEGORIES
 
 from .palettes import ade20k_colors
-from .registration import SemSegFolder, expand_path
+from .sem_seg_folder import SemSegFolder, expand_path
 
 CITYSCAPES_CLASSES = tuple(category["name"] for category in CITYSCAPES_CATEGORIES)
 CITYSCAPES_COLORS = tuple(category["color"] for category in CITYSCAPES_CATEGORIES)

@@ -7,28 +7,45 @@ from typing import Any
 
 import numpy as np
 
-Value = int | tuple[int, int, int]  # of a pixel: an id, or an (R, G, B)
+Value = int | tuple[int, int, int] | str  # an id, an (R, G, B), or the name of a polygon
 _MOST = 2**16 - 1  # a value may be
 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """Classes of the values, or of the colours, that label files hold.
+    """Classes of the values, colours or names that label files hold.
 
     Fields:
-        entries: (value, class) pairs; a value is an id, or an (R, G, B) in every pair
+        entries: (value, class) pairs; a value is an id, or in every pair an (R, G, B) or a name
         ignored: the class of values that mean "no class here"; it is no class id
-        source: the argument that gave the table, for errors
+        source: what gave the table, for errors
+        background: class of the pixels in no polygon, where values are names
     """
 
     entries: tuple[tuple[Value, int], ...]
     ignored: int
     source: str = "label_values"
+    background: int | None = None
 
     @property
     def of_colors(self) -> bool:
         """Whether label files hold colours."""
         return isinstance(self.entries[0][0], tuple)
+
+    def class_of(self, name: str, path: str, place: str) -> int:
+        """Class of a polygon's name.
+
+        Raises:
+            ValueError: the table lacks it; the message has the file and the place.
+        """
+        for known, one in self.entries:
+            if known == name:
+                return one
+        known = ", ".join(repr(one) for one, _ in self.entries)
+        raise ValueError(
+            f"label {path!r} holds the name {name!r} in {place}, which is none of {known}: give it "
+            "a class in label_values, or None to ignore it"
+        )
 
     def color(self, class_id: int) -> tuple[int, int, int] | None:
         """First colour of a class; None where it has none."""
@@ -105,7 +122,9 @@ def make_label_table(
         )
     entries = {}
     for key, name in label_values.items():
-        entries[_value(key)] = ignored if name is None else _class_id(name, key, classes)
+        entries[_value(key)] = (
+            ignored if name is None else _class_id(name, f"label_values[{key!r}]", classes)
+        )
     if len({isinstance(value, tuple) for value in entries}) > 1:
         raise ValueError(
             f"label_values must have ids alone or colours alone, got {list(label_values)}"
@@ -113,6 +132,43 @@ def make_label_table(
     if not isinstance(next(iter(entries)), tuple):
         entries.setdefault(ignored, ignored)
     return LabelTable(tuple(entries.items()), ignored)
+
+
+def name_table(
+    label_values: Mapping[str, int | str | None] | None,
+    classes: Sequence[str],
+    ignored: int,
+    background: int | str | None,
+) -> LabelTable:
+    """Make the table of polygons' names.
+
+    Args:
+        label_values: class name, class id or None (ignored) of each name; None is those of the
+            classes
+        classes: class names
+        ignored: the label that is ignored
+        background: class name or id of the pixels in no polygon; None ignores them
+
+    Raises:
+        ValueError: an empty table, another key than a name, or what is no class.
+    """
+    if label_values is None:
+        label_values = {name: name for name in classes}
+    if not isinstance(label_values, Mapping) or not label_values:
+        raise ValueError(f"label_values must be a dict from names to classes, got {label_values!r}")
+    if ignored < len(classes):
+        raise ValueError(
+            f"ignore_label {ignored} is one of the {len(classes)} classes 0..{len(classes) - 1}: "
+            "of polygons it must not be"
+        )
+    if wrong := [key for key in label_values if not isinstance(key, str)]:
+        raise ValueError(f"label_values must be of the names of polygons, got {wrong[0]!r}")
+    entries = tuple(
+        (key, ignored if name is None else _class_id(name, f"label_values[{key!r}]", classes))
+        for key, name in label_values.items()
+    )
+    outside = ignored if background is None else _class_id(background, "background", classes)
+    return LabelTable(entries, ignored, background=outside)
 
 
 def reduced_zero_table(num_classes: int, ignored: int) -> LabelTable:
@@ -134,7 +190,7 @@ def _value(key: object) -> Value:
     )
 
 
-def _class_id(name: object, key: object, classes: Sequence[str]) -> int:
+def _class_id(name: object, argument: str, classes: Sequence[str]) -> int:
     if isinstance(name, str) and name in classes:
         return list(classes).index(name)
     if isinstance(name, int | np.integer) and not isinstance(name, bool):
@@ -142,6 +198,6 @@ def _class_id(name: object, key: object, classes: Sequence[str]) -> int:
             return int(name)
     near = difflib.get_close_matches(str(name), classes, 1, 0)
     raise ValueError(
-        f"label_values[{key!r}] must be a class name (the nearest is {near[0]!r}), a class id "
+        f"{argument} must be a class name (the nearest is {near[0]!r}), a class id "
         f"0..{len(classes) - 1} or None to ignore it, got {name!r}"
     )

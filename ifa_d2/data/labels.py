@@ -1,6 +1,8 @@
 """Reading and transforming label files without changing their ids."""
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from detectron2.data import transforms as T
@@ -9,13 +11,63 @@ from fvcore.transforms.transform import Transform, TransformList
 from PIL import Image, ImageOps
 
 from ..listing import join_some
+from . import labelme
+from .annotations import draw_annotations
+from .bands import read_bands, without_data
 from .label_table import LabelTable
 from .pictures import decode, opened, page_count, pixel_type, refusal, stored_maximum, verify
 
 # One number a pixel: bilevel, 8-bit grey, palette, and what Pillow makes of 16-bit grey.
 _LABEL_MODES = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I;16N", "I")
-_LOSSY = ("JPEG", "JPEG2000", "MPO")
+LOSSY = ("JPEG", "JPEG2000", "MPO")
 _NAMED = 8  # how many values an error lists
+
+
+def read_record_label(
+    record: Mapping[str, Any],
+    *,
+    table: LabelTable | None = None,
+    strict: bool = False,
+    image: np.ndarray | None = None,
+) -> np.ndarray:
+    """Read the label of a data set's record, (H, W) ids.
+
+    Args:
+        record: with `sem_seg_file_name`; and maybe `label_table`, or of COCO's instances
+            `sem_seg_annotations`, `background`, `overlap`, `height` and `width`; or `bands` and
+            `ignore_label`, which is then the label of pixels without data.
+        table: for a record without `label_table`.
+        strict: see :func:`read_label`.
+        image: the picture of bands as it was read; None reads it where it is needed.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`read_label` and, of bands,
+            :func:`ifa_d2.data.read_bands`.
+    """
+    label = _read_whole(record, table, strict)
+    if "bands" not in record:
+        return label
+    image = read_bands(record["file_name"], record["bands"]) if image is None else image
+    missing = without_data(image)
+    if missing.shape != label.shape or not missing.any():  # whoever reads both compares sizes
+        return label
+    deep = record["ignore_label"] > 255 and label.dtype == np.uint8
+    label = label.astype(np.int32) if deep else label
+    label[missing] = record["ignore_label"]
+    return label
+
+
+def _read_whole(record: Mapping[str, Any], table: LabelTable | None, strict: bool) -> np.ndarray:
+    """Read a label, that of pixels without data too."""
+    if "sem_seg_annotations" in record:
+        return draw_annotations(
+            record["sem_seg_annotations"],
+            (record["height"], record["width"]),
+            background=record["background"],
+            overlap=record["overlap"],
+        )
+    path = record["sem_seg_file_name"]
+    return read_label(path, table=record.get("label_table", table), strict=strict)
 
 
 def read_label(
@@ -24,11 +76,11 @@ def read_label(
     """Read a label file's ids, (H, W), uint8 where they fit and int32 otherwise.
 
     Palette images give their indices, grey ones of 1, 2 or 4 bits their values. A file with an
-    orientation tag is turned by it, as a picture is.
+    orientation tag is turned by it, as a picture is. The polygons of LabelMe's .json are filled.
 
     Args:
         path: a file, or an address that Detectron2's ``PathManager`` knows.
-        table: classes of the ids or colours in the file; None leaves ids as they are.
+        table: classes of the ids, colours or names in the file; None leaves ids as they are.
         strict: also compare a PNG's checksums.
 
     Raises:
@@ -37,6 +89,8 @@ def read_label(
             or is of a format that does not keep ids (JPEG, lossy WebP).
     """
     path = os.fspath(path)
+    if path.lower().endswith(labelme.SUFFIX):
+        return labelme.read_label(path, table)
     with opened(path, "label") as image:
         if strict:
             verify(path)
@@ -67,7 +121,7 @@ def _refuse(image: Image.Image, path: str, colors: bool) -> None:
             "one channel, 8-bit or 16-bit grey or with a palette; or register the data set with "
             "label_values={(R, G, B): class, ...}"
         )
-    if image.format in _LOSSY:
+    if image.format in LOSSY:
         raise ValueError(
             f"label {path!r} is a {image.format}, which does not keep ids as they are: it must "
             "be a PNG or another file without loss, made from the original labels"

@@ -10,9 +10,12 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
 from .augmentation import build_sem_seg_augmentations
-from .labels import LabelAugInput, check_label_size, read_label, translate_label
+from .bands import BANDS, read_bands
+from .labels import LabelAugInput, check_label_size, read_record_label, translate_label
 from .pictures import read_picture
 from .points import PointSampler, labels_at, pixel_footprint, trace_back
+
+_OF_COLORS = (T.RandomBrightness, T.RandomContrast, T.RandomSaturation, T.RandomLighting)
 
 
 class SemSegMapper:
@@ -20,7 +23,8 @@ class SemSegMapper:
 
     Called with a dict of Detectron2's data set format it returns a copy with
 
-    - `image`: (3, H, W) uint8, channels in the order of `image_format`
+    - `image`: (3, H, W) uint8, channels in the order of `image_format`; or (C, H, W) float32 bands,
+      NaN where there is no data
     - `sem_seg`: (H, W) int64, class ids and `ignore_value`; absent for a record without label
     - with `num_points`, `sem_seg_points`: (P, 2) float32 (y, x) in [0, 1] of the image;
       `sem_seg_point_labels`: (P,) int64, read from the annotation before it was resized;
@@ -29,7 +33,8 @@ class SemSegMapper:
       the image's sides
 
     The record may hold `sem_seg_file_name`, `ignore_label`, `num_classes` and `label_table`, as the
-    records of `register_sem_seg_folder` do.
+    records of `register_sem_seg_folder` do, or COCO's annotations, as those of
+    `register_coco_sem_seg`.
     """
 
     @configurable
@@ -52,7 +57,9 @@ class SemSegMapper:
         Args:
             is_train: a record without label is an error then
             augmentations: applied in order; none leaves image and label in their files' size
-            image_format: "RGB" or "BGR", as the model's pixel mean
+            image_format: "RGB" or "BGR", as the model's pixel mean; or "bands" of a data set that
+                is registered with `bands`: `augmentations` must then not change colours, and must
+                pad with NaN, which means no data
             ignore_value: the label that the model skips
             ignore_label: its value in the files, for records without `ignore_label`; default
                 `ignore_value`
@@ -70,8 +77,9 @@ class SemSegMapper:
             ValueError: bad `image_format`, `augmentations` that pad with another label, or an
                 argument of the points out of its range.
         """
-        if image_format not in ("RGB", "BGR"):
-            raise ValueError(f"image_format must be 'RGB' or 'BGR', got {image_format!r}")
+        check_image_format(image_format)
+        if image_format == BANDS:
+            _check_band_augmentations(augmentations)
         for augmentation in augmentations:
             if isinstance(augmentation, T.FixedSizeCrop) and augmentation.pad:
                 if augmentation.seg_pad_value != ignore_value:
@@ -135,17 +143,30 @@ class SemSegMapper:
                 the file.
         """
         record = copy.deepcopy(record)
-        image = read_picture(record["file_name"], self.image_format)
+        image = self._read_image(record)
         utils.check_image_size(record, image)
         annotation = self._read_label(record, image)
         inputs = LabelAugInput(image, sem_seg=annotation, ignore_value=self.ignore_value)
         transform = self.augmentations(inputs)
         record["image"] = torch.from_numpy(np.array(inputs.image.transpose(2, 0, 1), order="C"))
+        if self.is_train:
+            record.pop("sem_seg_annotations", None)  # which an evaluator needs, and no model
         if inputs.sem_seg is not None:
             record["sem_seg"] = torch.from_numpy(np.array(inputs.sem_seg, np.int64, order="C"))
             if self.points is not None:
                 record.update(self._draw_points(record["sem_seg"], annotation, transform))
         return record
+
+    def _read_image(self, record: dict) -> np.ndarray:
+        path, bands = record["file_name"], record.get("bands")
+        if (bands is not None) != (self.image_format == BANDS):
+            said = "without bands" if bands is None else f"with bands={bands}"
+            raise ValueError(
+                f"{path!r} is registered {said}, but the mapper's image_format is "
+                f"{self.image_format!r}: pictures of bands need image_format {BANDS!r}, others "
+                "'RGB' or 'BGR', in dataloader.train.mapper and dataloader.test.mapper"
+            )
+        return read_picture(path, self.image_format) if bands is None else read_bands(path, bands)
 
     def _draw_points(
         self, sem_seg: torch.Tensor, annotation: np.ndarray, transform: T.Transform
@@ -172,7 +193,7 @@ class SemSegMapper:
             if self.is_train:
                 raise ValueError(f"{record['file_name']!r} has no sem_seg_file_name to train on")
             return None
-        label = read_label(path, table=record.get("label_table"))
+        label = read_record_label(record, image=image)
         check_label_size(label, path, image, record["file_name"])
         return translate_label(
             label,
@@ -181,6 +202,27 @@ class SemSegMapper:
             ignore_label=record.get("ignore_label", self.ignore_label),
             ignore_value=self.ignore_value,
         )
+
+
+def check_image_format(image_format: str) -> None:
+    """Raise a ValueError unless pictures can be read in a format."""
+    if image_format not in ("RGB", "BGR", BANDS):
+        raise ValueError(f"image_format must be 'RGB', 'BGR' or {BANDS!r}, got {image_format!r}")
+
+
+def _check_band_augmentations(augmentations: Sequence[T.Augmentation | T.Transform]) -> None:
+    """Raise a ValueError for what changes colours, or pads with a value."""
+    for each in augmentations:
+        if isinstance(each, _OF_COLORS):
+            raise ValueError(
+                f"augmentations have {type(each).__name__}, which is of colours: with image_format "
+                f"{BANDS!r} set color_jitter=False"
+            )
+        if isinstance(each, T.FixedSizeCrop) and each.pad and not np.isnan(each.pad_value):
+            raise ValueError(
+                f"augmentations pad images with {each.pad_value}: with image_format {BANDS!r} "
+                "pad_value must be float('nan'), no data, for which a model takes its pixel_mean"
+            )
 
 
 def _train_augmentations(inputs: CfgNode, ignore_value: int) -> list[T.Augmentation]:

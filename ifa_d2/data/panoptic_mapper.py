@@ -10,7 +10,7 @@ from detectron2.data import detection_utils as utils
 from detectron2.structures import BoxMode
 from pycocotools import mask as rle
 
-from .labels import LabelAugInput, check_label_size, read_label
+from .labels import LabelAugInput, check_label_size, read_record_label
 from .pictures import read_picture
 
 
@@ -43,9 +43,10 @@ class PanopticMapper(DatasetMapper):
         record = copy.deepcopy(dataset_dict)
         image = read_picture(record["file_name"], self.image_format)
         utils.check_image_size(record, image)
-        label_file, label = record.pop("sem_seg_file_name", None), None
+        label_file, label = record.get("sem_seg_file_name"), None
         if label_file is not None:
-            label = read_label(label_file, table=record.get("label_table"))
+            label = read_record_label(record)
+            del record["sem_seg_file_name"]
             check_label_size(label, label_file, image, record["file_name"])
         inputs = LabelAugInput(image, sem_seg=label)
         transforms = self.augmentations(inputs)

@@ -13,7 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin_meta import CITYSCAPES_CATEGORIES
 from detectron2.data.datasets.cityscapes_panoptic import load_cityscapes_panoptic
 
-from .registration import expand_path
+from .sem_seg_folder import expand_path
 
 _THINGS = [category for category in CITYSCAPES_CATEGORIES if category["isthing"]]
 _STUFF = [category for category in CITYSCAPES_CATEGORIES if not category["isthing"]]

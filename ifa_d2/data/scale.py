@@ -1,11 +1,13 @@
 """The size at which pictures are shown to a model, as far as augmentations resize them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from detectron2.data import transforms as T
 
 from .augmentation import RandomScale
+from .bands import bands_size
 from .pictures import picture_size
 
 _RESIZES = (
@@ -16,7 +18,7 @@ _DRAWS = 16  # of a random resize, for each picture
 
 
 def typical_short_edge(
-    paths: Iterable[str], augmentations: Iterable[T.Augmentation | T.Transform]
+    records: Iterable[Mapping[str, Any]], augmentations: Iterable[T.Augmentation | T.Transform]
 ) -> float | None:
     """Compute the median shorter side of pictures, resized by augmentations.
 
@@ -24,7 +26,7 @@ def typical_short_edge(
     drawn from numpy's random state. Pictures are not decoded.
 
     Args:
-        paths: of the pictures.
+        records: of the pictures, with `file_name`, and `bands` of those that are no RGB.
         augmentations: in their order; those that do not resize are passed over.
 
     Returns:
@@ -32,8 +34,9 @@ def typical_short_edge(
     """
     resizes = [each for each in augmentations if isinstance(each, _RESIZES)]
     edges = []
-    for path in paths:
-        size = picture_size(path)
+    for record in records:
+        path, bands = record["file_name"], record.get("bands")
+        size = picture_size(path) if bands is None else bands_size(path, bands)
         edges += [min(_resize(size, resizes)) for _ in range(_DRAWS if resizes else 1)]
     return float(np.median(edges)) if edges else None
 

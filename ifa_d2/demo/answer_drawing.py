@@ -7,9 +7,10 @@ from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 from omegaconf import DictConfig
 
-from ..data import read_label, read_picture
+from ..data import read_record_label
 from ..data.labels import translate_label
 from ..engine.build import test_dataset_names
+from ..engine.inputs import read_input
 from ..visualization import (
     MAX_SAMPLES,
     MAX_SIDE,
@@ -92,22 +93,23 @@ class Drawing:
             ValueError: a damaged file, labels of another size or of no class, or a picture that
                 the view's window does not fit; each names the file.
         """
-        image, truth = read_picture(picture.path), None
+        image, truth = read_input(picture.path, self.segmenter.image_format), None
         try:
             self.segmenter.view.resolve(image.shape[:2])
         except ValueError as error:
             raise ValueError(f"{picture.path}: {error}") from error
         if picture.label:
+            label_file = picture.label["sem_seg_file_name"]
             truth = translate_label(
-                read_label(picture.label, table=self.metadata.get("label_table")),
-                picture.label,
+                read_record_label(picture.label, table=self.metadata.get("label_table")),
+                label_file,
                 num_classes=len(self.metadata.stuff_classes),
                 ignore_label=self.metadata.get("ignore_label", 255),
                 ignore_value=len(self.metadata.stuff_classes),
             )
             if truth.shape != image.shape[:2]:
                 raise ValueError(
-                    f"label {picture.label} has (height, width) {truth.shape}, but the picture "
+                    f"label {label_file} has (height, width) {truth.shape}, but the picture "
                     f"{picture.path} has {image.shape[:2]}"
                 )
         return image, truth

@@ -23,7 +23,7 @@ from ..modeling import IFASemSegHead, compute_panoptic_fields
 from ..modeling.decision import best_classes
 from ..modeling.field import compute_fields
 from ..modeling.scores import Raster, iter_logits
-from ..visualization import MAX_SAMPLES, MAX_SIDE, is_drawable, resize_window
+from ..visualization import MAX_SAMPLES, MAX_SIDE, is_drawable, resize_window, to_rgb
 
 UNSURE = -1
 
@@ -144,14 +144,14 @@ class Segmenter:
         """Answer about a picture.
 
         Args:
-            image: (H, W, 3) uint8 RGB.
+            image: (H, W, 3) uint8 RGB; or (H, W, C) float32 bands, of a model of bands.
 
         Raises:
             ValueError: the window does not lie inside, or the model gives no probabilities where
                 they are needed.
         """
         window, size = self.view.resolve(image.shape[:2])
-        shown = resize_window(image, window, size)
+        shown = resize_window(to_rgb(image), window, size)
         with torch.no_grad():
             if self.panoptic:
                 segment_ids, segments = self._ask_panoptic(image, window, size)

@@ -3,11 +3,11 @@
 import glob
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -31,12 +31,12 @@ class Picture:
     Attributes:
         path: of its file.
         name: of its drawing, without suffix; with "/" where it came from a folder's sub-folder.
-        label: the file with its ground truth, if there is one.
+        label: a record with its ground truth, of which `sem_seg_file_name` is the file; or None.
     """
 
     path: str
     name: str
-    label: str | None = None
+    label: Mapping[str, Any] | None = None
 
 
 def is_image(path: str) -> bool:
@@ -106,7 +106,8 @@ def label_pictures(pictures: Sequence[Picture], labels: Sequence[str]) -> list[P
     for path in labels:
         if not os.path.isfile(path):
             raise FileNotFoundError(f"there is no file {path}")
-    return [replace(one, label=label) for one, label in zip(pictures, labels, strict=True)]
+    records = [{"sem_seg_file_name": path} for path in labels]
+    return [replace(one, label=record) for one, record in zip(pictures, records, strict=True)]
 
 
 def dataset_pictures(name: str, num: int) -> list[Picture]:
@@ -117,7 +118,11 @@ def dataset_pictures(name: str, num: int) -> list[Picture]:
     """
     return _name_apart(
         [
-            Picture(one["file_name"], Path(one["file_name"]).stem, one.get("sem_seg_file_name"))
+            Picture(
+                one["file_name"],
+                Path(one["file_name"]).stem,
+                one if one.get("sem_seg_file_name") else None,
+            )
             for one in choose_records(name, num)
         ],
         taken={SHEET_NAME},

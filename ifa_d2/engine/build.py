@@ -17,14 +17,16 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..config import called_by
+from ..data.bands import BANDS
 from ..evaluation import SemSegEvaluator
-from ..modeling import IFASemSegHead
+from ..modeling import FieldSegmentor, IFASemSegHead
 from .settings import TrainSettings
 from .yacs_config import to_lazy_config
 
 _logger = logging.getLogger(__name__)
 _NO_WEIGHTS = {"pretrained": False, "weights_file": ""}  # of a TimmBackbone
-_CHANNELS = 3  # of pictures as they are read
+_CHANNELS = 3  # of pictures that are read in colours
 _IGNORED = 255  # label that a mapper ignores where a config does not say
 
 
@@ -82,10 +84,23 @@ def _leave_out_weights(node: Any) -> None:
 
 
 def _check_channels(cfg: DictConfig) -> None:
-    """Raise a ValueError where a backbone expects pictures of other than three channels."""
+    """Raise a ValueError where a backbone expects other channels than pictures are read with."""
     key = "model.backbone.in_channels"
-    channels = OmegaConf.select(cfg, key, default=_CHANNELS)
-    if channels != _CHANNELS:
+    channels = OmegaConf.select(cfg, key, default=None)
+    if OmegaConf.select(cfg, "dataloader.test.mapper.image_format", default=None) == BANDS:
+        count = len(instantiate(cfg.model.pixel_mean))
+        if channels not in (None, count):
+            raise ValueError(
+                f"{key} must be {count}, as many bands as model.pixel_mean has, got {channels}"
+            )
+        target = called_by(cfg.model)
+        if not (isinstance(target, type) and issubclass(target, FieldSegmentor)):
+            raise ValueError(
+                f"model must be a FieldSegmentor with image_format {BANDS!r}, got {target}: other "
+                "models know no pixels without data"
+            )
+        return
+    if channels not in (None, _CHANNELS):
         raise ValueError(
             f"{key} must be {_CHANNELS}, as pictures are read in colours, got {channels}"
         )

@@ -21,6 +21,7 @@ from detectron2.data import transforms as T
 from detectron2.modeling.postprocessing import sem_seg_postprocess
 from torch import Tensor
 
+from ..data.bands import BANDS
 from ..data.shapes.street import make_scene
 from ..modeling.field import padded_images
 from .export_core import DECODES, ExportCore, ShortestEdge, checked_image, checked_size
@@ -104,6 +105,8 @@ def export_model(
         raise ValueError(f"example_size must be at least {MIN_EXAMPLE} a side, got {example_size}")
     if not 0 <= tolerance < float("inf"):
         raise ValueError(f"tolerance must be 0 or above, got {tolerance}")
+    if predictor.image_format == BANDS:
+        raise ValueError("predictor must be of pictures in colours: programs are not of bands")
     if path.is_dir():
         raise ValueError(f"path must name a file, got the directory {path}")
     augmentations = predictor.augmentations.augs if test_resize else ()

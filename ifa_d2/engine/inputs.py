@@ -1,5 +1,6 @@
 """Data sets, records and mappers of a config."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,9 @@ from detectron2.modeling import SemanticSegmentor
 from omegaconf import DictConfig, OmegaConf
 
 from ..config import called_by
-from ..data.catalog import check_name, check_same_classes, list_files
+from ..data import read_bands, read_picture
+from ..data.bands import BANDS
+from ..data.catalog import check_name, check_same_classes, list_records
 from ..data.content import check_label_content
 from ..data.scale import typical_short_edge
 from ..listing import spread_indices
@@ -146,16 +149,16 @@ def _typical_edge(cfg: DictConfig, *, is_train: bool) -> float | None:
     names = dataset_names(cfg, is_train=is_train)
     if not names or not isinstance(augmentations, T.AugmentationList):
         return None
-    paths = [path for name in names for path in _some_pictures(name)]
+    records = [one for name in names for one in _some_pictures(name)]
     with seeded_sample(0, 0):
-        return typical_short_edge(paths, augmentations.augs)
+        return typical_short_edge(records, augmentations.augs)
 
 
-def _some_pictures(name: str) -> list[str]:
-    """Evenly spread picture files of a data set."""
-    files = list_files(name)
-    chosen = (files[index][0] for index in spread_indices(len(files), _LOOKED_AT))
-    return [path for path in chosen if path]
+def _some_pictures(name: str) -> list[dict[str, Any]]:
+    """Records of evenly spread pictures of a data set."""
+    records = list_records(name)
+    chosen = (records[index] for index in spread_indices(len(records), _LOOKED_AT))
+    return [one for one in chosen if one.get("file_name")]
 
 
 def _head_classes(cfg: DictConfig) -> tuple[str, int | None]:
@@ -180,6 +183,16 @@ def choose_records(name: str, num: int) -> list[dict[str, Any]]:
     return [records[index] for index in spread_indices(len(records), num)]
 
 
+def read_input(path: str | os.PathLike[str], image_format: str) -> np.ndarray:
+    """Read a picture for a model: (H, W, 3) uint8 RGB, or (H, W, C) float32 of bands.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`ifa_d2.data.read_picture` and
+            :func:`ifa_d2.data.read_bands`.
+    """
+    return read_bands(path) if image_format == BANDS else read_picture(path)
+
+
 def picture_input(
     image: np.ndarray,
     augmentations: T.AugmentationList,
@@ -189,12 +202,12 @@ def picture_input(
     """A model's input for a picture, in Detectron2's format.
 
     Args:
-        image: (H, W, 3) uint8 RGB; it is not changed.
+        image: as of :func:`read_input`; it is not changed.
         augmentations: before the model, such as a resize.
-        image_format: channel order of the model's input, "RGB" or "BGR".
+        image_format: of the model's input, "RGB", "BGR" or "bands".
         size: (height, width) of the model's output; None is the picture's.
     """
-    inputs = T.AugInput(np.array(image if image_format == "RGB" else image[:, :, ::-1], order="C"))
+    inputs = T.AugInput(np.array(image[:, :, ::-1] if image_format == "BGR" else image, order="C"))
     augmentations(inputs)
     tensor = torch.from_numpy(np.array(inputs.image.transpose(2, 0, 1), order="C"))
     height, width = size or image.shape[:2]

@@ -13,14 +13,15 @@ from detectron2.modeling import PanopticFPN
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from ..data import read_picture
+from ..data.bands import BANDS
+from ..data.mapper import check_image_format
 from ..modeling import IFASemSegHead, MultiViewSegmentor, compute_panoptic_fields
 from ..modeling.field import SegmentationField, compute_fields
 from ..modeling.query_checks import check_eval
-from ..visualization import draw_field
+from ..visualization import draw_field, to_rgb
 from .build import build_model, build_test_mapper, test_dataset_names
 from .checkpoint import Checkpointer
-from .inputs import picture_input
+from .inputs import picture_input, read_input
 from .run import load_config, names_weights
 from .settings import TrainSettings
 from .yacs_config import to_lazy_config
@@ -62,8 +63,7 @@ class Predictor:
     ) -> None:
         if not isinstance(getattr(model, "sem_seg_head", None), IFASemSegHead):
             raise ValueError(f"model must have an IFASemSegHead, got {type(model).__name__}")
-        if image_format not in ("RGB", "BGR"):
-            raise ValueError(f"image_format must be 'RGB' or 'BGR', got {image_format!r}")
+        check_image_format(image_format)
         num_classes = model.sem_seg_head.num_classes
         if metadata is not None and len(metadata.get("stuff_classes", ())) != num_classes:
             raise ValueError(
@@ -138,7 +138,9 @@ class Predictor:
         Args:
             image: a file, read as in training by :func:`ifa_d2.data.read_picture`; or an (H, W, 3)
                 uint8 array, channels in BGR order as OpenCV and ``DefaultPredictor`` have it; or a
-                (3, H, W) uint8 tensor in BGR order.
+                (3, H, W) uint8 tensor in BGR order. Of a model of bands: a file, read by
+                :func:`ifa_d2.data.read_bands`, or an (H, W, C) array of uint8, uint16 or float32,
+                NaN where there is no data.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -149,7 +151,7 @@ class Predictor:
         picture = self._read(image)
         field = compute(self.model, [self._inputs(picture)])[0]
         if self.metadata is not None:
-            field.drawing = partial(draw_field, image=picture, metadata=self.metadata)
+            field.drawing = partial(draw_field, image=to_rgb(picture), metadata=self.metadata)
         return field
 
     @property
@@ -180,10 +182,12 @@ class Predictor:
         return segmentor([self._inputs(self._read(image))])[0]["sem_seg"]
 
     def _read(self, image: Picture) -> np.ndarray:
-        """A picture as (H, W, 3) uint8 RGB, which shares no memory with what was given."""
+        """A picture as of :func:`.read_input`, which shares no memory with what was given."""
         check_eval(self.model)
         if isinstance(image, str | os.PathLike):
-            return read_picture(image)
+            return read_input(image, self.image_format)
+        if self.image_format == BANDS:
+            return _to_bands(image, self.model.pixel_mean.numel())
         return _to_array(image)[:, :, ::-1].copy()
 
     def _inputs(self, picture: np.ndarray) -> dict[str, Any]:
@@ -241,6 +245,18 @@ def find_weights(settings: TrainSettings, overrides: Sequence[str] = ()) -> str:
     if names_weights(overrides):
         return settings.init_checkpoint or last
     return last or settings.init_checkpoint
+
+
+def _to_bands(image: object, count: int) -> np.ndarray:
+    kinds = (np.uint8, np.uint16, np.float32)
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.dtype not in kinds:
+        raise ValueError(
+            f"image must be a file's path or an (H, W, {count}) array of uint8, uint16 or float32, "
+            f"got {getattr(image, 'shape', image)!r} {getattr(image, 'dtype', '')}"
+        )
+    if image.shape[2] != count or 0 in image.shape:
+        raise ValueError(f"image must have {count} bands, got {image.shape}")
+    return image.astype(np.float32)
 
 
 def _to_array(image: np.ndarray | Tensor) -> np.ndarray:

@@ -14,7 +14,8 @@ from detectron2.utils import comm
 from PIL import Image
 from torch import Tensor
 
-from ..data.registration import default_colors, expand_path
+from ..data.registration import default_colors
+from ..data.sem_seg_folder import expand_path
 from ..files import atomic_path, check_outputs
 from .predictions import predicted_labels
 

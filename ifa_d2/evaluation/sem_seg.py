@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from ..data import read_label
+from ..data import read_record_label
 from ..data.labels import translate_label
 from .boundary import BoundaryCounter, Width
 from .confusion import Figures, confusion_figures, count_pairs, mean_of_known, union_figures
@@ -142,12 +142,12 @@ class SemSegEvaluator(DatasetEvaluator):
                 prediction with an id that is no class. The message names the file.
         """
         for one, output in zip(inputs, outputs, strict=True):
-            file_name = self._label_file(one)
-            if file_name is None:
+            record = self._labelled_record(one)
+            if record is None:
                 self._num_unlabelled += 1
                 continue
             prediction = predicted_labels(output["sem_seg"], self._num_classes, one["file_name"])
-            label = self._read_label(file_name, prediction.shape)
+            label = self._read_label(record, prediction.shape)
             for counts, found in zip(self._counts, self._count(label, prediction), strict=True):
                 counts += found
             for counts, chosen in zip(self._near, self._f1_classes, strict=True):
@@ -165,22 +165,24 @@ class SemSegEvaluator(DatasetEvaluator):
             yield from map(counter.trimap, self._trimap_widths)
 
     @cached_property
-    def _label_files(self) -> dict[str, str]:
-        """Label files by image, for images that have one."""
+    def _labelled_records(self) -> dict[str, Mapping[str, Any]]:
+        """Records by image, for images that have a label."""
         records = DatasetCatalog.get(self._dataset_name)
-        key = "sem_seg_file_name"
-        return {record["file_name"]: record[key] for record in records if record.get(key)}
+        return {one["file_name"]: one for one in records if one.get("sem_seg_file_name")}
 
-    def _label_file(self, one: Mapping[str, Any]) -> str | None:
-        """Label file of an image; None for a data set without labels."""
-        file_name = one.get("sem_seg_file_name") or self._label_files.get(one["file_name"])
-        if file_name is None and (self._label_files or self._num_images):
+    def _labelled_record(self, one: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Record with the label of an image; None for a data set without labels."""
+        if one.get("sem_seg_file_name"):
+            return one
+        record = self._labelled_records.get(one["file_name"])
+        if record is None and (self._labelled_records or self._num_images):
             raise ValueError(f"{self._dataset_name} has no label for {one['file_name']!r}")
-        return file_name
+        return record
 
-    def _read_label(self, path: str, size: tuple[int, ...]) -> np.ndarray:
+    def _read_label(self, record: Mapping[str, Any], size: tuple[int, ...]) -> np.ndarray:
         """Read (H, W) classes; ignored pixels get the number of classes."""
-        label = read_label(path, table=self._label_table)
+        path = record["sem_seg_file_name"]
+        label = read_record_label(record, table=self._label_table)
         if label.shape != size:
             raise ValueError(
                 f"label {path!r} has (height, width) {label.shape}, but the prediction {size}"

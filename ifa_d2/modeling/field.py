@@ -317,11 +317,21 @@ def padding_divisor(model: nn.Module) -> int:
 def padded_images(model: nn.Module, batched_inputs: Sequence[Mapping[str, Any]]) -> ImageList:
     """Normalise the images of a batch, and pad them.
 
-    Sides become multiples of :func:`padding_divisor`, unless the backbone has constraints.
+    Sides become multiples of :func:`padding_divisor`, unless the backbone has constraints. Pixels
+    without data (NaN) have the pixel mean.
+
+    Raises:
+        ValueError: an image of other channels than the model's.
     """
     images = [one["image"].to(model.pixel_mean.device) for one in batched_inputs]
+    for image in images:
+        if len(image) != len(model.pixel_mean):
+            raise ValueError(
+                f"image must have {len(model.pixel_mean)} channels, as many as the model's "
+                f"pixel_mean, got {tuple(image.shape)}"
+            )
     return ImageList.from_tensors(
-        [(image - model.pixel_mean) / model.pixel_std for image in images],
+        [((image - model.pixel_mean) / model.pixel_std).nan_to_num(nan=0.0) for image in images],
         padding_divisor(model),
         padding_constraints=model.backbone.padding_constraints,
     )

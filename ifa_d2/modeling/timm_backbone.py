@@ -51,7 +51,8 @@ class TimmBackbone(Backbone):
             normalised by :func:`pretrained_pixel_mean` and :func:`pretrained_pixel_std`.
         weights_file: start from this file instead, as timm publishes them (.safetensors, .pth), or
             from an address such as ``"timm-package://tf_efficientnet_lite0"``.
-        in_channels: channels of the image.
+        in_channels: channels of the image. For other than 3, timm repeats the first convolution of
+            weights over them, times 3 / in_channels (for 1 it is summed).
         model_options: further keyword arguments of ``timm.create_model``, such as
             ``{"output_stride": 16}``, or ``{"feature_location": ""}`` for the raw branches of an
             HRNet.
@@ -85,6 +86,10 @@ class TimmBackbone(Backbone):
         self._out_features = list(out_features)
         if not self._out_features or len(set(self._out_features)) < len(self._out_features):
             raise ValueError(f"out_features must be different names, got {self._out_features}")
+        if frozen and in_channels != 3:
+            raise ValueError(
+                f"frozen must be False with in_channels {in_channels}: weights know RGB"
+            )
         indices = tuple(out_indices or ())
         if indices and len(indices) != len(self._out_features):
             raise ValueError(
@@ -126,7 +131,7 @@ class TimmBackbone(Backbone):
         return {**keys, "in_channels": input_shape.channels}
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Map images (B, 3, H, W) to features (B, C, h, w).
+        """Map images (B, in_channels, H, W) to features (B, C, h, w).
 
         Sides are multiples of ``size_divisibility``.
         """

@@ -1,6 +1,7 @@
 """Drawings of fields and labels: over the image, side by side, and as contact sheets."""
 
 from .captions import add_legend, caption, letter_size
+from .composite import to_rgb
 from .drawing import draw_panoptic, draw_points, draw_segmentation
 from .fields import MAX_SAMPLES, MAX_SIDE, draw_field, is_drawable, resize_window
 from .plots import PLOT_SUFFIXES, check_plot_path, line_styles, save_plot
@@ -39,4 +40,5 @@ __all__ = [
     "save_plot",
     "save_png",
     "side_by_side",
+    "to_rgb",
 ]

@@ -1,12 +1,10 @@
 """Labels as people have them: colours, masks, other ids, and more classes than a byte holds."""
 
 import json
-import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
@@ -18,7 +16,7 @@ from ifa_d2.data import (
 )
 from ifa_d2.data.check import check_dataset
 from ifa_d2.data.content import check_label_content
-from ifa_d2.evaluation import SemSegEvaluator
+from tests.data.readers import read_everywhere
 
 CLASSES = ("ground", "thing", "other")
 GROUND, THING, VOID = (0, 0, 0), (250, 3, 128), (255, 255, 255)
@@ -29,25 +27,6 @@ MEANT = [[0, 1, 255], [1, 1, 0]]
 
 def register(root: Path, classes: tuple[str, ...] = CLASSES, **options: object) -> None:
     register_sem_seg_folder("mine", root / "images", root / "labels", classes, **options)
-
-
-def read_everywhere(meant: list, ignore_value: int = 255) -> None:
-    """Assert the labels of the only picture in training, evaluation and the check."""
-    (record,) = DatasetCatalog.get("mine")
-    record = pickle.loads(pickle.dumps(record))  # as to a worker
-    sample = SemSegMapper(is_train=True, ignore_value=ignore_value)(record)
-    assert sample["sem_seg"].tolist() == meant
-    label = np.array(meant)
-    num_classes = len(MetadataCatalog.get("mine").stuff_classes)
-    evaluator = SemSegEvaluator("mine", distributed=False, boundary_widths=(), trimap_widths=())
-    answer = torch.from_numpy(np.where(label == ignore_value, 0, label))
-    evaluator.process([record], [{"sem_seg": answer}])
-    assert evaluator.evaluate()["sem_seg"]["mIoU"] == 100
-    report = check_dataset("mine")
-    assert report.ok
-    counts = [int((label == index).sum()) for index in range(num_classes)]
-    assert [one.pixels for one in report.classes] == counts
-    assert report.ignored_share == (label == ignore_value).mean()
 
 
 def test_colours(write, tmp_path: Path) -> None:

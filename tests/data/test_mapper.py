@@ -138,7 +138,7 @@ def test_padding_must_be_ignored():
 
 
 def test_image_format_is_checked():
-    with pytest.raises(ValueError, match="image_format must be 'RGB' or 'BGR', got 'L'"):
+    with pytest.raises(ValueError, match="image_format must be 'RGB', 'BGR' or 'bands', got 'L'"):
         SemSegMapper(is_train=True, image_format="L")
 
 

@@ -199,7 +199,8 @@ def test_drawings(parts: tuple, trained: Path, layout: str, more: dict[str, bool
     segmenter = Segmenter(cfg, model, View(window=(2, 3, 22, 33), zoom=2))
     drawing = Drawing(segmenter, metadata, layout=layout, **options)
     label = trained / "labels" / "1.png"
-    read, truth = drawing.read(Picture(str(trained / "images" / "1.png"), "1", str(label)))
+    record = {"sem_seg_file_name": str(label)}
+    read, truth = drawing.read(Picture(str(trained / "images" / "1.png"), "1", record))
     shown = resize_window(image, (2, 3, 22, 33), (40, 60))
     labels = field(parts).labels((40, 60), (2, 3, 22, 33)).numpy()
     if layout == "overlay":
@@ -238,7 +239,8 @@ def test_a_label_of_another_size_is_named(parts: tuple, trained: Path, tmp_path:
     cv2.imwrite(str(tmp_path / "small.png"), np.zeros((9, 9), np.uint8))
     drawing = Drawing(Segmenter(parts[0], Ramp(), View()), MetadataCatalog.get("tiny"))
     with pytest.raises(ValueError, match=r"label .*small.png has \(height, width\) \(9, 9\)"):
-        drawing.read(Picture(str(trained / "images/1.png"), "1", str(tmp_path / "small.png")))
+        record = {"sem_seg_file_name": str(tmp_path / "small.png")}
+        drawing.read(Picture(str(trained / "images/1.png"), "1", record))
 
 
 def test_a_model_of_other_classes_is_not_drawn(parts: tuple) -> None:

@@ -98,7 +98,7 @@ def test_nothing_there(folder: Path, item: str, message: str) -> None:
 def test_labels_belong_to_pictures(folder: Path) -> None:
     pictures = find_pictures(["a"])
     labelled = label_pictures(pictures, ["b/1.png", "b/1.jpg"])
-    assert [one.label for one in labelled] == ["b/1.png", "b/1.jpg"]
+    assert [one.label["sem_seg_file_name"] for one in labelled] == ["b/1.png", "b/1.jpg"]
     with pytest.raises(ValueError, match="2 pictures, but 1 labels"):
         label_pictures(pictures, ["b/1.png"])
     with pytest.raises(FileNotFoundError, match=r"there is no file b/2.png"):

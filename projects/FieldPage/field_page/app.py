@@ -36,6 +36,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from ifa_d2.data.bands import BANDS
 from ifa_d2.engine import Predictor
 from ifa_d2.modeling import SegmentationField
 
@@ -186,8 +187,11 @@ def build_app(
             here; None is any.
 
     Raises:
-        ValueError: the model and the data set have different numbers of classes.
+        ValueError: the model and the data set have different numbers of classes, or the model is of
+            bands.
     """
+    if predictor.image_format == BANDS:
+        raise ValueError("predictor must be of pictures in colours: the page shows no bands")
     num_classes = predictor.model.sem_seg_head.alignment.predictor.out_channels
     known = len(metadata.stuff_classes)
     if num_classes != known:
