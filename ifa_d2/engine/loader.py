@@ -4,17 +4,22 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import torch
 from detectron2.data import DatasetFromList
 from detectron2.data.build import build_batch_data_loader
-from detectron2.data.samplers import TrainingSampler
+from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
+from ..data.mixture import REPEAT_FACTOR
 from .random_state import seeded_sample
 
 
 class TrainingStream(IterableDataset):
     """An endless shuffled stream of samples, of which each process and worker takes its part.
+
+    A pass shows each record once; or, of a list whose records have ``repeat_factor`` (see
+    :func:`ifa_d2.data.mixed_dataset_dicts`), as often as that in the mean.
 
     The sample at a position of the stream depends on the seed and on the position alone, its
     random augmentation too: not on the number of processes, not on the number of workers, not
@@ -41,6 +46,9 @@ class TrainingStream(IterableDataset):
             seed: None lets the processes agree on one.
         """
         super().__init__()
+        self._factors: torch.Tensor | None = None
+        if isinstance(dataset, list) and any(REPEAT_FACTOR in record for record in dataset):
+            self._factors = torch.tensor([one.get(REPEAT_FACTOR, 1.0) for one in dataset])
         self._dataset = DatasetFromList(dataset) if isinstance(dataset, list) else dataset
         self._mapper = mapper
         self._batch_size = batch_size
@@ -58,7 +66,10 @@ class TrainingStream(IterableDataset):
         self.seed = seed
         self._start_iter = start_iter
         # It gives this process every world_size-th index, from its rank on.
-        self._sampler = TrainingSampler(len(self._dataset), seed=seed)
+        if self._factors is None:
+            self._sampler = TrainingSampler(len(self._dataset), seed=seed)
+        else:
+            self._sampler = RepeatFactorTrainingSampler(self._factors, seed=seed)
 
     def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
