@@ -6,6 +6,7 @@ from .bands import read_bands
 from .coco import register_coco_sem_seg
 from .labels import read_label, read_record_label
 from .mapper import SemSegMapper
+from .mixture import mixed_dataset_dicts
 from .panoptic_mapper import PanopticInstanceMapper, PanopticMapper
 from .pictures import picture_size, read_picture
 from .points import PointSampler
@@ -24,6 +25,7 @@ __all__ = [
     "builtin",
     "expand_path",
     "make_scene",
+    "mixed_dataset_dicts",
     "panoptic_sets",
     "picture_size",
     "prepare_shapes",

@@ -7,7 +7,7 @@ import numpy as np
 from detectron2.data.samplers import RepeatFactorTrainingSampler
 from torch import Tensor
 
-from .labels import read_label
+from .labels import read_record_label
 
 
 def repeat_factors(records: Sequence[Mapping[str, Any]], threshold: float) -> Tensor:
@@ -38,6 +38,5 @@ def _classes(record: Mapping[str, Any]) -> list[int]:
         raise ValueError(
             f"repeat_threshold needs labels, and {record['file_name']!r} has no sem_seg_file_name"
         )
-    label = read_label(record["sem_seg_file_name"], table=record.get("label_table"))
-    ids = np.unique(label).tolist()
+    ids = np.unique(read_record_label(record)).tolist()
     return [one for one in ids if one != record.get("ignore_label", 255)]

@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import torch
 from detectron2.data import DatasetFromList
 from detectron2.data.build import build_batch_data_loader
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
@@ -11,12 +12,16 @@ from detectron2.utils import comm
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
+from ..data.mixture import REPEAT_FACTOR
 from ..data.rare_classes import repeat_factors
 from .random_state import seeded_sample
 
 
 class TrainingStream(IterableDataset):
     """An endless shuffled stream of samples, of which each process and worker takes its part.
+
+    A pass shows each record once; or, of a list whose records have ``repeat_factor`` (see
+    :func:`ifa_d2.data.mixed_dataset_dicts`), as often as that in the mean.
 
     The sample at a position of the stream depends on the seed and on the position alone, its
     random augmentation too: not on the number of processes, not on the number of workers, not
@@ -42,9 +47,13 @@ class TrainingStream(IterableDataset):
             mapper: makes a sample of one dataset dict.
             batch_size: samples in a batch of this process.
             seed: None lets the processes agree on one.
-            repeats: (N,) how often each is in an epoch, on average; None is once.
+            repeats: (N,) how often each is in an epoch, on average, times its ``repeat_factor``;
+                None is once.
         """
         super().__init__()
+        if isinstance(dataset, list) and any(REPEAT_FACTOR in record for record in dataset):
+            given = torch.tensor([record.get(REPEAT_FACTOR, 1.0) for record in dataset])
+            repeats = given if repeats is None else given * repeats
         self._dataset = DatasetFromList(dataset) if isinstance(dataset, list) else dataset
         self._mapper = mapper
         self._batch_size = batch_size

@@ -127,7 +127,7 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Read]:
         "evaluation, BGR": partial(mapped, SemSegMapper(is_train=False, image_format="BGR")),
         "panoptic": partial(mapped, PanopticMapper(**options, image_format="RGB")),
         "panoptic, BGR": partial(mapped, PanopticMapper(**options, image_format="BGR")),
-        "Predictor": lambda path: _rgb(predictor._inputs(path)["image"], "RGB"),
+        "Predictor": lambda path: _rgb(predictor._inputs(predictor._read(path))["image"], "RGB"),
         "demo": lambda path: drawing.read(Picture(str(path), "a"))[0],
         "page": lambda path: decode_upload(path.read_bytes(), Limits()),
     }
