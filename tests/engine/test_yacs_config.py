@@ -334,13 +334,15 @@ def test_expected_results(tmp_path: Path) -> None:
             "SOLVER.WARMUP_ITERS=0",
         ]
         tiny_config(tmp_path)
-        cfg = load_config(f"{NAME}.yaml", [*overrides, f"OUTPUT_DIR={tmp_path}"])
+        cfg = load_config(f"{NAME}.yaml", [*overrides, f"OUTPUT_DIR={tmp_path / expected}"])
         assert [list(one) for one in cfg.train.expected_results] == [
             ["sem_seg", "mIoU", float(expected), 99.0]
         ]
         results = Trainer(cfg).train()["sem_seg"]["mIoU"]
         assert abs(results - float(expected)) <= 99.0, ends
-    cfg.train.expected_results = [["sem_seg", "mIoU", -1.0, 0.5]]
+    cfg.train.update(
+        expected_results=[["sem_seg", "mIoU", -1.0, 0.5]], output_dir=str(tmp_path / "unreached")
+    )
     with pytest.raises(SystemExit):
         Trainer(cfg).train()
 
