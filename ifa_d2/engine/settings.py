@@ -177,7 +177,7 @@ def _names(cfg: DictConfig) -> dict[str, str]:
 
 def _check_average(values: dict[str, Any], names: dict[str, str]) -> None:
     decay = values["ema_decay"]
-    if not 0 <= decay < 1:
+    if not (isinstance(decay, int | float) and 0 <= decay < 1):
         raise ValueError(f"{names['ema_decay']} must be in [0, 1), such as 0.999, got {decay!r}")
     if decay and values["precise_bn_iters"]:
         raise ValueError(

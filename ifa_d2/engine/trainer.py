@@ -85,7 +85,7 @@ class Trainer(ResumableTrainer):
         data_loader = self.build_train_loader(cfg)
         self.average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
         if settings.activation_checkpointing:
-            recompute_activations(model.backbone)
+            recompute_activations(getattr(model, "backbone", model))
         self._trainer = StepTrainer(
             build.distribute_model(model, settings),
             data_loader,

@@ -7,10 +7,7 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.config import LazyCall as L
-from detectron2.data import (
-    build_detection_test_loader,
-    get_detection_dataset_dicts,
-)
+from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
 from detectron2.modeling import META_ARCH_REGISTRY
 from omegaconf import DictConfig, OmegaConf
 
@@ -196,6 +193,7 @@ def _mapper(cfg: CfgNode, *, is_train: bool) -> DictConfig:
 def _train_loader(cfg: CfgNode) -> DictConfig:
     # Pictures without instances teach semantic labels as well as others.
     filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and cfg.MODEL.MASK_ON
+    repeats = cfg.DATALOADER.SAMPLER_TRAIN == _REPEATING
     return L(build_train_loader)(
         dataset=L(training_records)(
             names=list(cfg.DATASETS.TRAIN),
@@ -206,9 +204,7 @@ def _train_loader(cfg: CfgNode) -> DictConfig:
         total_batch_size="${train.batch_size}",
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         seed="${train.seed}",
-        repeat_threshold=(
-            cfg.DATALOADER.REPEAT_THRESHOLD if cfg.DATALOADER.SAMPLER_TRAIN == _REPEATING else 0.0
-        ),
+        repeat_threshold=cfg.DATALOADER.REPEAT_THRESHOLD if repeats else 0.0,
     )
 
 

@@ -67,7 +67,8 @@ def recompute_activations(backbone: nn.Module) -> int:
     names = block_names(network)
     if not names:
         raise ValueError(
-            f"train.activation_checkpointing needs a backbone of blocks, got {type(network)}"
+            f"train.activation_checkpointing needs a backbone of blocks, got "
+            f"{type(network).__name__}"
         )
     blocks = [network.get_submodule(name) for name in names]
     trained = [one for one in blocks if any(p.requires_grad for p in one.parameters())]

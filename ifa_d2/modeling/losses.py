@@ -69,8 +69,8 @@ class WeightedLoss(Criterion):
         total = (losses * keep).sum()
         if self.class_weights is None:
             return total / keep.sum().clamp(min=1)
-        weights = self.class_weights.to(losses.dtype)[labels.where(keep, 0)] * keep
-        return total / weights.sum().clamp(min=torch.finfo(losses.dtype).tiny)
+        weights = (self.class_weights.to(losses.dtype)[labels.where(keep, 0)] * keep).sum()
+        return total / weights.where(weights > 0, torch.inf)
 
 
 class OhemCrossEntropy(WeightedLoss):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.data import DatasetFromList, MapDataset
+from detectron2.data import transforms as T
 from detectron2.data.build import build_batch_data_loader
 from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.data.samplers import TrainingSampler
@@ -77,6 +78,25 @@ def test_labels_beyond_255_classes(write):
     np.testing.assert_array_equal(sem_seg[1:60:3, 1:90:3], expected)
     assert (sem_seg[60:] == -1).all()
     assert (sem_seg[:, 90:] == -1).all()
+
+
+def test_what_a_rotation_shows_from_outside_is_no_class(write):
+    """Of a picture of class 1 alone: neither the label nor a point has class 0."""
+    record = _record(write(size=(40, 60), label=np.ones((40, 60), np.uint8)))
+    rotation = T.RandomRotation(angle=[35, 35], expand=False)
+    augmentations = build_sem_seg_augmentations(
+        short_edge=40, scale_range=None, crop_size=(36, 50), before_crop=[rotation]
+    )
+    for value in (255, 77):
+        augmentations[-2].seg_pad_value = value
+        mapper = SemSegMapper(
+            is_train=True, augmentations=augmentations, ignore_value=value, num_points=400
+        )
+        sample = mapper(record)
+        assert set(sample["sem_seg"].unique().tolist()) == {1, value}
+        labels = sample["sem_seg_point_labels"]
+        assert set(labels.unique().tolist()) <= {1, value}
+        assert (labels == 1).float().mean() > 0.9
 
 
 def test_a_record_without_label(write):

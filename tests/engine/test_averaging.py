@@ -106,7 +106,7 @@ def test_a_resume_may_not_switch_it(
         trainer.resume_or_load(resume=True)
 
 
-@pytest.mark.parametrize("decay", ["1.0", "-0.1", "1.5"])
+@pytest.mark.parametrize("decay", ["1.0", "-0.1", "1.5", "'much'"])
 def test_decays_that_are_none(tmp_path: Path, decay: str) -> None:
     with pytest.raises(ValueError, match=rf"train.ema.decay must be in \[0, 1\).* got {decay}"):
         TrainSettings.from_config(tiny_config(tmp_path, f"train.ema.decay={decay}"))

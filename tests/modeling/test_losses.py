@@ -163,6 +163,16 @@ def test_weights_and_smoothing_are_those_of_torch(weights, smoothing):
         assert torch.allclose(criterion(logits, labels), expected)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_pixels_of_classes_without_weight_alone_are_zero(smoothing):
+    logits, labels = some_batch()
+    criterion = FocalLoss(class_weights=WEIGHTS, label_smoothing=smoothing)
+    logits.requires_grad_()
+    loss = criterion(logits, torch.full_like(labels, 2))
+    loss.backward()
+    assert loss == 0 and not logits.grad.any()
+
+
 def test_weights_do_not_choose_hard_pixels():
     logits, labels = some_batch()
     rows, classes = labelled_pixels(logits, labels)
