@@ -170,7 +170,7 @@ class AuxAdaptSegmentor(nn.Module):
             self.skipped += 1
             _logger.warning(
                 f"a step is not finite and was left out, the {self.skipped}. of this film: loss "
-                f"{float(loss):g}, gradient {float(norm):g}"
+                f"{float(loss.detach()):g}, gradient {float(norm):g}"
             )
         self._optimizer.zero_grad(set_to_none=True)
 
