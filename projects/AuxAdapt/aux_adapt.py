@@ -66,7 +66,7 @@ class AuxAdaptSegmentor(nn.Module):
         max_gradient_norm: float = 1.0,
         loss_on: str = "sum",
         scale: float = 0.5,
-        cut_distance: float | None = 0.5,
+        cut_distance: float | None = 0.25,
     ) -> None:
         super().__init__()
         _check("learning_rate", learning_rate, "0 or above", 0 <= learning_rate < math.inf)
@@ -209,8 +209,8 @@ def _check_answers(logits: Tensor, addend: Tensor) -> None:
 
 
 def _colours(image: Tensor) -> np.ndarray:
-    """Histogram of the colours of a frame (3, H, W), which sums to 1."""
+    """Histogram of the colours of a frame (3, H, W), float32, which sums to 1."""
     pixels = image.permute(1, 2, 0).clamp(0, 255).to(torch.uint8).cpu().numpy()
     channels = np.ascontiguousarray(pixels)
     counts = cv2.calcHist([channels], [0, 1, 2], None, [_BINS] * 3, [0, 256] * 3)
-    return counts / pixels[..., 0].size
+    return counts / np.float32(counts.sum())

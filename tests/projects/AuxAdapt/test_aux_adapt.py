@@ -14,6 +14,7 @@ from ifa_d2.modeling import FieldSegmentor
 from tests.tiny import assert_same, tiny_config
 
 RATE = 0.05  # at which a tiny model moves in a few frames
+OPTIONS = {"learning_rate": RATE, "cut_distance": 0.5}
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def models(tmp_path) -> tuple[nn.Module, nn.Module]:
 
 def segmentor(models: tuple[nn.Module, nn.Module], **options) -> AuxAdaptSegmentor:
     main, auxiliary = copy.deepcopy(models)
-    return AuxAdaptSegmentor(main, auxiliary, **{"learning_rate": RATE, **options}).eval()
+    return AuxAdaptSegmentor(main, auxiliary, **OPTIONS | options).eval()
 
 
 def frames(count: int, *, size: tuple[int, int] = (40, 56)) -> list[dict[str, Tensor]]:
@@ -146,6 +147,25 @@ def test_a_cut_returns_to_the_starting_weights_to_the_bit(models) -> None:
     blind = segmentor(models, cut_distance=None)
     assert not torch.equal(play(blind, [*inputs, other])[-1], answer)
     assert blind.cuts == 0
+
+
+class Flat(nn.Module):
+    """A segmentor whose two logits are a colour's of the first pixel, of any frame."""
+
+    def forward(self, inputs: list[dict]) -> list[dict[str, Tensor]]:
+        one = inputs[0]
+        logits = torch.zeros(2, one["height"], one["width"])
+        return [{"sem_seg": logits + one["image"][0, 0, 0]}]
+
+
+@pytest.mark.parametrize("size", [(6, 5), (360, 480)])
+def test_cuts_are_found_by_colours_in_frames_of_any_size(size: tuple[int, int]) -> None:
+    model = AuxAdaptSegmentor(Flat(), Flat(), learning_rate=0, cut_distance=0.5).eval()
+    dark, light = (torch.full((3, *size), value, dtype=torch.uint8) for value in (20, 220))
+    half = torch.where(torch.arange(size[1]) < size[1] // 4, light, dark)
+    for image in (dark, dark, half, light, light, dark):
+        model([{"image": image, "height": size[0], "width": size[1]}])
+    assert model.cuts == 2
 
 
 def test_a_step_that_is_not_finite_is_left_out_and_said(models, caplog) -> None:

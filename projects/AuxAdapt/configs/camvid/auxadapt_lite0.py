@@ -18,6 +18,7 @@ from .half_lite0 import model as _auxiliary
 
 _recipe = get_config("camvid/ifa_lite0_frozen.py")
 dataloader, inference, train = _recipe.dataloader, _recipe.inference, _recipe.train
+lr_multiplier, optimizer = _recipe.lr_multiplier, _recipe.optimizer  # of no use: it does not train
 
 model = L(AuxAdaptSegmentor)(
     main=_recipe.model,
@@ -27,7 +28,7 @@ model = L(AuxAdaptSegmentor)(
     max_gradient_norm=1.0,
     loss_on="sum",
     scale=0.5,
-    cut_distance=0.5,
+    cut_distance=0.25,
 )
 model.main.return_logits = True
 # It decodes with gradients, on the finest feature's grid.
