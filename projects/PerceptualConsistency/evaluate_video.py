@@ -5,8 +5,8 @@
         --config-file camvid/ifa_lite0_frozen.py --weights ifa_d2://camvid/ifa_lite0_frozen \\
         model.return_logits=True
 
-The frames are those of the config's test data, ordered by the last number in their files' names;
-gaps are an error. Figures but the time are in percent, see VideoConsistencyEvaluator; those of
+The frames are those of the config's test data, ordered by the last number in their names; gaps are
+an error. Figures but the time are in percent, see VideoConsistencyEvaluator; those of
 confidence need a model that answers with logits.
 """
 
@@ -55,8 +55,8 @@ def parse_args() -> argparse.Namespace:
         "--prefix",
         default="",
         metavar="TEXT",
-        help="take the frames alone whose files' names begin so, where the data are of several "
-        "clips",
+        help="take the frames alone whose names below the folder of images begin so, where "
+        "the data are of several clips",
     )
     parser.add_argument(
         "--features",

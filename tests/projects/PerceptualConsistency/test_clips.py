@@ -25,6 +25,9 @@ def test_frames_are_ordered_by_number() -> None:
         order_clip([*given, *records("ulm_0_000021_right8bit")], "d")
     given = records("a_3", "b_3", "b_4", "a_4", "a_5")
     assert names(order_clip(given, "d", prefix="a_")) == ["a_3", "a_4", "a_5"]
+    given = records("drive1/003", "drive2/001", "drive2/003", "drive2/002")
+    found = names(order_clip(given, "d", prefix="drive2/"))
+    assert found == ["drive2/001", "drive2/002", "drive2/003"]
 
 
 @pytest.mark.parametrize(
@@ -35,7 +38,10 @@ def test_frames_are_ordered_by_number() -> None:
         (("a_1", "a_2", "b_3"), "2 clips"),
         (("a_1", "a_01"), "two frames of 'd' are number 1"),
         (("a_1",), "2 frames or more"),
-        (("a_1", "street"), "number in their files' names, got street.png"),
+        (("a_1", "street"), "number in their files' names, got street"),
+        (("drive1/street", "drive2/street"), "number in their files' names, got drive1/street"),
+        (("drive1/1", "drive2/2"), r"2 clips \(drive1/\*, drive2/\*\)"),
+        ((), "2 frames or more"),
     ],
 )
 def test_what_is_no_clip_is_refused(given: tuple[str, ...], message: str) -> None:
