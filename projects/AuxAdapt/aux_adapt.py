@@ -93,7 +93,7 @@ class AuxAdaptSegmentor(nn.Module):
         self._start = None
         self._optimizer: torch.optim.Optimizer | None = None
         self._size: tuple[int, int] | None = None
-        self._colours: np.ndarray | None = None
+        self._colors: np.ndarray | None = None
         self.cuts = self.skipped = 0
 
     def reset(self) -> None:
@@ -169,8 +169,8 @@ class AuxAdaptSegmentor(nn.Module):
         else:
             self.skipped += 1
             _logger.warning(
-                f"a step is not finite and was left out, the {self.skipped}. of this film: loss "
-                f"{float(loss.detach()):g}, gradient {float(norm):g}"
+                f"a step was left out, as it is not finite: loss {float(loss.detach()):g}, gradient "
+                f"{float(norm):g} ({self.skipped} so far)"
             )
         self._optimizer.zero_grad(set_to_none=True)
 
@@ -184,13 +184,13 @@ class AuxAdaptSegmentor(nn.Module):
         self._size = size
         if self.cut_distance is None:
             return
-        last, self._colours = self._colours, _colours(image)
+        last, self._colors = self._colors, _color_histogram(image)
         if last is None:
             return
-        distance = cv2.compareHist(last, self._colours, cv2.HISTCMP_BHATTACHARYYA)
+        distance = cv2.compareHist(last, self._colors, cv2.HISTCMP_BHATTACHARYYA)
         if distance > self.cut_distance:
             self.cuts += 1
-            _logger.info(f"a cut, the {self.cuts}. of this film: colours are {distance:.2f} apart")
+            _logger.info(f"a cut: colours of frames are {distance:.2f} apart ({self.cuts} so far)")
             self._restore()
 
 
@@ -208,7 +208,7 @@ def _check_answers(logits: Tensor, addend: Tensor) -> None:
         )
 
 
-def _colours(image: Tensor) -> np.ndarray:
+def _color_histogram(image: Tensor) -> np.ndarray:
     """Histogram of the colours of a frame (3, H, W), float32, which sums to 1."""
     pixels = image.permute(1, 2, 0).clamp(0, 255).to(torch.uint8).cpu().numpy()
     channels = np.ascontiguousarray(pixels)

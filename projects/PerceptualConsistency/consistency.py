@@ -102,7 +102,8 @@ def perceptual_consistency(
         )
     ]
     if all(len(features) for features, _ in both):
-        forward, backward = _directions(*both[0], *both[1], clamp, max_bytes)
+        with torch.autocast(features_a.device.type, enabled=False):
+            forward, backward = _directions(*both[0], *both[1], clamp, max_bytes)
     else:
         forward, backward = (
             features.new_full(features.shape[:1], torch.nan) for features, _ in both
@@ -132,7 +133,7 @@ def perceptual_consistency_loss(
     if len(counts) != 1 or counts == {0}:
         raise ValueError(f"features and logits must be of as many pairs, 1 or more, got {counts}")
     probabilities = (
-        F.interpolate(logits, features.shape[-2:], mode="bilinear").softmax(dim=1)
+        F.interpolate(_wide(logits), features.shape[-2:], mode="bilinear").softmax(dim=1)
         for logits, features in ((logits_a, features_a), (logits_b, features_b))
     )
     pairs = zip(features_a, features_b, *probabilities, strict=True)
@@ -150,9 +151,13 @@ def _check(name: str, features: Tensor, scores: Tensor) -> None:
 
 def _positions(features: Tensor, scores: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """Unit features (P, C) and scores (P, K) of the positions that have a label."""
-    dtype = torch.promote_types(features.dtype, torch.float32)
-    chosen = features.detach()[:, valid].t().to(dtype)
-    return F.normalize(chosen, dim=1), scores[:, valid].t().to(dtype)
+    chosen = _wide(features.detach()[:, valid].t())
+    return F.normalize(chosen, dim=1), scores[:, valid].t().to(chosen.dtype)
+
+
+def _wide(values: Tensor) -> Tensor:
+    """Values in 32 bits, or more if they have more."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _placed(values: Tensor, valid: Tensor) -> Tensor:

@@ -163,6 +163,15 @@ def test_the_loss_has_the_gradient_of_its_values() -> None:
     assert torch.autograd.gradcheck(loss, logits)
 
 
+def test_the_loss_is_of_32_bits_under_autocast() -> None:
+    fa, fb = torch.randn(2, 1, 6, 5, 7)
+    logits = torch.randn(2, 1, CLASSES, 5, 7).bfloat16()
+    expected = perceptual_consistency_loss(fa, fb, *logits.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = perceptual_consistency_loss(fa, fb, *logits)
+    torch.testing.assert_close(found, expected)
+
+
 def test_a_step_along_the_loss_makes_labels_more_consistent() -> None:
     fa, fb, *_ = frames(other=(5, 7))
     logits = torch.randn(2, 1, CLASSES, 10, 14, dtype=torch.float64, requires_grad=True)
