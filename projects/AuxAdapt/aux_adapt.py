@@ -169,8 +169,8 @@ class AuxAdaptSegmentor(nn.Module):
         else:
             self.skipped += 1
             _logger.warning(
-                f"a step was left out, as it is not finite: loss {float(loss.detach()):g}, gradient "
-                f"{float(norm):g} ({self.skipped} so far)"
+                f"a step was left out, as it is not finite: loss {float(loss.detach()):g}, "
+                f"gradient {float(norm):g} ({self.skipped} so far)"
             )
         self._optimizer.zero_grad(set_to_none=True)
 
