@@ -23,7 +23,7 @@ def models(tmp_path) -> tuple[nn.Module, nn.Module]:
     cfg = tiny_config(tmp_path)
     pair = instantiate(cfg.model).eval(), instantiate(cfg.model).eval()
     for model in pair:  # their first draw says little
-        nn.init.normal_(model.sem_seg_head.alignment.predictor.weight)
+        nn.init.normal_(model.sem_seg_head.alignment.predictor.weight, std=0.1)
     return pair
 
 

@@ -27,7 +27,7 @@ def parts(tmp_path: Path) -> dict[str, nn.Module]:
     made = {}
     for name in join_weights.PARTS:
         made[name] = instantiate(tiny_config(tmp_path).model).eval()
-        nn.init.normal_(made[name].sem_seg_head.alignment.predictor.weight)
+        nn.init.normal_(made[name].sem_seg_head.alignment.predictor.weight, std=0.1)
         torch.save({"model": made[name].state_dict()}, tmp_path / f"{name}.pth")
     return made
 
