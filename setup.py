@@ -34,6 +34,7 @@ setup(
         "tqdm",
     ],
     extras_require={
+        "geo": ["rasterio"],  # of tools/segment_raster.py
         "page": ["anyio", "starlette", "uvicorn"],  # of tools/serve_demo.py
         "panoptic": ["panopticapi-lite"],  # of Detectron2's evaluator of panoptic quality
     },

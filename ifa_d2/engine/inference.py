@@ -175,16 +175,31 @@ def apply_inference_arguments(cfg: DictConfig, args: argparse.Namespace) -> None
     Raises:
         ValueError: a value out of range, by name, or a stride or blend of no windows.
     """
-    flags = {
-        "tta": args.tta or None,
-        "window": args.sliding_window,
-        "stride": args.stride,
-        "blend": args.blend,
-    }
+    if args.tta:
+        OmegaConf.update(cfg, "inference.tta", True, force_add=True)
+    apply_window_arguments(cfg, args)
+    check_inference(cfg)
+
+
+def apply_window_arguments(
+    cfg: DictConfig, args: argparse.Namespace, window: tuple[int, int] | None = None
+) -> None:
+    """Write what the flags of :func:`add_window_arguments` say into a config.
+
+    Args:
+        cfg: that is changed.
+        args: with the flags.
+        window: where neither says one; None is no windows.
+
+    Raises:
+        ValueError: a stride or blend of no windows.
+    """
+    flags = {"window": args.sliding_window, "stride": args.stride, "blend": args.blend}
     flags = {name: value for name, value in flags.items() if value is not None}
+    if window is not None and not OmegaConf.select(cfg, "inference.window"):
+        flags.setdefault("window", list(window))
     if flags:
         OmegaConf.update(cfg, "inference", flags, force_add=True)
     for name in ("stride", "blend"):
         if name in flags and not OmegaConf.select(cfg, "inference.window"):
             raise ValueError(f"{name} {flags[name]} is of windows: give their size as well")
-    check_inference(cfg)

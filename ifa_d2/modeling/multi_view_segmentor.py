@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..layers import GridQuery
 from .field import SegmentationField
 from .scores import Raster, RunningScores, iter_shares
-from .views import Size, Span, Strip, Views
+from .views import Size, Span, Strip, Views, reach
 
 Fields = Callable[[Sequence[dict[str, Any]]], list[SegmentationField]]
 
@@ -137,7 +137,7 @@ class MultiViewSegmentor(nn.Module):
         scores = RunningScores(output_size)
         if not self.return_logits:
             strips.sort(key=lambda strip: strip.rows.samples.start)
-            scores = RunningScores(output_size, _reach(strips))
+            scores = RunningScores(output_size, reach([strip.rows for strip in strips]))
         images = _ResizedImages(one["image"], strips)
         mirrored = (False, True) if self.views.flip else (False,)
         for strip in strips:
@@ -216,15 +216,6 @@ def _cut(image: Tensor, rows: Span, cols: Span, mirror: bool) -> Tensor:
         begin, end = cols.length - end, cols.length - begin
     window = image[:, rows.begin : rows.end, begin:end]
     return window.flip(2) if mirror else window
-
-
-def _reach(strips: Sequence[Strip]) -> int:
-    """Count the rows that strips, from top to bottom, overlap the next one by."""
-    reach = bottom = 0
-    for strip in strips:
-        bottom = max(bottom, strip.rows.samples.stop)
-        reach = max(reach, bottom - strip.rows.samples.start)
-    return reach
 
 
 def _size(image: Tensor) -> Size:

@@ -8,7 +8,7 @@ picture do. All of this is integers.
 import math
 import numbers
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import torch
@@ -56,6 +56,14 @@ class Span:
             size=self.samples.stop - self.samples.start,
             denominator=2 * self.total * (self.end - self.begin) * share.denominator,
         )
+
+    def part(self, samples: slice) -> "Span":
+        """The window, of a run of the answer's samples that it has some of."""
+        start = max(self.samples.start, samples.start)
+        stop = min(self.samples.stop, samples.stop)
+        first = self.samples.start
+        weights = self.weights[start - first : stop - first]
+        return replace(self, samples=slice(start, stop), weights=weights)
 
 
 @dataclass(frozen=True)
@@ -222,6 +230,15 @@ def slide(
     return tuple(
         Span(*place, (_falloff(*place, blend) / sums[place[3]]).float()) for place in places
     )
+
+
+def reach(spans: Sequence[Span]) -> int:
+    """Count the samples that spans, in the order of their first ones, overlap the next one by."""
+    longest = bottom = 0
+    for span in spans:
+        bottom = max(bottom, span.samples.stop)
+        longest = max(longest, bottom - span.samples.start)
+    return longest
 
 
 def _falloff(
