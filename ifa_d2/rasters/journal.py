@@ -37,18 +37,18 @@ def open_journal(folder: Path, plan: dict[str, Any], *, resume: bool) -> None:
         ValueError: there is one, and it is not to be gone on with, or is of another plan.
     """
     path = folder / _PLAN
-    if not path.is_file():
+    count = sum(1 for _ in folder.glob("block_*.tif"))
+    if not count or not path.is_file():
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(plan, indent=1) + "\n")
         return
-    count = sum(1 for _ in folder.glob("block_*.tif"))
     if not resume:
         raise ValueError(
             f"{folder} holds {count} blocks of a run that was not finished: go on with --resume "
             "(resume=True), or remove the folder"
         )
     held = json.loads(path.read_text())
-    for key in plan.keys() | held.keys():
+    for key in {**plan, **held}:
         if held.get(key) != plan.get(key):
             raise ValueError(
                 f"{folder} holds {count} blocks of another run, whose {key} was {held.get(key)}, "

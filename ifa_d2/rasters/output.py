@@ -10,6 +10,7 @@ import rasterio.shutil
 import tifffile
 from rasterio.control import GroundControlPoint
 from rasterio.io import DatasetReader, DatasetWriter
+from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from ..modeling.views import Size
@@ -105,7 +106,8 @@ def _georeference(written: DatasetWriter, raster: DatasetReader) -> None:
         ]
         written.gcps = (scaled, points_crs)
     elif not raster.transform.is_identity:
-        written.transform = raster.transform * raster.transform.scale(ratio[1], ratio[0])
+        t, (tall, wide) = raster.transform, ratio
+        written.transform = Affine(t.a * wide, t.b * tall, t.c, t.d * wide, t.e * tall, t.f)
     if raster.crs is not None:
         written.crs = raster.crs
     if raster.rpcs is not None:
