@@ -15,7 +15,7 @@ from ..modeling.views import Size, Span, Views, reach, slide
 # What sums of a block's class probabilities may take.
 _SUM_BYTES = 96 << 20
 # Windows that touch a block, about: what is lost when a run is killed.
-_BLOCK_WINDOWS = 128
+_BLOCK_WINDOWS = 64
 
 
 @dataclass(frozen=True)
