@@ -5,9 +5,12 @@ A block is finished when its file has its name, which it gets whole.
 
 import hashlib
 import json
+import re
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..files import atomic_path
@@ -58,8 +61,10 @@ def open_journal(folder: Path, plan: dict[str, Any], *, resume: bool) -> None:
 
 def model_digest(model: nn.Module) -> str:
     """Compute a number of a model's layers and weights that another model does not share."""
-    digest = hashlib.sha256(repr(model).encode())
-    for name, value in model.state_dict().items():
+    layers = re.sub(r" at 0x[0-9a-f]+", "", repr(model))  # addresses are of one process
+    digest = hashlib.sha256(layers.encode())
+    for name, value in chain(model.named_parameters(), model.named_buffers()):
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(-1).numpy().tobytes())
+        content = value.detach().cpu().contiguous().flatten()
+        digest.update(content.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -14,7 +14,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from ..modeling.views import Size
-from .plan import Block
+from .plan import RasterPlan
 from .source import CACHE_MEBIBYTES, opened
 
 _TILE = 512  # as Cloud-optimised GeoTIFFs have by default
@@ -25,10 +25,9 @@ _MOSAIC, _FINAL = "mosaic.tif", "labels.tif"
 def assemble(
     folder: Path,
     files: Sequence[Path],
-    blocks: Sequence[Block],
+    plan: RasterPlan,
     *,
     source: str,
-    output_size: Size,
     dtype: np.dtype,
     colors: Sequence[Sequence[int]] | None = None,
 ) -> Path:
@@ -40,10 +39,9 @@ def assemble(
 
     Args:
         folder: for the file, and for what is only needed meanwhile.
-        files: of the blocks.
-        blocks: of the plan.
+        files: of the plan's blocks.
+        plan: where they lie.
         source: the raster's file, whose georeference is kept.
-        output_size: of all blocks.
         dtype: of the labels, whose largest value means no data.
         colors: (R, G, B) of each class, 0 to 255; not for 16 bits.
 
@@ -55,8 +53,8 @@ def assemble(
         path.unlink(missing_ok=True)
     profile = {
         "driver": "GTiff",
-        "height": output_size[0],
-        "width": output_size[1],
+        "height": plan.output_size[0],
+        "width": plan.output_size[1],
         "count": 1,
         "dtype": dtype,
         "nodata": np.iinfo(dtype).max,
@@ -70,7 +68,7 @@ def assemble(
         _georeference(written, raster)
         if colors is not None and dtype.itemsize == 1:
             written.write_colormap(1, {i: (*color, 255) for i, color in enumerate(colors)})
-        for file, block in zip(files, blocks, strict=True):
+        for file, block in zip(files, plan.blocks, strict=True):
             place = Window(block.cols.start, block.rows.start, *block.size[::-1])
             written.write(tifffile.imread(file), 1, window=place)
     with rasterio.Env(GDAL_CACHEMAX=CACHE_MEBIBYTES) as env:

@@ -78,18 +78,17 @@ def segment_raster(
         ValueError: a value out of range, by name; a raster or a predictor that does not fit; an
             output that is there; blocks of another run.
     """
-    output = Path(output)
+    output, model = Path(output), predictor.model
     _check(predictor, output, batch_size, num_processes)
     check_outputs([output], {"raster": [source]})
-    model = predictor.model
+    num_classes = model.sem_seg_head.num_classes
+    if colors is not None and len(colors) != num_classes:
+        raise ValueError(f"colors must be of {num_classes} classes, got {len(colors)}")
     mean = model.pixel_mean.flatten().tolist()
     raster = RasterSource.from_file(source, mean, predictor.image_format)
     with opened(source) as dataset:
         output_size = _output_size(dataset, scale, ground_distance)
         check_georeference(dataset, output_size)
-    num_classes = model.sem_seg_head.num_classes
-    if colors is not None and len(colors) != num_classes:
-        raise ValueError(f"colors must be of {num_classes} classes, got {len(colors)}")
     plan = plan_raster(
         raster.size,
         output_size,
@@ -99,24 +98,17 @@ def segment_raster(
         stride=stride,
         blend=blend,
     )
-    folder = journal_folder(output)
+    job = _Job(model, raster, plan, journal_folder(output), batch_size)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with locked_output(folder, kind="another run", key="output"), _one_thread(model):
-        open_journal(folder, _identity(raster, plan, model, batch_size), resume=resume)
-        job = _Job(model, raster, plan, folder, batch_size)
-        job.run(num_processes)
-        files = [block_file(folder, i) for i in range(len(plan.blocks))]
-        whole = assemble(
-            folder,
-            files,
-            plan.blocks,
-            source=raster.path,
-            output_size=output_size,
-            dtype=label_type(num_classes),
-            colors=colors,
-        )
+    with locked_output(job.folder, kind="another run", key="output"):
+        open_journal(job.folder, job.identity(), resume=resume)
+        with _one_thread():
+            job.run(num_processes)
+        files = [block_file(job.folder, i) for i in range(len(plan.blocks))]
+        dtype = label_type(num_classes)
+        whole = assemble(job.folder, files, plan, source=raster.path, dtype=dtype, colors=colors)
         os.replace(whole, output)
-    shutil.rmtree(folder)
+    shutil.rmtree(job.folder)
     return output_size
 
 
@@ -144,6 +136,25 @@ class _Job:
                     self.write(index, progress.update)
             return
         self._run_together(min(num_processes, len(pending)), pending, bar)
+
+    def identity(self) -> dict[str, Any]:
+        """All that labels depend on."""
+        raster, plan = self.raster, self.plan
+        status = os.stat(raster.path) if os.path.exists(raster.path) else None
+        return {
+            "input": [status.st_size, status.st_mtime_ns] if status else raster.path,
+            "bands": list(raster.bands),
+            "size": list(plan.size),
+            "output_size": list(plan.output_size),
+            "window": list(plan.window),
+            "stride": list(plan.stride),
+            "blend": plan.blend,
+            "batch_size": self.batch_size,
+            "model": model_digest(self.model),
+            "device": self.model.pixel_mean.device.type,
+            "torch": torch.__version__,
+            "blocks": [[part.start, part.stop] for b in plan.blocks for part in (b.rows, b.cols)],
+        }
 
     def write(self, index: int, progress: Callable[[int], Any]) -> None:
         """Compute one block and write its file."""
@@ -198,7 +209,7 @@ def _work(rank: int, job: _Job, pending: list[int], taken: Any, done: Any) -> No
 
 
 @contextmanager
-def _one_thread(model: nn.Module) -> Iterator[None]:
+def _one_thread() -> Iterator[None]:
     """Compute on one processor: on several, sums are rounded in another order."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -264,25 +275,3 @@ def _pixel_metres(dataset: DatasetReader) -> tuple[float, float]:
         )
     t, metres = dataset.transform, crs.linear_units_factor[1]
     return math.hypot(t.b, t.e) * metres, math.hypot(t.a, t.d) * metres
-
-
-def _identity(
-    raster: RasterSource, plan: RasterPlan, model: nn.Module, batch_size: int
-) -> dict[str, Any]:
-    """All that labels depend on."""
-    status = os.stat(raster.path) if os.path.exists(raster.path) else None
-    blocks = [[b.rows.start, b.rows.stop, b.cols.start, b.cols.stop] for b in plan.blocks]
-    return {
-        "input": [status.st_size, status.st_mtime_ns] if status else raster.path,
-        "bands": list(raster.bands),
-        "size": list(plan.size),
-        "output_size": list(plan.output_size),
-        "window": list(plan.window),
-        "stride": list(plan.stride),
-        "blend": plan.blend,
-        "batch_size": batch_size,
-        "model": model_digest(model),
-        "device": model.pixel_mean.device.type,
-        "torch": torch.__version__,
-        "blocks": blocks,
-    }
