@@ -20,8 +20,11 @@ from ..layers import GridAxis
 Size = tuple[int, int]
 
 BLENDS = ("constant", "gaussian")
-# Standard deviation of "gaussian", as a share of a window's side.
+# Of "gaussian", as shares of a window's side: its standard deviation, and how far from an edge it is
+# lowered to nothing. There, features see most of the padding around the window.
 _DEVIATION = 1 / 8
+_EDGE = 1 / 16
+_NOTHING = 1e-12  # and yet the answer where there is no other
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,8 @@ class Views:
             fraction of the window's side, rounded up to pixels; an int is pixels. The last window
             ends at the border, and may be nearer to the one before.
         blend: how windows share the samples that several answer: "constant", alike (None too); or
-            "gaussian", by a weight along each axis that falls from the middle of a window to
-            its edges, with a standard deviation of an eighth of its side.
+            "gaussian", by a weight along each axis that falls from the middle of a window, with a
+            standard deviation of an eighth of its side, to nothing a sixteenth from its edges.
 
     Raises:
         ValueError: an argument out of range, by name.
@@ -248,8 +251,11 @@ def _falloff(
     if blend != "gaussian":
         return torch.ones(samples.stop - samples.start, dtype=torch.float64)
     centers = (torch.arange(samples.start, samples.stop).double() + 0.5) * (length / total)
-    middle = (begin + end) / 2
-    return torch.exp(-0.5 * ((centers - middle) / (_DEVIATION * (end - begin))) ** 2)
+    places = (centers - (begin + end) / 2) / (end - begin)
+    weights, least = (
+        torch.exp(-0.5 * (at / _DEVIATION) ** 2) for at in (places, torch.tensor(0.5 - _EDGE))
+    )
+    return (weights - least).clamp_(min=_NOTHING)
 
 
 def _stride(value: float, window: int | None) -> int:

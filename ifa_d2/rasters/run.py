@@ -129,7 +129,13 @@ class _Job:
             i for i in range(len(self.plan.blocks)) if not block_file(self.folder, i).is_file()
         ]
         done = total - sum(self.plan.blocks[i].num_windows for i in pending)
-        bar = {"total": total, "initial": done, "desc": "segmenting", "unit": "window"}
+        bar = {
+            "total": total,
+            "initial": done,
+            "desc": "segmenting",
+            "unit": "window",
+            "miniters": 1,
+        }
         if num_processes == 1 or len(pending) < 2:
             with tqdm(**bar) as progress:
                 for index in pending:

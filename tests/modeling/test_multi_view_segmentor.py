@@ -165,7 +165,8 @@ def test_windows_blended_by_a_gaussian():
     model, image = make(), make_image(64, 96)
     total, sums = torch.zeros(K, 64, 96), torch.zeros(64, 96)
     t = (torch.arange(32).double() + 0.5) / 32 - 0.5
-    weights = torch.exp(-0.5 * (8 * t) ** 2).float()
+    weights = (torch.exp(-0.5 * (8 * t) ** 2) - torch.exp(torch.tensor(-0.5 * 3.5**2))).float()
+    weights = weights.clamp(min=1e-12)
     weights = weights[:, None] * weights
     for y in range(0, 33, 16):
         for x in range(0, 65, 16):
