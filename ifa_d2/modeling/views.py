@@ -20,8 +20,8 @@ from ..layers import GridAxis
 Size = tuple[int, int]
 
 BLENDS = ("constant", "gaussian")
-# Of "gaussian", as shares of a window's side: its standard deviation, and how far from an edge it is
-# lowered to nothing. There, features see most of the padding around the window.
+# Of "gaussian", as shares of a window's side: its standard deviation, and how far from an edge it
+# is lowered to nothing. There, features see most of the padding around the window.
 _DEVIATION = 1 / 8
 _EDGE = 1 / 16
 _NOTHING = 1e-12  # and yet the answer where there is no other
