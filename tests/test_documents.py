@@ -33,6 +33,9 @@ NOT_RUN = {
     "pip install -e .": "changes the environment that this runs in",
     "python tools/train_net.py --config-file configs/camvid/ifa_r50.py --num-gpus 4 "
     "model.backbone.norm=SyncBN": "needs four GPUs",
+    "python projects/IFA/measure_raster.py --config-file tests/tiny_recipe.py --random-weights "
+    "--side 6000 --folder output/raster --crop 2048 --margin 256": "reads a recipe of the tests, "
+    "which the reader's folder here lacks",
     "python tools/serve_demo.py --config-file camvid/ifa_lite0_frozen.py "
     "--weights ifa_d2://camvid/ifa_lite0_frozen": "serves until interrupted",
 }

@@ -34,12 +34,12 @@ class Block:
 
     @property
     def size(self) -> Size:
-        """(height, width) in samples."""
+        """Height and width in samples."""
         return self.rows.stop - self.rows.start, self.cols.stop - self.cols.start
 
     @property
     def num_windows(self) -> int:
-        """How many windows touch it."""
+        """Number of the windows that touch it."""
         return len(self.row_spans) * len(self.col_spans)
 
 

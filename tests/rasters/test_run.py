@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from ifa_d2.engine.output_dir import locked_output
 from ifa_d2.modeling.field import compute_fields
 from ifa_d2.rasters import plan, run, segment_raster
 from ifa_d2.rasters.journal import journal_folder
+from ifa_d2.rasters.labels import block_labels
 from tests.rasters.made import UTM, K, make_pixels, make_predictor, read_labels, write_raster
 
 COLORS = [(10 * i, 20, 255 - i) for i in range(K)]
@@ -199,8 +201,14 @@ def test_processes_write_the_same_bytes(
 
 @pytest.mark.parametrize("num_processes", [1, 2])
 def test_killed_three_times(
-    predictor: Predictor, large: tuple[Path, bytes], tmp_path: Path, num_processes: int
+    predictor: Predictor,
+    large: tuple[Path, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    num_processes: int,
 ) -> None:
+    """Each time in the midst of a block, after one that is finished."""
+    monkeypatch.setattr(run, "block_labels", _stall_in_the_second)
     path, expected = large
     output = tmp_path / "b.tif"
     folder = journal_folder(output)
@@ -223,6 +231,7 @@ def test_killed_three_times(
         counts.append(len(list(folder.glob("block_*.tif"))))
         assert not output.exists()
     assert counts == sorted(set(counts))
+    monkeypatch.setattr(run, "block_labels", block_labels)
     with pytest.raises(ValueError, match=rf"holds {counts[-1]} blocks of a run .* --resume"):
         segment_raster(predictor, path, output, **options)
     for name, value, key in (
@@ -238,6 +247,21 @@ def test_killed_three_times(
     segment_raster(predictor, path, output, **options, resume=True)
     assert output.read_bytes() == expected
     assert [one.name for one in tmp_path.iterdir()] == ["b.tif"]
+
+
+def _stall_in_the_second(*arguments: Any) -> np.ndarray:
+    """Labels of a block, the second of a process never to the end."""
+    _started.append(arguments)
+
+    def progress(windows: int) -> None:
+        arguments[-1](windows)
+        if len(_started) > 1:
+            time.sleep(600)
+
+    return block_labels(*arguments[:-1], progress)
+
+
+_started: list[Any] = []  # of a process of its own
 
 
 def _wait_until_free(folder: Path) -> None:
