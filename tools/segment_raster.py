@@ -26,11 +26,9 @@ from ifa_d2.engine.arguments import (
     command_parser,
     errors_in_one_line,
 )
-from ifa_d2.engine.inference import add_window_arguments, apply_window_arguments
+from ifa_d2.engine.inference import add_window_arguments, apply_window_arguments, check_inference
 from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.run import load_config
-
-WINDOW = (768, 768)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -77,11 +75,12 @@ def class_colors(cfg: DictConfig, predictor: Predictor) -> list[list[int]] | Non
 
 def main() -> None:
     """Segment, and say what was written."""
-    from ifa_d2.rasters import segment_raster  # its error is a line too
+    from ifa_d2.rasters import WINDOW, segment_raster  # where rasterio lacks, that is a line too
 
     args = parse_arguments()
     cfg = load_config(args.config_file, args.opts)
     apply_window_arguments(cfg, args, WINDOW)
+    check_inference(cfg)
     options = OmegaConf.to_container(cfg.inference, resolve=True)
     if options.get("tta"):
         raise ValueError("inference.tta must be off for a raster, which is shown once")

@@ -128,13 +128,13 @@ def add_inference_arguments(parser: argparse.ArgumentParser, *, crop: bool = Fal
 
 
 def add_window_arguments(
-    group: argparse._ActionsContainer, window: str = "", stride: str = "2/3 2/3", blend: str = ""
+    group: argparse._ActionsContainer, *, window: str = "", blend: str = BLENDS[0]
 ) -> None:
     """Add --sliding-window, --stride and --blend.
 
     Args:
         group: that takes them.
-        window, stride, blend: what is taken where neither the flag nor the config says.
+        window, blend: taken where neither the flag nor the config says one.
     """
     default = f" (default: {window})" if window else ""
     group.add_argument(
@@ -142,21 +142,21 @@ def add_window_arguments(
         nargs=2,
         type=int,
         metavar=("H", "W"),
-        help=f"show pictures in windows of this size in pixels and average where they overlap"
-        f"{default}",
+        help="show pictures in windows of this size in pixels and average where they overlap"
+        + default,
     )
     group.add_argument(
         "--stride",
         nargs=2,
         type=_stride,
         metavar=("H", "W"),
-        help=f"from one window to the next: pixels, or fractions of the window (default: {stride})",
+        help="from one window to the next: pixels, or fractions of the window (default: 2/3 2/3)",
     )
     group.add_argument(
         "--blend",
         choices=BLENDS,
         help="what windows weigh where they overlap: alike, or by a Gaussian that falls to their "
-        f"edges (default: {blend or BLENDS[0]})",
+        f"edges (default: {blend})",
     )
 
 

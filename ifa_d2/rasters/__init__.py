@@ -10,8 +10,8 @@ if find_spec("rasterio") is None:
         "rasters are read by rasterio, which is not installed: `python -m pip install rasterio`"
     )
 
-from .plan import RasterPlan, plan_raster
+from .plan import WINDOW, RasterPlan, plan_raster
 from .run import segment_raster
 from .source import RasterSource
 
-__all__ = ["RasterPlan", "RasterSource", "plan_raster", "segment_raster"]
+__all__ = ["WINDOW", "RasterPlan", "RasterSource", "plan_raster", "segment_raster"]

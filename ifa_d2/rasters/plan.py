@@ -12,6 +12,7 @@ from itertools import product
 
 from ..modeling.views import Size, Span, Views, reach, slide
 
+WINDOW = (768, 768)  # that a raster is shown in by default, in pixels
 # What sums of a block's class probabilities may take.
 _SUM_BYTES = 96 << 20
 # Windows that touch a block, about: what is lost when a run is killed.
@@ -69,7 +70,7 @@ def plan_raster(
     num_classes: int,
     *,
     multiple: int,
-    window: Sequence[int] = (512, 512),
+    window: Sequence[int] = WINDOW,
     stride: float | Sequence[float] = 2 / 3,
     blend: str | None = None,
 ) -> RasterPlan:

@@ -28,7 +28,7 @@ from ..modeling.views import Size
 from .journal import block_file, journal_folder, model_digest, open_journal
 from .labels import block_labels, label_type
 from .output import assemble, check_georeference
-from .plan import RasterPlan, plan_raster
+from .plan import WINDOW, RasterPlan, plan_raster
 from .source import RasterSource, opened
 
 _SUFFIXES = (".tif", ".tiff")
@@ -43,7 +43,7 @@ def segment_raster(
     *,
     scale: float | None = None,
     ground_distance: float | None = None,
-    window: Sequence[int] = (768, 768),
+    window: Sequence[int] = WINDOW,
     stride: float | Sequence[float] = 2 / 3,
     blend: str | None = None,
     batch_size: int = 1,

@@ -107,7 +107,8 @@ class RasterSource:
             return np.ones((window.height, window.width), bool)
         valid = dataset.dataset_mask(window=window) > 0
         if dataset.dtypes[0] == "float32":
-            valid &= np.isfinite(dataset.read(self.bands, window=window)).all(0)
+            for band in self.bands:  # one at a time, as windows may be of a block
+                valid &= np.isfinite(dataset.read(band, window=window))
         return valid
 
 

@@ -41,7 +41,9 @@ def test_blocks_cover_the_answer(size, scale, window, stride, sums, most):
 
 def test_sums_of_many_classes_make_narrow_blocks():
     size = (20_000, 20_000)
-    few, many = (plan_raster(size, size, count, multiple=32) for count in (11, 150))
+    few, many = (
+        plan_raster(size, size, count, multiple=32, window=(512, 512)) for count in (11, 150)
+    )
     widest = [max(block.size[1] for block in made.blocks) for made in (few, many)]
     assert widest[0] > 4 * 342 and widest[1] < 342
     assert few.stride == (320, 320)
