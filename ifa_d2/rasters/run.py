@@ -18,6 +18,7 @@ from torch import nn
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, start_processes
 from tqdm import tqdm
 
+from ..data.parallel import leave_with_parent
 from ..engine import Predictor
 from ..engine.errors import error_sentence
 from ..engine.output_dir import locked_output
@@ -200,6 +201,7 @@ class _Job:
 
 def _work(rank: int, job: _Job, pending: list[int], taken: Any, done: Any) -> None:
     """Compute blocks of a list, as long as there are some that nobody has taken."""
+    leave_with_parent()  # a background job's processes ignore the interrupt that torch sends them
     torch.set_num_threads(1)
 
     def progress(windows: int) -> None:
