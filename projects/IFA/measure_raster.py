@@ -4,24 +4,25 @@
     python projects/IFA/measure_raster.py --config-file camvid/ifa_lite0_frozen.py \\
         --weights ifa_d2://camvid/ifa_lite0_frozen --side 3072 --folder output/raster
 
-A GeoTIFF of drawn streets is made, segmented by a process of its own, and once more by processes
+A GeoTIFF of drawn streets is made, segmented by tools/segment_raster.py, and once more by commands
 that are killed (SIGKILL) as soon as each has finished a block. Figures: the largest resident memory
-of a process, whether the bytes are the same, and the share of labels that differ from those of the
+of a command, whether the bytes are the same, and the share of labels that differ from those of the
 picture shown whole: near borders of windows, and elsewhere. They are taken where a part of the
 raster, shown whole, is at least --margin from its own cuts.
 """
 
 import argparse
 import json
-import multiprocessing
-import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
+import torch
 from compared_runs import describe_machine
 from rasterio.transform import Affine
 from rasterio.windows import Window
@@ -40,9 +41,10 @@ from ifa_d2.engine.inference import add_window_arguments
 from ifa_d2.engine.run import load_config
 from ifa_d2.files import atomic_path
 from ifa_d2.modeling.field import padding_divisor
-from ifa_d2.rasters import plan_raster, segment_raster
+from ifa_d2.rasters import plan_raster
 from ifa_d2.rasters.journal import journal_folder
 
+TOOL = Path(__file__).parents[2] / "tools" / "segment_raster.py"
 SCENE = (256, 352)  # (height, width) in pixels
 NEAR = 8  # pixels to either side of a window's border
 
@@ -81,26 +83,20 @@ def write_streets(path: Path, side: int) -> None:
             dataset.write(strip.transpose(2, 0, 1), window=window)
 
 
-def run_once(
-    predictor: Predictor, files: tuple[Path, Path], kills: int, options: dict[str, Any]
-) -> dict[str, float]:
-    """Segment in processes of their own, all but the last killed; peak MiB and seconds."""
-    peak, start, folder = 0.0, time.perf_counter(), journal_folder(files[1])
+def run_once(command: list[str], output: Path, kills: int) -> dict[str, float]:
+    """Segment by a command, killed several times but the last; peak MiB and seconds."""
+    peak, start, folder = 0.0, time.perf_counter(), journal_folder(output)
     for turn in range(kills + 1):
         before = len(list(folder.glob("block_*.tif")))
-        process = multiprocessing.get_context("fork").Process(
-            target=segment_raster, args=(predictor, *files), kwargs={**options, "resume": turn > 0}
-        )
-        process.start()
-        while process.is_alive():
+        process = subprocess.Popen([*command, "--output", str(output), "--resume"])
+        while process.poll() is None:
             peak = max(peak, resident_mib(process.pid))
             if turn < kills and len(list(folder.glob("block_*.tif"))) > before:
-                os.kill(process.pid, signal.SIGKILL)
+                process.kill()
             time.sleep(0.05)
-        process.join()
-        if process.exitcode not in (0, -signal.SIGKILL):
-            raise ValueError(f"a run ended with status {process.exitcode}")
-        if process.exitcode == 0:
+        if process.returncode not in (0, -signal.SIGKILL):
+            raise ValueError(f"a run ended with status {process.returncode}")
+        if process.returncode == 0:
             break
     return {"peak_mib": peak, "seconds": time.perf_counter() - start, "kills": turn}
 
@@ -116,7 +112,7 @@ def resident_mib(process: int) -> float:
 
 
 def compare(
-    predictor: Predictor, files: tuple[Path, Path], args: argparse.Namespace, options: dict
+    predictor: Predictor, files: tuple[Path, Path], args: argparse.Namespace
 ) -> dict[str, float]:
     """Compare labels with those of a part that is shown whole."""
     side, window = min(args.crop, args.side), Window(0, 0, args.crop, args.crop)
@@ -125,7 +121,8 @@ def compare(
     whole = predictor(np.ascontiguousarray(picture.transpose(1, 2, 0)[:, :, ::-1])).labels()
     kept = side if side == args.side else max(1, side - args.margin)
     differs = (found != whole.numpy())[:kept, :kept]
-    views = {key: options[key] for key in ("window", "stride", "blend") if key in options}
+    views = {"window": args.sliding_window, "stride": args.stride}
+    views = {key: value for key, value in views.items() if value is not None}
     multiple = padding_divisor(predictor.model)
     plan = plan_raster((args.side,) * 2, (args.side,) * 2, 2, multiple=multiple, **views)
     spans = {(one.begin, one.end) for block in plan.blocks for one in block.row_spans}
@@ -142,28 +139,38 @@ def compare(
     }
 
 
+def segment_command(args: argparse.Namespace, source: Path, weights: str) -> list[str]:
+    """The command that segments, but for its output."""
+    command = [sys.executable, str(TOOL), "--config-file", args.config_file, "--weights", weights]
+    command += ["--input", str(source), "--num-processes", str(args.num_processes)]
+    for flag in ("sliding_window", "stride", "blend"):
+        value = getattr(args, flag)
+        if value is not None:
+            values = value if isinstance(value, list) else [value]
+            command += [f"--{flag.replace('_', '-')}", *map(str, values)]
+    return [*command, *(["--", *args.opts] if args.opts else [])]
+
+
 def main() -> None:
     args = parse_args()
     cfg = load_config(args.config_file, args.opts)
-    if args.random_weights:
-        predictor = Predictor(build_model(cfg, pretrained=False))
-    else:
-        predictor = Predictor.build(cfg, args.weights, args.opts)
     args.folder.mkdir(parents=True, exist_ok=True)
+    weights = args.weights
+    if args.random_weights:
+        weights = str(args.folder / "weights.pth")
+        torch.manual_seed(0)
+        torch.save({"model": build_model(cfg, pretrained=False).state_dict()}, weights)
+    predictor = Predictor.build(cfg, weights, args.opts)
     names = ("streets", "labels", "killed")
     source, output, killed = (args.folder / f"{name}.tif" for name in names)
     write_streets(source, args.side)
-    given = {"window": args.sliding_window, "stride": args.stride, "blend": args.blend}
-    options = {"window": (768, 768), "stride": 2 / 3, "num_processes": args.num_processes}
-    options |= {key: value for key, value in given.items() if value is not None}
+    command = segment_command(args, source, weights)
     result: dict[str, Any] = {"machine": describe_machine(), "side": args.side}
-    result["once"] = run_once(predictor, (source, output), 0, options)
-    print(json.dumps(result), flush=True)
+    result["once"] = run_once(command, output, 0)
     if args.kills:
-        result["killed"] = run_once(predictor, (source, killed), args.kills, options)
+        result["killed"] = run_once(command, killed, args.kills)
         result["same_bytes"] = output.read_bytes() == killed.read_bytes()
-        print(json.dumps(result), flush=True)
-    result |= compare(predictor, (source, output), args, options)
+    result |= compare(predictor, (source, output), args)
     for name, value in result.items():
         print(f"{name}: {value}")
     if args.json:

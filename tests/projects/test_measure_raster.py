@@ -19,7 +19,8 @@ def test_memory_bytes_and_seams(trained: Path, tmp_path: Path) -> None:
         *("--folder", tmp_path, "--crop", 300, "--json", tmp_path / "a.json"),
         *("--sliding-window", 32, 32, "--", f"train.output_dir={trained / 'out'}"),
     ]
-    env = {**os.environ, "TINY_DATA": str(trained), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "PYTHONPATH": path, "TINY_DATA": str(trained), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "a.json").read_text())
