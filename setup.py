@@ -33,6 +33,7 @@ setup(
         "tqdm",
     ],
     extras_require={
+        "geo": ["rasterio"],  # of tools/segment_raster.py
         "page": ["anyio", "starlette", "uvicorn"],  # of projects/FieldPage
         "panoptic": ["panopticapi-lite"],  # of Detectron2's evaluator of panoptic quality
     },

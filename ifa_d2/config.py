@@ -110,7 +110,9 @@ def _add_inference_keys(cfg: CfgNode) -> None:
     # Factors of a picture's size that TEST.AUG takes instead of MIN_SIZES; () leaves those.
     cfg.TEST.AUG.SCALES = ()
     # Windows that a picture is predicted in, as of MultiViewSegmentor; SIZE () is none.
-    cfg.TEST.SLIDING_WINDOW = CfgNode({"SIZE": (), "STRIDE": (2 / 3, 2 / 3), "BATCH_SIZE": 1})
+    cfg.TEST.SLIDING_WINDOW = CfgNode(
+        {"SIZE": (), "STRIDE": (2 / 3, 2 / 3), "BLEND": None, "BATCH_SIZE": 1}
+    )
 
 
 def _add_train_keys(cfg: CfgNode) -> None:

@@ -17,6 +17,7 @@ from ifa_d2.demo import VideoWriter
 from ifa_d2.engine import Trainer
 from tests.data import miniatures
 from tests.data.panoptic_miniatures import make_coco_panoptic
+from tests.rasters.made import UTM, write_raster
 from tests.reference_network import ReferenceNetwork
 from tests.small_python import COUNTS, CRACKFOREST_COUNTS, ROOT
 
@@ -43,6 +44,7 @@ def make_folder(folder: Path, prepared: Sequence[str]) -> None:
         (folder / name).parent.mkdir(exist_ok=True)
         Image.fromarray(_picture(rng)).save(folder / name)
     Image.fromarray(_picture(rng)).save(folder / "PICTURES", format="PNG")
+    write_raster(folder / "ortho.tif", _picture(rng).transpose(2, 0, 1), **UTM)
     with VideoWriter(folder / "drive.mp4", 12.0) as writer:
         for _ in range(3):
             writer.write(_picture(rng))

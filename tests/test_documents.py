@@ -34,6 +34,9 @@ NOT_RUN = {
     "pip install -e .": "changes the environment that this runs in",
     "python tools/train_net.py --config-file configs/camvid/ifa_r50.py --num-gpus 4 "
     "model.backbone.norm=SyncBN": "needs four GPUs",
+    "python projects/IFA/measure_raster.py --config-file tests/tiny_recipe.py --random-weights "
+    "--side 6000 --folder output/raster --crop 2048 --margin 256": "reads a recipe of the tests, "
+    "which the reader's folder here lacks",
     "torchrun --nproc-per-node 4 tools/train_net.py --config-file configs/camvid/ifa_r18.py": (
         "needs four GPUs, and is run on the CPU by tests/tools/test_train_net.py"
     ),

@@ -131,6 +131,7 @@ def say_end(args: argparse.Namespace, cfg: DictConfig, results: dict, weights: s
     for flag in ("sliding_window", "stride"):
         if getattr(args, flag):
             demo += [f"--{flag.replace('_', '-')}", *map(str, getattr(args, flag))]
+    demo += ["--blend", args.blend] if args.blend else []
     changes = [key for key in args.opts if not key.startswith(_OF_TRAINING)]
     demo += ["--output", os.path.join(folder, "pictures"), *changes]
     said = ", ".join(f"{name} {value:.2f}" for name, value in figures.items())

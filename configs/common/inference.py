@@ -13,6 +13,8 @@ inference = dict(
     window=None,
     # From one window to the next: a fraction of its side, or a whole number of pixels.
     stride=2 / 3,
+    # What windows weigh where they overlap: "constant", "gaussian", or None, which is constant.
+    blend=None,
     # Windows, and mirror images, in one pass.
     batch_size=1,
 )

@@ -56,7 +56,7 @@ def run_parallel(
     # On Linux a new process inherits imported modules; importing them takes seconds otherwise.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     chunk = min(_MAX_CHUNK, max(1, len(items) // (_CHUNKS * workers)))
-    with ProcessPoolExecutor(workers, context, initializer=_leave_with_parent) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=leave_with_parent) as pool:
         results = pool.map(function, items, chunksize=chunk)  # before tqdm starts its thread
         try:
             yield from tqdm(results, **bar)
@@ -66,7 +66,7 @@ def run_parallel(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _leave_with_parent() -> None:
+def leave_with_parent() -> None:
     """End this process with its parent: a parent that is killed cannot ask for it."""
     parent = multiprocessing.parent_process()
 

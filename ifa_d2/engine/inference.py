@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from ..modeling import MultiViewSegmentor
+from ..modeling.views import BLENDS
 from .yacs_config import to_lazy_config
 
 # Of recipes that do not say: the paper's, where it is evaluated at several scales.
@@ -55,7 +56,7 @@ def describe_views(model: nn.Module) -> dict[str, Any]:
 
     Returns:
         ``tta``: sizes and mirror images that are averaged, or None; ``sliding_window``: ``window``
-        and ``stride`` in pixels (height, width), or None.
+        and ``stride`` in pixels (height, width), and ``blend``, or None.
     """
     tta = window = None
     if isinstance(model, MultiViewSegmentor):
@@ -64,7 +65,11 @@ def describe_views(model: nn.Module) -> dict[str, Any]:
             names = ("scales", "short_edges", "max_size", "flip")
             tta = {name: getattr(views, name) for name in names}
         if views.window is not None:
-            window = {"window": views.window, "stride": views.strides()}
+            window = {
+                "window": views.window,
+                "stride": views.strides(),
+                "blend": views.blend or BLENDS[0],
+            }
     return {"tta": tta, "sliding_window": window}
 
 
@@ -101,7 +106,7 @@ class Renamed(argparse.Action):
 
 
 def add_inference_arguments(parser: argparse.ArgumentParser, *, crop: bool = False) -> None:
-    """Add --tta, --sliding-window and --stride.
+    """Add --tta, --sliding-window, --stride and --blend.
 
     Args:
         parser: that takes them.
@@ -114,12 +119,30 @@ def add_inference_arguments(parser: argparse.ArgumentParser, *, crop: bool = Fal
         help="average over the config's scales and mirror images (inference.scales and flip, or "
         "TEST.AUG)",
     )
+    add_window_arguments(group)
+
+    sliding = "--sliding-window H W"
+    window = f"--crop Y0 X0 Y1 X1 (a part of the picture; {sliding} slides)" if crop else sliding
+    parser.add_argument("--window", action=Renamed, const=window)
+    parser.add_argument("--slide", action=Renamed, const=sliding)
+
+
+def add_window_arguments(
+    group: argparse._ActionsContainer, *, window: str = "", blend: str = BLENDS[0]
+) -> None:
+    """Add --sliding-window, --stride and --blend.
+
+    Args:
+        group: that takes them.
+        window, blend: taken where neither the flag nor the config says one.
+    """
+    default = f" (default: {window})" if window else ""
     group.add_argument(
         "--sliding-window",
         nargs=2,
         type=int,
         metavar=("H", "W"),
-        help="predict in windows of this size in pixels and average where they overlap",
+        help="predict in windows of this size in pixels and average where they overlap" + default,
     )
     group.add_argument(
         "--stride",
@@ -128,11 +151,12 @@ def add_inference_arguments(parser: argparse.ArgumentParser, *, crop: bool = Fal
         metavar=("H", "W"),
         help="from one window to the next: pixels, or fractions of the window (default: 2/3 2/3)",
     )
-
-    sliding = "--sliding-window H W"
-    window = f"--crop Y0 X0 Y1 X1 (a part of the picture; {sliding} slides)" if crop else sliding
-    parser.add_argument("--window", action=Renamed, const=window)
-    parser.add_argument("--slide", action=Renamed, const=sliding)
+    group.add_argument(
+        "--blend",
+        choices=BLENDS,
+        help="what windows weigh where they overlap: alike, or by a Gaussian that falls to their "
+        f"edges (default: {blend})",
+    )
 
 
 def _stride(text: str) -> int | float:
@@ -148,12 +172,33 @@ def apply_inference_arguments(cfg: DictConfig, args: argparse.Namespace) -> None
     """Write what the flags of :func:`add_inference_arguments` say into a config.
 
     Raises:
-        ValueError: a value out of range, by name, or a stride of no windows.
+        ValueError: a value out of range, by name, or a stride or blend of no windows.
     """
-    flags = {"tta": args.tta or None, "window": args.sliding_window, "stride": args.stride}
+    if args.tta:
+        OmegaConf.update(cfg, "inference.tta", True, force_add=True)
+    apply_window_arguments(cfg, args)
+    check_inference(cfg)
+
+
+def apply_window_arguments(
+    cfg: DictConfig, args: argparse.Namespace, window: tuple[int, int] | None = None
+) -> None:
+    """Write what the flags of :func:`add_window_arguments` say into a config.
+
+    Args:
+        cfg: that is changed.
+        args: with the flags.
+        window: where neither says one; None is no windows.
+
+    Raises:
+        ValueError: a stride or blend of no windows.
+    """
+    flags = {"window": args.sliding_window, "stride": args.stride, "blend": args.blend}
     flags = {name: value for name, value in flags.items() if value is not None}
+    if window is not None and not OmegaConf.select(cfg, "inference.window"):
+        flags.setdefault("window", list(window))
     if flags:
         OmegaConf.update(cfg, "inference", flags, force_add=True)
-    if args.stride and not OmegaConf.select(cfg, "inference.window"):
-        raise ValueError(f"stride {args.stride} is of windows: give their size as well")
-    check_inference(cfg)
+    for name in ("stride", "blend"):
+        if name in flags and not OmegaConf.select(cfg, "inference.window"):
+            raise ValueError(f"{name} {flags[name]} is of windows: give their size as well")

@@ -61,17 +61,25 @@ def new_evaluation_dir(output_dir: str | os.PathLike[str]) -> Path:
 
 
 @contextmanager
-def locked_output(output_dir: str | os.PathLike[str], *, enabled: bool = True) -> Iterator[None]:
-    """Hold an output directory for a training; temporary files of a killed one are removed.
+def locked_output(
+    output_dir: str | os.PathLike[str],
+    *,
+    enabled: bool = True,
+    kind: str = "a training",
+    key: str = "train.output_dir (OUTPUT_DIR in a .yaml)",
+) -> Iterator[None]:
+    """Hold an output directory for a run; temporary files of a killed one are removed.
 
     The lock is the system's, which frees it when the process ends, however it does.
 
     Args:
         output_dir: a folder, made if it is not there.
         enabled: False holds nothing.
+        kind: of run, for the error.
+        key: what names another directory, for the error.
 
     Raises:
-        ValueError: another training holds it; the message says which process.
+        ValueError: another run holds it; the message says which process.
     """
     if not enabled:
         yield
@@ -85,8 +93,8 @@ def locked_output(output_dir: str | os.PathLike[str], *, enabled: bool = True) -
             file.seek(0)
             holder = file.read().strip() or "another process"
             raise ValueError(
-                f"output directory {folder} is in use by a training ({holder}): wait for it, end "
-                "it, or name another with train.output_dir (OUTPUT_DIR in a .yaml)"
+                f"output directory {folder} is in use by {kind} ({holder}): wait for it, end "
+                f"it, or name another with {key}"
             ) from None
         except OSError:  # a file system without locks
             pass

@@ -296,5 +296,6 @@ def _inference(cfg: CfgNode) -> dict[str, Any]:
         "flip": aug.FLIP,
         "window": _plain(sliding.SIZE) or None,
         "stride": _plain(sliding.STRIDE),
+        "blend": sliding.BLEND,
         "batch_size": sliding.BATCH_SIZE,
     }

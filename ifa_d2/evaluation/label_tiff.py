@@ -1,6 +1,6 @@
 """Writing a field's labels to a tiled TIFF, for pictures larger than memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,35 +37,54 @@ def write_label_tiff(
     """
     if tile < 16 or tile % 16:
         raise ValueError(f"tile must be a positive multiple of 16, got {tile}")
-    height, width = field.query(size, window).size
+    size = field.query(size, window).size
     dtype = np.dtype(str(field.label_dtype).removeprefix("torch."))
+    colormap = None if colors is None else _colormap(colors, field.num_classes)
+    bands = (band.numpy() for _, band in field.iter_bands(size, window, height=tile))
+    write_bands(path, bands, size, dtype, tile=tile, colormap=colormap)
+
+
+def write_bands(
+    path: str | Path,
+    bands: Iterable[np.ndarray],
+    size: tuple[int, int],
+    dtype: np.dtype,
+    *,
+    tile: int = 256,
+    colormap: np.ndarray | None = None,
+) -> None:
+    """Write labels to a tiled TIFF as they come; it appears whole or not at all.
+
+    Args:
+        path: of the file.
+        bands: (``tile``, W) labels each, from top to bottom; the last may have fewer rows.
+        size: (H, W) of all.
+        dtype: of the labels.
+        tile: side of a tile in pixels, a multiple of 16.
+        colormap: TIFF's, (3, 256) uint16.
+    """
     options = {"photometric": "minisblack"}
-    if colors is not None:
-        options = {"photometric": "palette", "colormap": _colormap(colors, field.num_classes)}
+    if colormap is not None:
+        options = {"photometric": "palette", "colormap": colormap}
     with atomic_path(path) as partial:
         tifffile.imwrite(
             partial,
-            _tiles(field, size, window, tile),
-            shape=(height, width),
+            _tiles(bands, tile),
+            shape=size,
             dtype=dtype,
             tile=(tile, tile),
             compression="zlib",
-            bigtiff=height * width * dtype.itemsize >= 1 << 31,
+            bigtiff=size[0] * size[1] * dtype.itemsize >= 1 << 31,
             metadata=None,
             **options,
         )
 
 
-def _tiles(
-    field: SegmentationField,
-    size: Sequence[int] | None,
-    window: Sequence[float] | None,
-    tile: int,
-) -> Iterator[np.ndarray]:
+def _tiles(bands: Iterable[np.ndarray], tile: int) -> Iterator[np.ndarray]:
     """Cut whole tiles, row by row from the left, padded with 0 beyond the labels."""
-    for _, band in field.iter_bands(size, window, height=tile):
+    for band in bands:
         rows, columns = band.shape
-        padded = np.pad(band.numpy(), ((0, tile - rows), (0, -columns % tile)))
+        padded = np.pad(band, ((0, tile - rows), (0, -columns % tile)))
         for left in range(0, columns, tile):
             yield padded[:, left : left + tile]
 

@@ -19,8 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..layers import GridQuery
 from .field import SegmentationField
-from .scores import Raster, RunningScores, iter_logits
-from .views import Size, Span, Strip, Views
+from .scores import Raster, RunningScores, iter_shares
+from .views import Size, Span, Strip, Views, reach
 
 Fields = Callable[[Sequence[dict[str, Any]]], list[SegmentationField]]
 
@@ -41,7 +41,7 @@ class MultiViewSegmentor(nn.Module):
     Args:
         model: called with a list of ``{"image": (C, H, W)}``, and where the output has a size of
             its own, ``"height"`` and ``"width"``; gives ``{"sem_seg": (K, H, W) logits}`` each.
-        scales, short_edges, max_size, flip, window, stride: see
+        scales, short_edges, max_size, flip, window, stride, blend: see
             :class:`ifa_d2.modeling.views.Views`.
         batch_size: windows, and mirror images, that go through the model at once.
         return_logits: ``sem_seg`` is (K, H, W), logs of the averaged probabilities, instead of
@@ -64,6 +64,7 @@ class MultiViewSegmentor(nn.Module):
         flip: bool = False,
         window: Sequence[int] | None = None,
         stride: float | Sequence[float] = 2 / 3,
+        blend: str | None = None,
         batch_size: int = 1,
         return_logits: bool | None = None,
         fields: Fields | None = None,
@@ -71,7 +72,7 @@ class MultiViewSegmentor(nn.Module):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        self.views = Views(scales, short_edges, max_size, flip, window, stride)
+        self.views = Views(scales, short_edges, max_size, flip, window, stride, blend)
         self.model = model.module if isinstance(model, DistributedDataParallel) else model
         # Detectron2's inference_context puts all back into the mode found here.
         self.training = model.training
@@ -101,6 +102,7 @@ class MultiViewSegmentor(nn.Module):
             **views,
             "window": sliding.SIZE or None,
             "stride": sliding.STRIDE,
+            "blend": sliding.BLEND,
             "batch_size": sliding.BATCH_SIZE,
         }
 
@@ -135,7 +137,7 @@ class MultiViewSegmentor(nn.Module):
         scores = RunningScores(output_size)
         if not self.return_logits:
             strips.sort(key=lambda strip: strip.rows.samples.start)
-            scores = RunningScores(output_size, _reach(strips))
+            scores = RunningScores(output_size, reach([strip.rows for strip in strips]))
         images = _ResizedImages(one["image"], strips)
         mirrored = (False, True) if self.views.flip else (False,)
         for strip in strips:
@@ -173,17 +175,14 @@ def _add(
     mirror: bool,
     answer: SegmentationField | Raster,
 ) -> None:
-    """Add a window's probabilities, weighted by how many windows answer a sample."""
-    query = GridQuery(strip.rows.axis(answer.picture_share[0]), col.axis(answer.picture_share[1]))
-    for top, left, logits in iter_logits(answer, query):
-        shares = logits.float().softmax(dim=0)  # (K, rows, columns)
+    """Add a window's share of the probabilities."""
+    rows = strip.rows
+    query = GridQuery(rows.axis(answer.picture_share[0]), col.axis(answer.picture_share[1]))
+    for top, left, shares in iter_shares(answer, query, rows, col):
         left += col.samples.start
-        row_weights = strip.row_weights[top : top + shares.shape[1], None]
-        col_weights = strip.col_weights[left : left + shares.shape[2]]
-        shares *= (row_weights * col_weights).to(shares.device)
         if mirror:
             shares, left = shares.flip(2), col.total - left - shares.shape[2]
-        scores.add_(strip.rows.samples.start + top, left, shares)
+        scores.add_(rows.samples.start + top, left, shares)
 
 
 class _ResizedImages:
@@ -217,15 +216,6 @@ def _cut(image: Tensor, rows: Span, cols: Span, mirror: bool) -> Tensor:
         begin, end = cols.length - end, cols.length - begin
     window = image[:, rows.begin : rows.end, begin:end]
     return window.flip(2) if mirror else window
-
-
-def _reach(strips: Sequence[Strip]) -> int:
-    """Count the rows that strips, from top to bottom, overlap the next one by."""
-    reach = bottom = 0
-    for strip in strips:
-        bottom = max(bottom, strip.rows.samples.stop)
-        reach = max(reach, bottom - strip.rows.samples.start)
-    return reach
 
 
 def _size(image: Tensor) -> Size:

@@ -13,7 +13,7 @@ from ..layers import GridAxis, GridQuery
 from ..layers.queries import send
 from .decision import best_classes, label_dtype
 from .field import SegmentationField
-from .views import Size
+from .views import Size, Span
 
 # What one piece of scores may take.
 _PIECE_BYTES = 16 << 20
@@ -66,6 +66,26 @@ def iter_logits(
     else:
         for (rows, cols), logits in source.bound.iter_tiles(query):
             yield rows.start, cols.start, logits[0]
+
+
+def iter_shares(
+    source: SegmentationField | Raster, query: GridQuery, rows: Span, cols: Span
+) -> Iterator[tuple[int, int, Tensor]]:
+    """The first row and column of a piece of a window, and its (K, rows, columns) share.
+
+    That is what :class:`RunningScores` are sums of: class probabilities, weighted as the window is.
+
+    Args:
+        source: of the window.
+        query: the samples of ``rows`` and ``cols``.
+        rows, cols: of the window.
+    """
+    for top, left, logits in iter_logits(source, query):
+        shares = logits.float().softmax(dim=0)
+        row_weights = rows.weights[top : top + shares.shape[1], None]
+        col_weights = cols.weights[left : left + shares.shape[2]]
+        shares *= (row_weights * col_weights).to(shares.device)
+        yield top, left, shares
 
 
 class RunningScores:

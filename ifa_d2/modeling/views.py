@@ -8,7 +8,7 @@ picture do. All of this is integers.
 import math
 import numbers
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import torch
@@ -18,6 +18,13 @@ from torch import Tensor
 from ..layers import GridAxis
 
 Size = tuple[int, int]
+
+BLENDS = ("constant", "gaussian")
+# Of "gaussian", as shares of a window's side: its standard deviation, and how far from an edge it
+# is lowered to nothing. There, features see most of the padding around the window.
+_DEVIATION = 1 / 8
+_EDGE = 1 / 16
+_NOTHING = 1e-12  # and yet the answer where there is no other
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,7 @@ class Span:
         length: of the resized picture along the axis, in pixels.
         samples: the run of the answer's samples whose centres lie in the window.
         total: samples of the answer along the axis.
+        weights: (samples,) float32, the window's share of the answer at each of its samples.
     """
 
     begin: int
@@ -36,6 +44,7 @@ class Span:
     length: int
     samples: slice
     total: int
+    weights: Tensor = field(compare=False)
 
     def axis(self, share: Fraction = Fraction(1)) -> GridAxis:
         """The samples in image coordinates of the window.
@@ -51,6 +60,14 @@ class Span:
             denominator=2 * self.total * (self.end - self.begin) * share.denominator,
         )
 
+    def part(self, samples: slice) -> "Span":
+        """The window, of a run of the answer's samples that it has some of."""
+        start = max(self.samples.start, samples.start)
+        stop = min(self.samples.stop, samples.stop)
+        first = self.samples.start
+        weights = self.weights[start - first : stop - first]
+        return replace(self, samples=slice(start, stop), weights=weights)
+
 
 @dataclass(frozen=True)
 class Strip:
@@ -60,15 +77,11 @@ class Strip:
         size: of the resized picture, in pixels.
         rows: of all windows.
         cols: of each window, from left to right.
-        row_weights: (rows.samples,) float32, 1 / the number of strips that answer a row.
-        col_weights: (W,) float32, 1 / the number of windows that answer a column of the answer.
     """
 
     size: Size
     rows: Span
     cols: tuple[Span, ...]
-    row_weights: Tensor
-    col_weights: Tensor
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,9 @@ class Views:
         stride: from one window to the next, for both axes or (vertical, horizontal). A float is a
             fraction of the window's side, rounded up to pixels; an int is pixels. The last window
             ends at the border, and may be nearer to the one before.
+        blend: how windows share the samples that several answer: "constant", alike (None too); or
+            "gaussian", by a weight along each axis that falls from the middle of a window, with a
+            standard deviation of an eighth of its side, to nothing a sixteenth from its edges.
 
     Raises:
         ValueError: an argument out of range, by name.
@@ -96,6 +112,7 @@ class Views:
     flip: bool = False
     window: Sequence[int] | None = None
     stride: float | Sequence[float] = 2 / 3
+    blend: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("scales", "short_edges", "window", "stride"):  # lists, where a config says it
@@ -115,6 +132,8 @@ class Views:
             _check_pixels("max_size", (self.max_size,))
         if self.window is not None:
             _check_pixels("window", self.window, 2)
+        if self.blend not in (None, *BLENDS):
+            raise ValueError(f"blend must be one of {BLENDS}, or None, got {self.blend!r}")
         self.strides()
 
     @property
@@ -174,14 +193,20 @@ class Views:
         windows, strides = self.window or (None, None), self.strides()
         for size in self.sizes(image_size):
             axes = zip(size, windows, strides, output_size, strict=True)
-            rows, cols = (slide(*axis) for axis in axes)
-            row_weights = 1 / count_spans(rows)
-            col_weights = 1 / count_spans(cols)
-            out += [Strip(size, row, cols, row_weights[row.samples], col_weights) for row in rows]
+            rows, cols = (slide(*axis, blend=self.blend) for axis in axes)
+            out += [Strip(size, row, cols) for row in rows]
         return out
 
 
-def slide(length: int, window: int | None, stride: int, total: int) -> tuple[Span, ...]:
+def slide(
+    length: int,
+    window: int | None,
+    stride: int,
+    total: int,
+    *,
+    blend: str | None = None,
+    multiple: int = 1,
+) -> tuple[Span, ...]:
     """Windows that cover an axis.
 
     Args:
@@ -189,25 +214,48 @@ def slide(length: int, window: int | None, stride: int, total: int) -> tuple[Spa
         window: length of each; None is the whole axis, as one that is longer.
         stride: from one to the next, in pixels, at most ``window``.
         total: samples of the answer along the axis.
+        blend: see :class:`Views`.
+        multiple: the last window begins at a multiple of this, and is shorter where it would pass
+            the end of the axis. It divides ``stride``, and is at most ``window``.
     """
     window = min(window or length, length)
-    spans = []
+    last = -(-(length - window) // multiple) * multiple
+    places = []
     for i in range(-(-(length - window) // stride) + 1):
-        end = min(i * stride + window, length)
-        first, stop = (
-            -((length - 2 * border * total) // (2 * length)) for border in (end - window, end)
-        )
+        begin = min(i * stride, last)
+        end = min(begin + window, length)
+        first, stop = (-((length - 2 * border * total) // (2 * length)) for border in (begin, end))
         if first < stop:
-            spans.append(Span(end - window, end, length, slice(first, stop), total))
-    return tuple(spans)
+            places.append((begin, end, length, slice(first, stop), total))
+    sums = torch.zeros(total, dtype=torch.float64)
+    for place in places:
+        sums[place[3]] += _falloff(*place, blend)
+    return tuple(
+        Span(*place, (_falloff(*place, blend) / sums[place[3]]).float()) for place in places
+    )
 
 
-def count_spans(spans: Sequence[Span]) -> Tensor:
-    """Count the windows of each sample, (total,) float32."""
-    counts = torch.zeros(spans[0].total)
+def reach(spans: Sequence[Span]) -> int:
+    """Count the samples that spans, in the order of their first ones, overlap the next one by."""
+    longest = bottom = 0
     for span in spans:
-        counts[span.samples] += 1
-    return counts
+        bottom = max(bottom, span.samples.stop)
+        longest = max(longest, bottom - span.samples.start)
+    return longest
+
+
+def _falloff(
+    begin: int, end: int, length: int, samples: slice, total: int, blend: str | None
+) -> Tensor:
+    """The weights of a window's samples, (samples,) float64 above 0."""
+    if blend != "gaussian":
+        return torch.ones(samples.stop - samples.start, dtype=torch.float64)
+    centers = (torch.arange(samples.start, samples.stop).double() + 0.5) * (length / total)
+    places = (centers - (begin + end) / 2) / (end - begin)
+    weights, least = (
+        torch.exp(-0.5 * (at / _DEVIATION) ** 2) for at in (places, torch.tensor(0.5 - _EDGE))
+    )
+    return (weights - least).clamp_(min=_NOTHING)
 
 
 def _stride(value: float, window: int | None) -> int:

@@ -72,6 +72,9 @@ def test_flags(name: str, tmp_path: Path) -> None:
     assert windows.views.sizes((40, 48)) == [(40, 48)] and not windows.views.flip
     assert tuple(windows.views.window) == (33, 48)
     assert windows.views.strides() == (22, 32)
+    assert windows.views.blend is None
+    blended = build(load(), "--sliding-window", "33", "48", "--blend", "gaussian")
+    assert blended.views.blend == "gaussian"
     both = build(
         load(), "--tta", "--sliding-window", "33", "48", "--stride", "2/3", "16", "key=value"
     )
@@ -128,6 +131,7 @@ def test_recipes_have_the_settings_of_the_paper(name: str) -> None:
     ("flags", "words"),
     [
         (["--stride", "8", "8"], r"stride \[8, 8\] is of windows: give their size"),
+        (["--blend", "gaussian"], "blend gaussian is of windows: give their size"),
         (["--sliding-window", "8", "0"], "window must be whole numbers of 1 or more"),
         (["--sliding-window", "8", "8", "--stride", "9", "2"], "at most the window's 8, got 9"),
         (["--sliding-window", "8", "8", "--stride", "3/2", "2"], "stride must be a fraction"),

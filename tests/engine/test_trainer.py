@@ -179,11 +179,16 @@ def test_an_evaluation_says_of_what_it_is(finished: Path, tmp_path: Path) -> Non
     assert (once["dataset"], once["weights"]) == ("tiny", "some.pth")
     assert (once["tta"], once["sliding_window"]) == (None, None)
     cfg.inference = {"tta": True, "scales": [1.0, 1.5], "window": [33, 40], "stride": [0.5, 16]}
+    cfg.inference["blend"] = "gaussian"
     Trainer.test(cfg, model)
     views = read((tmp_path / "sem_seg_evaluation.json").read_text())
     expected = {"scales": [1.0, 1.5], "short_edges": None, "max_size": None, "flip": True}
     assert (views["weights"], views["tta"]) == (None, expected)
-    assert views["sliding_window"] == {"window": [33, 40], "stride": [17, 16]}
+    assert views["sliding_window"] == {
+        "window": [33, 40],
+        "stride": [17, 16],
+        "blend": "gaussian",
+    }
 
 
 def test_evaluations_of_a_training_say_how_far_it_is(tmp_path: Path) -> None:

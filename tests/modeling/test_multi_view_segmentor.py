@@ -160,6 +160,28 @@ def test_windows_are_averaged_where_they_overlap(meta, kwargs, flip, window, str
     assert torch.equal(labels, found.argmax(0).byte())
 
 
+def test_windows_blended_by_a_gaussian():
+    """Against weighted sums written out, and nearer to the picture shown whole."""
+    model, image = make(), make_image(64, 96)
+    total, sums = torch.zeros(K, 64, 96), torch.zeros(64, 96)
+    t = (torch.arange(32).double() + 0.5) / 32 - 0.5
+    weights = (torch.exp(-0.5 * (8 * t) ** 2) - torch.exp(torch.tensor(-0.5 * 3.5**2))).float()
+    weights = weights.clamp(min=1e-12)
+    weights = weights[:, None] * weights
+    for y in range(0, 33, 16):
+        for x in range(0, 65, 16):
+            shown = answer(model, image[:, y : y + 32, x : x + 32]).softmax(0)
+            total[:, y : y + 32, x : x + 32] += shown * weights
+            sums[y : y + 32, x : x + 32] += weights
+    views = {"window": (32, 32), "stride": 16}
+    found = answer(MultiViewSegmentor(model=model, **views, blend="gaussian"), image).exp()
+    assert torch.allclose(found, total / sums, atol=1e-5)
+    whole = answer(model, image).softmax(0)
+    constant = answer(MultiViewSegmentor(model=model, **views, blend="constant"), image).exp()
+    assert torch.equal(constant, answer(MultiViewSegmentor(model=model, **views), image).exp())
+    assert (found - whole).abs().mean() < 0.8 * (constant - whole).abs().mean()
+
+
 SCALES = (0.6, 1.0, 1.7)
 
 
@@ -344,12 +366,19 @@ def test_same_from_both_kinds_of_config():
     cfg.TEST.SLIDING_WINDOW.SIZE = (20, 24)
     cfg.TEST.SLIDING_WINDOW.STRIDE = (0.5, 0.5)
     cfg.TEST.SLIDING_WINDOW.BATCH_SIZE = 3
+    cfg.TEST.SLIDING_WINDOW.BLEND = "gaussian"
     assert MultiViewSegmentor(cfg, model).views.sizes((45, 58)) == [(45, 58)]
     cfg.TEST.AUG.ENABLED = True
     cfg.TEST.AUG.SCALES = (0.5, 1.0)
     yacs = MultiViewSegmentor(cfg, model)
     lazy = MultiViewSegmentor(
-        model=model, scales=(0.5, 1.0), flip=True, window=(20, 24), stride=0.5, batch_size=3
+        model=model,
+        scales=(0.5, 1.0),
+        flip=True,
+        window=(20, 24),
+        stride=0.5,
+        batch_size=3,
+        blend="gaussian",
     )
     assert torch.equal(answer(yacs, make_image()), answer(lazy, make_image()))
     assert yacs.batch_size == 3

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ifa_d2.layers import GridAxis
-from ifa_d2.modeling.views import Views, count_spans, slide
+from ifa_d2.modeling.views import BLENDS, Views, slide
 
 
 @given(
@@ -35,7 +35,12 @@ def test_windows_cover_an_axis(length, window, stride, total):
         places = span.axis().coordinates * side + span.begin
         expected = GridAxis.centers(total)[span.samples].coordinates * length
         assert torch.allclose(places, expected, atol=1e-9)
-    assert count_spans(spans).min() >= 1
+    counts = torch.zeros(total)
+    for span in spans:
+        counts[span.samples] += 1
+    assert counts.min() >= 1
+    for span in spans:  # alike
+        assert torch.equal(span.weights, (1 / counts.double()[span.samples]).float())
     if total >= length:  # no window is without a sample
         assert spans[0].begin == 0 and spans[-1].end == length
         steps = [b.begin - a.begin for a, b in itertools.pairwise(spans)]
@@ -63,19 +68,59 @@ def test_windows_of_the_paper():
     output=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     window=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     stride=st.floats(0.2, 1),
+    blend=st.none() | st.sampled_from(BLENDS),
 )
-def test_weights_sum_to_one_for_each_size(image, output, window, stride):
-    views = Views(scales=(0.5, 1.0, 1.3), window=window, stride=stride)
+def test_weights_sum_to_one_for_each_size(image, output, window, stride, blend):
+    views = Views(scales=(0.5, 1.0, 1.3), window=window, stride=stride, blend=blend)
     strips = views.strips(image, output)
     for size in views.sizes(image):
         total = torch.zeros(output)
         for strip in strips:
             if strip.size == size:
                 for col in strip.cols:
-                    weights = strip.row_weights[:, None] * strip.col_weights[col.samples]
+                    weights = strip.rows.weights[:, None] * col.weights
                     total[strip.rows.samples, col.samples] += weights
         repeats = views.sizes(image).count(size)  # tiny pictures have two scales of one size
         assert torch.allclose(total, torch.full(output, float(repeats)), atol=1e-4)
+
+
+def test_gaussian_weights_fall_to_the_edges():
+    """As the densities of normal distributions about the windows' middles, lowered."""
+    spans = slide(200, 80, 40, 200, blend="gaussian")
+    places = torch.arange(200).double() + 0.5
+    density = torch.stack([torch.exp(-0.5 * ((places - 40 * i - 40) / 10) ** 2) for i in range(4)])
+    expected = (density - torch.exp(torch.tensor(-0.5 * 3.5**2))).clamp(min=0)
+    expected[0, :5] = expected[3, -5:] = 1  # where there is no other
+    expected /= expected.sum(0)
+    for i, span in enumerate(spans):
+        assert torch.allclose(span.weights.double(), expected[i, span.samples], atol=1e-6)
+    middle = spans[1]
+    assert middle.weights[:5].max() < 1e-9 and middle.weights[-5:].max() < 1e-9
+    assert (middle.weights[6:30] > middle.weights[5:29]).all()
+    assert torch.allclose(middle.weights, middle.weights.flip(0), atol=1e-6)
+    assert torch.equal(spans[0].weights[:40], torch.ones(40))
+    # Another grid of samples has the weights of the same places.
+    finer = slide(200, 80, 40, 600, blend="gaussian")
+    assert torch.allclose(finer[1].weights[1::3], middle.weights, atol=1e-6)
+
+
+@given(
+    length=st.integers(1, 90),
+    cells=st.integers(1, 4),
+    unit=st.integers(1, 8),
+    share=st.floats(0.1, 1),
+    total=st.integers(1, 90),
+)
+def test_windows_at_multiples_of_a_length(length, cells, unit, share, total):
+    window, stride = cells * unit + unit // 2, max(1, int(share * cells)) * unit
+    spans = slide(length, window, stride, total, multiple=unit)
+    assert all(span.begin % unit == 0 for span in spans)
+    assert all(span.end - span.begin == min(window, length) for span in spans[:-1])
+    counts = torch.zeros(total)
+    for span in spans:
+        counts[span.samples] += 1
+        assert window - unit < span.end - span.begin or span.end == length
+    assert counts.min() >= 1
 
 
 def test_sizes():
@@ -120,6 +165,7 @@ def test_shown_once():
         ({"stride": 1.5}, r"stride must be a fraction in \(0, 1\].*got 1.5"),
         ({"stride": 0.0}, "stride must be a fraction"),
         ({"stride": (0.5, 0.5, 0.5)}, "stride must be one number, or two"),
+        ({"blend": "linear"}, r"blend must be one of \('constant', 'gaussian'\), or None, got 'l"),
     ],
 )
 def test_bad_views(kwargs, words):

@@ -70,6 +70,11 @@ def call(monkeypatch: pytest.MonkeyPatch, trained: Path) -> Callable[..., None]:
             "images/2.png",
         ),
         (
+            "tools/segment_raster.py",
+            ["--config-file", "recipe.py", *LINK, "--input", "images/2.png", "--output"],
+            "images/2.png",
+        ),
+        (
             "tools/export_model.py",
             ["--config-file", "recipe.py", *LINK, "--format", "onnx", "--output"],
             "out/model_final.pth",
