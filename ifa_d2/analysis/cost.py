@@ -24,6 +24,8 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, instantiate
 from detectron2.modeling import ResNet
+from detectron2.modeling.backbone.resnet import BasicStem
+from detectron2.projects.deeplab.resnet import DeepLabStem
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -95,7 +97,7 @@ def count_params(model: nn.Module) -> dict[str, int]:
     if levels.grid_decoder is not None:
         modules[GRID_DECODER] = [levels.grid_decoder]
     mlp = head.alignment.mlp.layers
-    modules[FIRST] = [head.alignment.encodings, mlp[0]]
+    modules[FIRST] = [head.alignment.encodings, *mlp[:1]]
     modules[REST] = [*mlp[1:], head.alignment.predictor]
     if len(head.aux_heads):
         modules[AUXILIARY] = list(head.aux_heads)
@@ -155,7 +157,7 @@ def _count_backbone(
         features, count = _count(backbone, image)
         return features, {"backbone": count}
     x, count = _count(backbone.stem, image)
-    if round_up:
+    if round_up and isinstance(backbone.stem, (BasicStem, DeepLabStem)):  # which pool
         before_pool = [-(-length // 2) for length in image.shape[2:]]
         x = x.new_empty((*x.shape[:2], *(length // 2 + 1 for length in before_pool)))
     features, counts = {}, {"backbone stem": count}
