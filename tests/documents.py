@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PAGES = tuple(
     path.relative_to(ROOT).as_posix()
-    for folder in ("", "docs", "projects/IFA", "zoo", "zoo/camvid")
+    for folder in ("", "docs", "projects/IFA", "projects/FFNet", "zoo", "zoo/camvid")
     for path in sorted((ROOT / folder).glob("*.md"))
     if path.name != "CHANGELOG.md"
 )

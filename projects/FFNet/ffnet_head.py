@@ -8,6 +8,7 @@ alignment, and the classifier a field without hidden layers, of 1x1 or of 3x3 ce
 Shape legend: B batch, C channels of a level, h x w its cells, H x W cells of the finest level.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -100,7 +101,7 @@ class UpHead(DenseAlignment):
         widths = self.level_channels
         self.reduce = nn.ModuleList(
             unit(coarse, fine, kernel_size=1, norm=norm)
-            for fine, coarse in zip(widths, widths[1:], strict=False)
+            for fine, coarse in itertools.pairwise(widths)
         )
         self.smooth = nn.ModuleList(
             unit(width, made, kernel_size=3, norm=norm)
