@@ -13,7 +13,7 @@ import fvcore.nn.weight_init as weight_init
 import numpy as np
 import torch
 import torch.nn.functional as F
-from detectron2.layers import CNNBlockBase, Conv2d, get_norm
+from detectron2.layers import CNNBlockBase, Conv2d, ShapeSpec, get_norm
 from detectron2.modeling import ResNet
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
 from scipy.ndimage import gaussian_filter1d
@@ -183,14 +183,7 @@ def build_ffnet_backbone(
     Raises:
         ValueError: an unknown variant or stage, or ``stride2_first`` with stem C.
     """
-    known = VARIANTS.get(variant)
-    if known is None:
-        raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
-    if stride2_first and known.stem == "C":
-        raise ValueError(
-            f"stride2_first must be False for variant {variant}: after stem C the first stage has "
-            "a stride already"
-        )
+    known = _find(variant, stride2_first)
     unknown = [name for name in out_features if name not in ("stem", *STAGES)]
     if unknown or not out_features:
         raise ValueError(
@@ -205,6 +198,39 @@ def build_ffnet_backbone(
     if pre_down:
         stem = HalvingStem(stem)
     return PaddedResNet(stem, stages, out_features=list(out_features), freeze_at=freeze_at)
+
+
+def feature_shapes(
+    variant: str, *, stride2_first: bool = False, pre_down: bool = False
+) -> dict[str, ShapeSpec]:
+    """Channels and strides of the features of :func:`build_ffnet_backbone`.
+
+    Args:
+        variant, stride2_first, pre_down: see there.
+
+    Raises:
+        ValueError: an unknown variant, or ``stride2_first`` with stem C.
+    """
+    known = _find(variant, stride2_first)
+    channels = [4 * width if known.bottleneck else width for width in known.widths]
+    channels = [64, *channels] if known.stem == "C" else channels
+    finest = 4 * (2 if stride2_first else 1) * (2 if pre_down else 1)
+    return {
+        name: ShapeSpec(channels=width, stride=finest * 2**index)
+        for index, (name, width) in enumerate(zip(STAGES, channels, strict=True))
+    }
+
+
+def _find(variant: str, stride2_first: bool) -> Variant:
+    known = VARIANTS.get(variant)
+    if known is None:
+        raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
+    if stride2_first and known.stem == "C":
+        raise ValueError(
+            f"stride2_first must be False for variant {variant}: after stem C the first stage has "
+            "a stride already"
+        )
+    return known
 
 
 def _build_stem(

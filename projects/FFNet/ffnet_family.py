@@ -3,12 +3,10 @@
 import re
 from dataclasses import dataclass
 
-import torch
 from detectron2.config import LazyCall as L
-from detectron2.config import instantiate
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import SemanticSegmentor
-from ffnet_backbone import VARIANTS, build_ffnet_backbone
+from ffnet_backbone import VARIANTS, build_ffnet_backbone, feature_shapes
 from ffnet_head import SEGMENTATION_HEADS, UP_HEADS, Adapter, UpHead
 from omegaconf import MISSING, DictConfig
 
@@ -82,23 +80,14 @@ def ffnet_model(name: str, *, norm: str = "BN") -> DictConfig:
         ValueError: as :func:`parse_name`, or a "d" with stem C.
     """
     parts = parse_name(name)
-    backbone = L(build_ffnet_backbone)(
-        variant=parts.variant,
-        norm=norm,
-        stride2_first=parts.stride2_first,
-        pre_down=parts.pre_down,
-    )
+    options = {"stride2_first": parts.stride2_first, "pre_down": parts.pre_down}
+    shapes = feature_shapes(parts.variant, **options)
     return L(SemanticSegmentor)(
-        backbone=backbone,
-        sem_seg_head=_head(parts, _shapes(backbone)),
+        backbone=L(build_ffnet_backbone)(variant=parts.variant, norm=norm, **options),
+        sem_seg_head=_head(parts, shapes),
         pixel_mean=[123.675, 116.28, 103.53],
         pixel_std=[58.395, 57.12, 57.375],
     )
-
-
-def _shapes(backbone: DictConfig) -> dict[str, ShapeSpec]:
-    with torch.device("meta"):
-        return instantiate(backbone).output_shape()
 
 
 def _head(name: FFNetName, shapes: dict[str, ShapeSpec]) -> DictConfig:

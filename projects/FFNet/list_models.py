@@ -13,11 +13,12 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from ffnet_family import ffnet_model
 from omegaconf import OmegaConf
 from tabulate import tabulate
 
-from ifa_d2.analysis.cost import analyze, report
+from ifa_d2.analysis.cost import build_on_meta, count_model, count_params
 from ifa_d2.engine.arguments import command_parser, errors_in_one_line
 
 _FILE = Path(__file__).with_name("published_models.csv")
@@ -62,9 +63,10 @@ def count(name: str, size: tuple[int, int]) -> tuple[int, int]:
     """Count parameters and multiply-adds of a model for one picture of ``size`` (y, x) pixels."""
     model = ffnet_model(name)
     model.sem_seg_head.num_classes = _CLASSES
-    cfg = OmegaConf.create({"model": model}, flags={"allow_objects": True})
-    cost = report(analyze(cfg, size))
-    return cost["params"], cost["macs"]
+    built = build_on_meta(OmegaConf.create({"model": model}, flags={"allow_objects": True}))
+    with torch.no_grad():
+        macs = count_model(built, size, round_up=False, textbook=False)
+    return sum(count_params(built).values()), sum(macs.values())
 
 
 def main(args: list[str] | None = None) -> None:
