@@ -33,6 +33,8 @@ NOT_RUN = {
     "pip install -e .": "changes the environment that this runs in",
     "python tools/train_net.py --config-file configs/camvid/ifa_r50.py --num-gpus 4 "
     "model.backbone.norm=SyncBN": "needs four GPUs",
+    "python projects/FFNet/convert_ffnet_weights.py ffnet86_ABB_cityscapes_state_dict_quarts.pth "
+    "ffnet86_abb.pth 86_ABB": "needs a published file, which the reader downloads",
     "python tools/serve_demo.py --config-file camvid/ifa_lite0_frozen.py "
     "--weights ifa_d2://camvid/ifa_lite0_frozen": "serves until interrupted",
 }

@@ -222,7 +222,7 @@ def feature_shapes(
 
 
 def _find(variant: str, stride2_first: bool) -> Variant:
-    known = VARIANTS.get(variant)
+    known = VARIANTS.get(str(variant))  # a command line makes a number of "18"
     if known is None:
         raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
     if stride2_first and known.stem == "C":
