@@ -18,7 +18,6 @@ setup(
     package_dir={"ifa_d2.configs": "configs", "ifa_d2.zoo": "zoo"},
     package_data={
         "ifa_d2.configs": ["**/*.py", "**/*.yaml"],
-        "ifa_d2.serving": ["static/*"],
         "ifa_d2.zoo": ["**/*.pth", "**/*.md"],
     },
     # What Detectron2 does not bring itself. Detectron2 and torch are not named: they come in builds
@@ -34,7 +33,7 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "page": ["anyio", "starlette", "uvicorn"],  # of tools/serve_demo.py
+        "page": ["anyio", "starlette", "uvicorn"],  # of projects/FieldPage
         "panoptic": ["panopticapi-lite"],  # of Detectron2's evaluator of panoptic quality
     },
     classifiers=[

@@ -8,8 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PAGES = tuple(
     path.relative_to(ROOT).as_posix()
-    for folder in ("", "docs", "projects/IFA", "projects/FFNet", "zoo", "zoo/camvid")
-    for path in sorted((ROOT / folder).glob("*.md"))
+    for pattern in ("*.md", "docs/*.md", "projects/**/*.md", "zoo/**/*.md")
+    for path in sorted(ROOT.glob(pattern))
     if path.name != "CHANGELOG.md"
 )
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)

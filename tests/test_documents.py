@@ -35,7 +35,8 @@ NOT_RUN = {
     "model.backbone.norm=SyncBN": "needs four GPUs",
     "python projects/FFNet/convert_ffnet_weights.py ffnet86_ABB_cityscapes_state_dict_quarts.pth "
     "ffnet86_abb.pth 86_ABB": "needs a published file, which the reader downloads",
-    "python tools/serve_demo.py --config-file camvid/ifa_lite0_frozen.py "
+    "pip install -e '.[page]'": "changes the environment that this runs in",
+    "python projects/FieldPage/serve_demo.py --config-file camvid/ifa_lite0_frozen.py "
     "--weights ifa_d2://camvid/ifa_lite0_frozen": "serves until interrupted",
 }
 # Words that stand for one of several.

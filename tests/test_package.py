@@ -29,7 +29,7 @@ PARTS = (
         "visualization",
         "engine",
     ),
-    *("analysis", "demo", "serving"),
+    *("analysis", "demo"),
 )
 
 
@@ -66,8 +66,7 @@ def _relative(folder: Path, pattern: str) -> set[str]:
 def test_wheel_holds_the_package_and_its_recipes(installed: Path) -> None:
     recipes = _relative(ROOT / "configs", "*.py") | _relative(ROOT / "configs", "*.yaml")
     assert "cityscapes/ifa_r50.py" in recipes
-    modules = _relative(ROOT / "ifa_d2", "*.py") | _relative(ROOT / "ifa_d2", "static/*")
-    assert "serving/static/index.html" in modules
+    modules = _relative(ROOT / "ifa_d2", "*.py")
     zoo = {f"zoo/{name}" for name in _relative(ROOT / "zoo", "*.*")}
     assert "zoo/camvid/ifa_lite0_frozen.pth" in zoo
     configs = {f"configs/{recipe}" for recipe in recipes}
@@ -158,7 +157,7 @@ def test_nothing_imports_backwards() -> None:
 
 
 def test_what_setup_does_not_name_is_not_imported(tmp_path: Path) -> None:
-    """Not by the package, its public names, and all of its modules but the page's."""
+    """Not by the package, its public names, and all of its modules."""
     code = (
         "import sys, pkgutil, importlib\n"
         "sys.modules.update(dict.fromkeys(['panopticapi', 'panopticapi.utils', 'starlette',"
@@ -167,8 +166,7 @@ def test_what_setup_does_not_name_is_not_imported(tmp_path: Path) -> None:
         "for public in (ifa_d2, ifa_d2.data, ifa_d2.modeling, ifa_d2.engine):\n"
         "    assert all(getattr(public, name) is not None for name in public.__all__)\n"
         "for module in pkgutil.walk_packages(ifa_d2.__path__, 'ifa_d2.'):\n"
-        "    if not module.name.startswith('ifa_d2.serving'):\n"
-        "        importlib.import_module(module.name)\n"
+        "    importlib.import_module(module.name)\n"
     )
     result = _run(code, tmp_path, ROOT)
     assert result.returncode == 0, result.stderr

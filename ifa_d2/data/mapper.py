@@ -59,8 +59,12 @@ class SemSegMapper:
             num_classes: for records without `num_classes`; None leaves their ids unchecked
             num_points: P, labelled points of each image (for a `FieldSegmentor` whose head's
                 targets are points); 0 gives none
-            point_sampling, importance_ratio, boundary_width, point_balance: `sampling` and the
-                rest of `PointSampler`
+            point_sampling: where those that are not uniform lie: "uniform", "boundary",
+                "class_balanced" or "balanced_boundary", see :class:`.PointSampler`
+            importance_ratio: share of the points that follow `point_sampling`, in [0, 1)
+            boundary_width: up to which distance a pixel is near a boundary, in pixels
+            point_balance: of the balanced samplings, classes are drawn in proportion to their
+                pixels to the power 1 - this, in [0, 1]
 
         Raises:
             ValueError: bad `image_format`, `augmentations` that pad with another label, or an

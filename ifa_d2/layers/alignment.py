@@ -38,11 +38,16 @@ class ImplicitAlignment(nn.Module):
 
     Args:
         in_channels: channels C of each level.
-        num_classes: K.
+        num_classes: number of classes K.
         hidden_dims: sizes of the MLP's hidden layers; () is a linear classifier.
-        encoding, num_frequencies, frequency_law, coupled_frequencies: see
-            :class:`ifa_d2.layers.PositionEncoding`.
-        integrated_encoding, cell_decoding: its ``integrated`` and ``cell``.
+        encoding: of offsets (the paper's Table 4), "none", "coord", "sine", "cosine", "fixed" or
+            "learned", see :class:`ifa_d2.layers.PositionEncoding`.
+        num_frequencies: frequencies of the encoding, an axis.
+        frequency_law: of their first values, "pow2" (1 to 64, as in the authors' code) or
+            "2exp" (the paper's text).
+        coupled_frequencies: a frequency acts on both axes together; needs the "learned" encoding.
+        integrated_encoding: sines and cosines are averaged over the width of a query's sample.
+        cell_decoding: the width of a query's sample is an input, in half cells.
         unfold: a cell's features are those of its 3x3 neighbourhood (zeros beyond the border).
         local_ensemble: a query is answered by the four nearest cells of each level, their inputs
             (features, offsets and encodings) weighted bilinearly, so that the result is continuous

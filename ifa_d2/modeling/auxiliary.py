@@ -10,7 +10,9 @@ class AuxiliaryHead(nn.Module):
 
     Args:
         feature: name of the feature.
-        in_channels, channels, num_classes: sizes.
+        in_channels: channels of the feature.
+        channels: channels of the 3x3 convolution.
+        num_classes: number of classes.
         norm: name of a norm, see Detectron2's ``get_norm``.
         dropout: share of channels dropped in training.
     """

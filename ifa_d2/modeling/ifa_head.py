@@ -38,7 +38,7 @@ class IFASemSegHead(nn.Module):
     It is made for ``SemanticSegmentor``, ``PanopticFPN`` and ``FieldSegmentor``.
 
     Args:
-        num_classes: K.
+        num_classes: number of classes K.
         levels: makes levels of the backbone's features.
         alignment: the field over these levels.
         targets: where the field is asked in training; None is the paper's :class:`GridTargets`.

@@ -64,7 +64,8 @@ class ASPPProjection(nn.Module):
         dilations: of the three 3x3 convolutions.
         norm: name of a norm, see Detectron2's ``get_norm``.
         dropout: share of channels dropped in training.
-        fuse_channels: see above; None or 0 is the 3x3 convolution.
+        fuse_channels: channels that a 1x1 convolution fuses the branches to, before the projection
+            that other features have; None or 0 is the 3x3 convolution.
 
     Raises:
         ValueError: other than three dilations, or a dropout outside [0, 1).

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from field_page import Limits, UploadError, decode_upload
+from field_page.uploads import FORMATS as PAGE_FORMATS
 from PIL import Image, ImageOps
 
 from ifa_d2 import Predictor
@@ -23,8 +25,6 @@ from ifa_d2.data import (
 from ifa_d2.data.check import check_dataset
 from ifa_d2.demo import Drawing, Picture, Segmenter, View
 from ifa_d2.engine.build import build_model
-from ifa_d2.serving import Limits, UploadError, decode_upload
-from ifa_d2.serving.uploads import FORMATS as PAGE_FORMATS
 from tests.tiny import tiny_config
 
 RNG = np.random.default_rng(0)

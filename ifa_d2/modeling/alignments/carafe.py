@@ -26,7 +26,7 @@ class Carafe(DenseAlignment):
     Args:
         in_channels, strides, norm: see :class:`DenseAlignment`.
         compressed_channels: of the map that kernels are predicted from.
-        kernel_size: k, of the neighbourhood that a cell is put together from, odd.
+        kernel_size: side k of the neighbourhood that a cell is put together from, odd.
         encoder_kernel_size: of the convolution that predicts the kernels, odd.
 
     Raises:

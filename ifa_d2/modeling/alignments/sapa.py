@@ -31,7 +31,7 @@ class Sapa(DenseAlignment):
         similarity: ``"inner"`` (SAPA-I), the inner product of the normalised features;
             ``"bilinear"`` (SAPA-B), of low-rank embeddings of them; ``"gated"`` (SAPA-G), where the
             query's embedding is mixed with one of the coarser cell, by a gate that this cell sets.
-        embedding_channels: D of the embeddings.
+        embedding_channels: channels D of the embeddings.
         kernel_size: of the neighbourhood, odd.
 
     Raises:

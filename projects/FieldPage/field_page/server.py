@@ -121,6 +121,10 @@ class _Server(uvicorn.Server):
     def _drop(self) -> None:
         for connection in list(self.server_state.connections):
             connection.transport.abort()
+        # When each knows that its client is gone: else uvicorn logs an answer that never began.
+        asyncio.get_running_loop().call_soon(self._cancel)
+
+    def _cancel(self) -> None:
         for task in list(self.server_state.tasks):
             task.cancel()
 

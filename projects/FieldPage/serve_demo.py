@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """A page on this machine: drop a picture, drag a window, see the same field asked closer.
 
-    python tools/serve_demo.py --config-file shapes/ifa_r18.py --weights model_final.pth
+    python projects/FieldPage/serve_demo.py --config-file shapes/ifa_r18.py --weights m.pth
 
 Ctrl-C or SIGTERM end it within a few seconds, with status 0. Uploads stay in memory; nothing is
 written to disk. It needs Starlette and uvicorn.
@@ -16,6 +16,16 @@ import argparse
 import os
 import signal
 
+from field_page import (
+    Limits,
+    ShrinkLongSide,
+    allowed_hosts,
+    build_app,
+    open_socket,
+    page_url,
+    serve,
+)
+
 from ifa_d2 import Predictor
 from ifa_d2.demo import find_metadata
 from ifa_d2.engine.arguments import (
@@ -26,15 +36,6 @@ from ifa_d2.engine.arguments import (
     errors_in_one_line,
 )
 from ifa_d2.engine.run import load_config
-from ifa_d2.serving import (
-    Limits,
-    ShrinkLongSide,
-    allowed_hosts,
-    build_app,
-    open_socket,
-    page_url,
-    serve,
-)
 
 LIMITS = {
     "megabytes": "largest file, in MiB",

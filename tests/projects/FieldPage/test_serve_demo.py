@@ -16,7 +16,7 @@ from PIL import Image
 
 from ifa_d2.data import read_label
 from ifa_d2.demo.answers import resample_labels
-from tests.served import ROOT, Page, served
+from tests.projects.FieldPage.served import ROOT, Page, served
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -41,7 +41,9 @@ def test_page_and_model(page: Page) -> None:
     assert headers["Content-Security-Policy"].startswith("default-src 'self'")
     assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
     # Every file that the page and its scripts name is there.
-    for name in sorted(path.name for path in (ROOT / "ifa_d2/serving/static").iterdir()):
+    for name in sorted(
+        path.name for path in (ROOT / "projects/FieldPage/field_page/static").iterdir()
+    ):
         assert page.request(f"/static/{name}")[0] == 200
     model = json.loads(page.request("/api/model")[2])
     assert [one["name"] for one in model["classes"]] == ["left", "right", "middle"]

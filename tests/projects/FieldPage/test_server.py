@@ -4,8 +4,7 @@ import socket
 import numpy as np
 import pytest
 from detectron2.data import transforms as T
-
-from ifa_d2.serving import Limits, ShrinkLongSide, allowed_hosts, open_socket, page_url
+from field_page import Limits, ShrinkLongSide, allowed_hosts, open_socket, page_url
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..data.pictures import decode, refusal
-from ..modeling import SegmentationField
+from ifa_d2.data.pictures import decode, refusal
+from ifa_d2.modeling import SegmentationField
 
 # What browsers show, by Pillow's names and the media types of uploads.
 FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "BMP": "image/bmp"}

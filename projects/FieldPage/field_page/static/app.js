@@ -105,7 +105,7 @@ function describe() {
   const [height, width] = sidesOf(shown);
   const each = detail.zoom > 1 ? `${detail.zoom} × ${detail.zoom} a pixel`
     : `${Number(detail.zoom.toFixed(2))} a pixel each way`;
-  const facts = `${width} × ${height} pixels asked at ${detail.width} × ${detail.height}: ${each}, ` +
+  const facts = `${width} × ${height} pixels decoded at ${detail.width} × ${detail.height}: ${each}, ` +
     `${detail.seconds.toFixed(2)} s`;
   byId("window-facts").textContent = byId("window-facts").title = facts;
   byId("save-window").href = server.labelFile(id, shown, [detail.height, detail.width]);

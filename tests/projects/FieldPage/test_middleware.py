@@ -2,7 +2,7 @@ import asyncio
 import json
 from typing import Any
 
-from ifa_d2.serving.middleware import InFlight
+from field_page.middleware import InFlight
 
 SCOPE = {"type": "http", "method": "GET", "headers": []}
 

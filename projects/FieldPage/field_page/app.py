@@ -36,8 +36,9 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from ..engine import Predictor
-from ..modeling import SegmentationField
+from ifa_d2.engine import Predictor
+from ifa_d2.modeling import SegmentationField
+
 from .middleware import CommonHeaders, InFlight
 from .uploads import FORMATS, MAX_SIDE, Limits, PictureStore, UploadError, decode_upload
 

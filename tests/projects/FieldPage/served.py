@@ -21,7 +21,7 @@ from ifa_d2.engine.predictor import load_model
 from ifa_d2.modeling import SegmentationField
 from tests.tiny import RECIPE, tiny_config
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 
 
 @dataclass
@@ -81,7 +81,12 @@ def served(trained: Path, work: Path, *options: Any) -> Iterator[Page]:
     for folder in folders:
         folder.mkdir()
     command = [
-        *(sys.executable, ROOT / "tools" / "serve_demo.py", "--config-file", RECIPE),
+        *(
+            sys.executable,
+            ROOT / "projects" / "FieldPage" / "serve_demo.py",
+            "--config-file",
+            RECIPE,
+        ),
         *("--weights", trained / "weights.pth", "--dataset", "tiny", "--port", 0, *options),
     ]
     environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(folders[1])}

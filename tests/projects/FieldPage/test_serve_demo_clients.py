@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.served import Page, served
+from tests.projects.FieldPage.served import Page, served
 
 UPLOAD = (
     "POST /api/pictures HTTP/1.1\r\nHost: {host}\r\nContent-Type: image/png\r\n"
@@ -100,9 +100,9 @@ def test_it_ends_whatever_its_clients_do(trained: Path, tmp_path: Path, number: 
 
 @pytest.fixture(scope="module")
 def hasty(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """A page that waits two seconds for its clients, on another loopback address."""
+    """A page that waits four seconds for its clients, on another loopback address."""
     folder = tmp_path_factory.mktemp("served")
-    with served(trained, folder, "--host", "127.0.0.2", "--max-seconds", 2) as page:
+    with served(trained, folder, "--host", "127.0.0.2", "--max-seconds", 4) as page:
         yield page
         assert "Traceback" not in page.log.read_text()
 
@@ -111,7 +111,7 @@ def test_an_upload_that_does_not_arrive(hasty: Page) -> None:
     with begin_upload(hasty) as client:
         status, error = read_error(client)
     assert status == 408
-    assert error == "the file must arrive within 2 seconds, 100 bytes did"
+    assert error == "the file must arrive within 4 seconds, 100 bytes did"
     hasty.upload()
 
 
