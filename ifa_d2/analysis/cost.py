@@ -96,9 +96,9 @@ def count_params(model: nn.Module) -> dict[str, int]:
         modules[DENSE] = [levels.dense_alignment]
     if levels.grid_decoder is not None:
         modules[GRID_DECODER] = [levels.grid_decoder]
-    mlp = head.alignment.mlp.layers
-    modules[FIRST] = [head.alignment.encodings, *mlp[:1]]
-    modules[REST] = [*mlp[1:], head.alignment.predictor]
+    first, *rest = [*head.alignment.mlp.layers, head.alignment.predictor]
+    modules[FIRST] = [head.alignment.encodings, first]
+    modules[REST] = rest
     if len(head.aux_heads):
         modules[AUXILIARY] = list(head.aux_heads)
     return {
@@ -140,8 +140,8 @@ def count_model(
         (levels, _), counts[GRID_DECODER] = _count(parts.grid_decoder, levels)
     total = count_alignment(head.alignment, levels, textbook=textbook)
     queries = levels[0].shape[2] * levels[0].shape[3]
-    layers = [*head.alignment.mlp.layers[1:], head.alignment.predictor]
-    counts[REST] = queries * sum(layer.weight.numel() for layer in layers)
+    rest = [*head.alignment.mlp.layers, head.alignment.predictor][1:]
+    counts[REST] = queries * sum(layer.weight.numel() for layer in rest)
     counts[FIRST] = total - counts[REST]
     # in the order in which they run
     counts[REST] = counts.pop(REST)

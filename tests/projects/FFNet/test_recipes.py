@@ -154,7 +154,7 @@ def test_recipe_trains_resumes_and_evaluates(root: Path, name: str) -> None:
     (root / "out" / "model_final.pth").unlink()
     (root / "out" / "last_checkpoint").write_text("model_0000000.pth")
     again = _run(name, "--resume", *overrides)
-    assert again == results
+    assert again["sem_seg"]["mIoU"] == results["sem_seg"]["mIoU"]
     assert_same(whole, torch.load(root / "out" / "model_final.pth", weights_only=True))
     evaluated = _run(name, "--eval-only", "--resume", *overrides)
     assert evaluated["sem_seg"]["mIoU"] == results["sem_seg"]["mIoU"]
