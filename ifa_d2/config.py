@@ -107,7 +107,7 @@ def _add_inference_keys(cfg: CfgNode) -> None:
     )
     # Factors of a picture's size that TEST.AUG takes instead of MIN_SIZES; () leaves those.
     cfg.TEST.AUG.SCALES = ()
-    # Windows that a picture is shown in, as of MultiViewSegmentor; SIZE () is none.
+    # Windows that a picture is predicted in, as of MultiViewSegmentor; SIZE () is none.
     cfg.TEST.SLIDING_WINDOW = CfgNode({"SIZE": (), "STRIDE": (2 / 3, 2 / 3), "BATCH_SIZE": 1})
 
 
@@ -180,18 +180,31 @@ def _alike(name: str, root: Path, number: int = 5) -> list[str]:
     return difflib.get_close_matches(name, known, number, cutoff=0)
 
 
+def recipe_name(path: Path) -> str:
+    """The path below the folder "configs", or the file's name, without suffix."""
+    parts = path.resolve().with_suffix("").parts
+    if "configs" in parts:
+        last = len(parts) - 1 - parts[::-1].index("configs")
+        return "/".join(parts[last + 1 :])
+    return parts[-1]
+
+
 def get_config(name: str) -> DictConfig | CfgNode:
     """A recipe that comes with the package, such as ``"camvid/ifa_r18.py"``.
 
     Returns:
-        The LazyConfig of a ``.py`` recipe, the yacs config of a ``.yaml`` one.
+        The LazyConfig of a ``.py`` recipe, the yacs config of a ``.yaml`` one. The LazyConfig has
+        the name, "camvid/ifa_r18", under ``recipe``: a :class:`ifa_d2.engine.Trainer` names its
+        output directory after it, as the command does, unless ``train.output_dir`` is set.
 
     Raises:
         ValueError: no such recipe; the message names those most like it.
     """
     path = get_config_file(name)
     if path.suffix == ".py":
-        return LazyConfig.load(str(path))
+        cfg = LazyConfig.load(str(path))
+        cfg.recipe = recipe_name(path)
+        return cfg
     cfg = get_cfg()
     add_ifa_config(cfg)
     merge_yaml(cfg, path)

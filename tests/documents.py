@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PAGES = tuple(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("*.md", "docs/*.md", "projects/**/*.md", "zoo/**/*.md")
+    for pattern in ("*.md", "docs/*.md", "projects/*.md", "projects/*/*.md", "zoo/**/*.md")
     for path in sorted(ROOT.glob(pattern))
     if path.name != "CHANGELOG.md"
 )

@@ -46,9 +46,9 @@ def main(args: list[str] | None = None) -> None:
         nargs=2,
         required=True,
         metavar=("H", "W"),
-        help="of the picture, in pixels",
+        help="size of the picture, in pixels",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts to this file")
     add_overrides_argument(parser)
     options = parser.parse_args(args)
     with errors_in_one_line():

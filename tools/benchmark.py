@@ -10,7 +10,7 @@
 head    times `layers` of the segmentation head (projections, alignment, MLP) against the textbook
         evaluation of the same parameters: concatenate, then MLP. `gemm_ratio` is the time of ours
         over that of its own matrix products run alone.
-growth  times labels asked of a field, and watches the memory beyond them, against output
+growth  times the labels of a field, and watches the memory beyond them, against output
         megapixels, classes, the levels' stride ratio and points, and fits the exponents.
 peers   times whole models, in inference and training: IFA, and SemSegFPNHead, PointRend and
         DeepLabV3+ as Detectron2 has them, as ratios to IFA.

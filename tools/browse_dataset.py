@@ -47,7 +47,11 @@ def parse_arguments() -> argparse.Namespace:
         "--test", action="store_true", help="the mapper and the data set of testing, not training"
     )
     parser.add_argument(
-        "--num", type=int, default=4, metavar="N", help="images, evenly spread (default: 4)"
+        "--num",
+        type=int,
+        default=4,
+        metavar="N",
+        help="number of images, evenly spread (default: 4)",
     )
     parser.add_argument(
         "--repeats", type=int, default=1, metavar="N", help="draws of each image (default: 1)"
@@ -61,14 +65,14 @@ def parse_arguments() -> argparse.Namespace:
     )
     add_drawing_arguments(parser)
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the augmentations (default: 0)"
+        "--seed", type=int, default=0, metavar="N", help="seed of the augmentations (default: 0)"
     )
     parser.add_argument(
         "--output",
         type=Path,
         required=True,
         metavar="FILE",
-        help=f"a picture; its suffix says of what kind: {', '.join(IMAGE_SUFFIXES)}",
+        help=f"picture to write: {', '.join(IMAGE_SUFFIXES)}",
     )
     add_overrides_argument(parser)
     return parser.parse_args()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Segment pictures, films or a camera, and draw what was found.
+"""Segment pictures, videos or a camera, and draw the predictions.
 
     python tools/demo.py --config-file shapes/ifa_r18.py --input street.jpg photos/ 'more/*.png' \\
         --output drawn
@@ -82,7 +82,7 @@ def parse_arguments() -> argparse.Namespace:
 def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--input", nargs="+", metavar="FILE", help="pictures, glob patterns, folders; or one film"
+        "--input", nargs="+", metavar="FILE", help="pictures, glob patterns, folders; or one video"
     )
     source.add_argument("--dataset", metavar="NAME", help="draw pictures of this data set")
     source.add_argument(
@@ -99,10 +99,10 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=12,
         metavar="N",
-        help="pictures of the data set, evenly spread (default: 12)",
+        help="number of pictures of the data set, evenly spread (default: 12)",
     )
     parser.add_argument(
-        "--frames", type=int, metavar="N", help="end a film or camera after this many frames"
+        "--frames", type=int, metavar="N", help="end a video or camera after this many frames"
     )
     parser.add_argument(
         "--workers",
@@ -114,34 +114,38 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         metavar="PATH",
-        help="a folder; a .png or .jpg for one picture; for a film .webm or .mp4 (VP9, which "
+        help="a folder; a .png or .jpg for one picture; for a video .webm or .mp4 (VP9, which "
         "browsers play), .mkv or .mov (MPEG-4), or .avi (motion JPEG)",
     )
     parser.add_argument(
         "--save-labels",
         metavar="DIR",
-        help="a new folder for the class ids of pictures, in PNGs of their names",
+        help="a new folder for predicted class ids, as PNGs named after the pictures",
     )
 
 
 def _add_view_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("view", "what is asked and how it is drawn")
+    group = parser.add_argument_group("view", "what is predicted and how it is drawn")
     group.add_argument(
         "--crop",
         nargs=4,
         type=int,
         metavar=("Y0", "X0", "Y1", "X1"),
-        help="this part of every picture alone, in pixels",
+        help="predict this part of every picture alone, in pixels",
     )
     size = group.add_mutually_exclusive_group()
     size.add_argument(
         "--zoom",
         type=float,
         metavar="F",
-        help="samples a pixel that are decoded, along each axis (default: 1)",
+        help="samples decoded for each pixel, along each axis (default: 1)",
     )
     size.add_argument(
-        "--size", nargs=2, type=int, metavar=("H", "W"), help="samples that are decoded in all"
+        "--size",
+        nargs=2,
+        type=int,
+        metavar=("H", "W"),
+        help="size of the output in samples, instead of --zoom",
     )
     group.add_argument(
         "--confidence",
@@ -155,15 +159,15 @@ def _add_view_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.6,
         metavar="A",
-        help="of the colours, 0 to 1 (default: 0.6)",
+        help="opacity of the colours, 0 to 1 (default: 0.6)",
     )
     group.add_argument("--no-names", action="store_true", help="write no class names")
     add_drawing_arguments(group)
     group.add_argument(
         "--layout",
         choices=("row", "overlay"),
-        help="image, prediction and ground truth side by side, which is how pictures come; "
-        "or the drawing alone, as films do",
+        help="image, prediction and ground truth side by side (default for pictures), or the "
+        "drawing over the image alone (default for videos)",
     )
 
 
@@ -304,7 +308,7 @@ def main() -> int:
         legend=args.legend,
     )
     if args.save_labels is not None and drawing.segmenter.panoptic:
-        raise ValueError("save_labels needs a semantic model: a panoptic one answers with segments")
+        raise ValueError("save_labels needs a semantic model: a panoptic one predicts segments")
     if frames is not None:
         return draw_video(args, drawing, frames)
     return draw_pictures(args, drawing, pictures)

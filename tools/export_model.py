@@ -8,13 +8,14 @@ The program in the file takes
 
 - image: (B, 3, H, W) uint8, pictures of one size, channels in the order of the model's input, which
   the command prints (RGB for all recipes here); any B, H and W, for torch.export H and W above 32;
-- size, with --output-size input: (2,) int64, the height and width of the answer;
+- size, with --output-size input: (2,) int64, the height and width of the output;
 
-and gives logits, (B, classes, height, width) float32, at the size asked for or the picture's own.
+and gives logits, (B, classes, height, width) float32, at that size or the picture's own.
 The config's resize before the model, normalisation and padding are part of it. Before the file gets
-its name it is loaded and compared with what a Predictor answers, on drawn streets of three sizes,
+its name it is loaded and compared with a Predictor's logits, on drawn streets of three sizes,
 two of them odd, and on the pictures of --image; where it differs there is no file, and the command
-ends with status 1.
+ends with status 1. The file's metadata hold names and colours of the classes, channel order,
+normalisation and the ignored label: docs/EXPORT.md says how to read them.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from ifa_d2.engine.arguments import (
 )
 from ifa_d2.engine.build import build_test_mapper
 from ifa_d2.engine.export import DECODES, FORMATS, ExportMismatchError, export_model
+from ifa_d2.engine.export_metadata import model_metadata
 from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.predictor import Predictor, load_model
 from ifa_d2.engine.run import load_config
@@ -51,21 +53,22 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
         nargs=2,
         default=(192, 256),
         metavar=("H", "W"),
-        help="of the example that is recorded and checked; the file takes any (default: 192 256)",
+        help="size of the example that is recorded and checked; the file takes any "
+        "(default: 192 256)",
     )
     parser.add_argument(
         "--output-size",
         choices=("picture", "input"),
         default="picture",
-        help="the answer's: the picture's own (default), or an input named size",
+        help="size of the output: the picture's own (default), or an input named size",
     )
     parser.add_argument(
         "--decode",
         choices=DECODES,
         default=DECODES[0],
-        help="ask the field at each sample of the answer (pixels, the default), or at the finest "
-        "feature's cells and interpolate, as SemanticSegmentor does, for about a sixteenth of the "
-        "decoder's time and memory (grid)",
+        help="evaluate the field at each sample of the output (pixels, the default), or at the "
+        "finest feature's cells and interpolate, as SemanticSegmentor does, for about a sixteenth "
+        "of the decoder's time and memory (grid)",
     )
     parser.add_argument(
         "--image", nargs="+", default=[], metavar="FILE", help="pictures to compare on as well"
@@ -78,7 +81,7 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--semantic-only",
         action="store_true",
-        help="of a panoptic model, which is refused without, write the semantic half alone",
+        help="write the semantic half of a panoptic model, which is refused without this",
     )
     parser.add_argument(
         "--device",
@@ -123,6 +126,9 @@ def main(args: list[str] | None = None) -> None:
     else:
         predictor = Predictor.build(cfg, options.weights, options.opts)
     predictor.model.to(torch.device(options.device))
+    metadata = model_metadata(predictor)
+    if is_model_alone(cfg):
+        del metadata["channel_order"]  # which nothing says
     checks = export_model(
         predictor,
         options.output,
@@ -134,11 +140,12 @@ def main(args: list[str] | None = None) -> None:
         example_size=tuple(options.input_size),
         pictures=[read_picture(path) for path in options.image],
         tolerance=options.tolerance,
+        metadata=metadata,
     )
     for check in checks:
-        picture, answer = ("x".join(map(str, s)) for s in (check.image_size, check.output_size))
+        picture, output = ("x".join(map(str, s)) for s in (check.image_size, check.output_size))
         print(
-            f"picture {picture}, answer {answer}: differs from the Predictor by {check.error:.1e} "
+            f"picture {picture}, output {output}: differs from the Predictor by {check.error:.1e} "
             f"of the largest logit (tolerance {options.tolerance:.0e}), "
             f"{100 * check.labels:.3f} % of the labels are the same"
         )

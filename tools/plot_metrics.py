@@ -24,10 +24,10 @@ _PANEL = (5, 3.2)  # inches
 
 
 def read_rows(run: Path) -> list[dict[str, float]]:
-    """Lines of a run's ``metrics.json``: each has the figures of an iteration, some or all.
+    """Lines of a run's ``metrics.json``: each has the metrics of an iteration, some or all.
 
     Raises:
-        ValueError: the run has no such file, it is damaged, or has no figure of ``CURVES``.
+        ValueError: the run has no such file, it is damaged, or has no metric of ``CURVES``.
     """
     path = run / METRICS
     if not path.is_file():
@@ -42,9 +42,9 @@ def read_rows(run: Path) -> list[dict[str, float]]:
 
 
 def curve(rows: list[dict[str, float]], key: str) -> tuple[list[int], list[float]]:
-    """Find how many iterations were done at each value of a figure, and the values.
+    """Find how many iterations were done at each value of a metric, and the values.
 
-    Figures of an iteration, which are counted from 0, are those after it; only the evaluation at a
+    Metrics of an iteration, which are counted from 0, are those after it; only the evaluation at a
     run's end is written at the number of its iterations.
     """
     last = max((row["iteration"] for row in rows if LOSS in row), default=None)
@@ -87,7 +87,7 @@ def main() -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help=f"to draw; its suffix says of what kind: {', '.join(PLOT_SUFFIXES)}",
+        help=f"file to draw: {', '.join(PLOT_SUFFIXES)}",
     )
     args = parser.parse_args()
     check_plot_path(args.output)

@@ -25,7 +25,7 @@ def parse_arguments() -> argparse.Namespace:
         f"{' + '.join(map(str, preparations[-1].counts.values()))} in {name}"
         for name, preparations in PREPARATIONS.items()
     )
-    parser.add_argument("dataset", choices=list(PREPARATIONS), help="which one")
+    parser.add_argument("dataset", choices=list(PREPARATIONS), help="data set to prepare")
     parser.add_argument("root", type=Path, metavar="ROOT", help="the folder of all data sets")
     parser.add_argument(
         "--allow-partial",

@@ -49,7 +49,7 @@ _logger = logging.getLogger("ifa_d2.train_net")
 # Keys that a trained model does not need any more.
 _OF_TRAINING = ("train.", "optimizer.", "lr_multiplier.", "dataloader.train.")
 DEFAULT_FORMATS = ("ids",)
-# What a run ends with: files, and the figures that are said of it.
+# What a run ends with: files, and the metrics that are logged.
 FILES = (
     *("model_final.pth", "model_best.pth", "metrics.json", "sem_seg_evaluation.json"),
     *("confusion_matrix.png", "log.txt"),
@@ -75,7 +75,7 @@ def read_config(args: argparse.Namespace) -> DictConfig:
 
 
 def main(args: argparse.Namespace) -> dict:
-    """Train or evaluate in one process; returns the figures, on the main one."""
+    """Train or evaluate in one process; returns the metrics, on the main one."""
     cfg = read_config(args)
     if args.eval_only:
         return evaluate(cfg, args)
@@ -89,7 +89,7 @@ def main(args: argparse.Namespace) -> dict:
 
 
 def evaluate(cfg: DictConfig, args: argparse.Namespace) -> dict:
-    """Evaluate in one process, into a new folder; returns the figures, on the main one."""
+    """Evaluate in one process, into a new folder; returns the metrics, on the main one."""
     settings = TrainSettings.from_config(cfg)
     # With --resume the last checkpoint, whatever else is named.
     weights = find_weights(settings, () if args.resume else args.opts)
@@ -99,7 +99,7 @@ def evaluate(cfg: DictConfig, args: argparse.Namespace) -> dict:
             f"(MODEL.WEIGHTS=FILE for .yaml), or train first: {settings.output_dir} has none"
         )
     model = load_model(cfg, weights)
-    # All that is named after the output directory follows: figures, and the log.
+    # All that is named after the output directory follows: metrics, and the log.
     made = new_evaluation_dir(settings.output_dir) if comm.is_main_process() else None
     cfg = copy.deepcopy(cfg)
     cfg.train.output_dir = str(comm.all_gather(made)[0])
@@ -113,13 +113,13 @@ def evaluate(cfg: DictConfig, args: argparse.Namespace) -> dict:
 
 
 def say_end(args: argparse.Namespace, cfg: DictConfig, results: dict, weights: str) -> None:
-    """Log the figures of a run, where its files are, and a command that shows what it does.
+    """Log the metrics of a run, where its files are, and a command that draws predictions.
 
     Args:
         args: the command line.
         cfg: the run's config.
-        results: its last evaluation; nothing is logged without figures, as on other processes.
-        weights: the checkpoint to show.
+        results: its last evaluation; nothing is logged without metrics, as on other processes.
+        weights: the checkpoint to draw with.
     """
     figures = main_figures(results)
     if not figures:
@@ -141,7 +141,7 @@ def say_end(args: argparse.Namespace, cfg: DictConfig, results: dict, weights: s
 
 
 def main_figures(results: dict, prefix: str = "") -> dict[str, float]:
-    """The few figures of an evaluation by which models are compared, with their tasks' names."""
+    """The few metrics of an evaluation by which models are compared, with their tasks' names."""
     found = {}
     for name, value in results.items():
         if isinstance(value, dict):

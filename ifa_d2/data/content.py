@@ -137,7 +137,7 @@ def check_label_content(name: str, sample: int = 32) -> list[str]:
 
 def _one_class(name: str) -> str:
     return (
-        f"it has one class, {name!r}: one class teaches nothing, as every answer is right; "
+        f"it has one class, {name!r}: one class teaches nothing, as every prediction is right; "
         "register what is not of it as a class too, such as ['background', ...]"
     )
 

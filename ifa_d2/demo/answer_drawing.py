@@ -11,6 +11,8 @@ from ..data import read_label, read_picture
 from ..data.labels import translate_label
 from ..engine.build import test_dataset_names
 from ..visualization import (
+    MAX_SAMPLES,
+    MAX_SIDE,
     add_legend,
     draw_panoptic,
     draw_segmentation,
@@ -18,7 +20,7 @@ from ..visualization import (
     image_and_panels,
     letter_size,
 )
-from .answers import MAX_SAMPLES, MAX_SIDE, Answer, Segmenter, resample_labels
+from .answers import Answer, Segmenter, resample_labels
 from .sources import Picture
 
 LAYOUTS = ("row", "overlay")

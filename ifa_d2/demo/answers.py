@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
@@ -24,11 +23,9 @@ from ..modeling import IFASemSegHead, compute_panoptic_fields
 from ..modeling.decision import best_classes
 from ..modeling.field import compute_fields
 from ..modeling.scores import Raster, iter_logits
+from ..visualization import MAX_SAMPLES, MAX_SIDE, is_drawable, resize_window
 
 UNSURE = -1
-# What a drawing takes some ten seconds and a few GiB for; Matplotlib draws no longer side.
-MAX_SAMPLES = 2**26
-MAX_SIDE = 2**16 - 1
 
 Window = tuple[int, int, int, int]
 
@@ -83,16 +80,14 @@ class View:
             )
         zoom = self.zoom or 1.0
         height, width = self.size or ((y1 - y0) * zoom, (x1 - x0) * zoom)
-        drawable = max(height, width) <= MAX_SIDE and height * width <= MAX_SAMPLES
-        # The picture's own size is its owner's choice.
-        if drawable or (height <= y1 - y0 and width <= x1 - x0):
+        if is_drawable((height, width), (y1 - y0, x1 - x0)):
             return window, (max(1, round(height)), max(1, round(width)))
         asked = f"size {self.size}"
         if self.size is None:
             asked = f"zoom {zoom:g}, {height:.4g} x {width:.4g} samples,"
         raise ValueError(
             f"{asked} is more than the {MAX_SAMPLES} samples, {MAX_SIDE} a side, that can be "
-            "drawn: ask for less, or of a smaller window"
+            "drawn: choose a smaller size or window"
         )
 
 
@@ -156,7 +151,7 @@ class Segmenter:
                 they are needed.
         """
         window, size = self.view.resolve(image.shape[:2])
-        shown = _resample(image, window, size)
+        shown = resize_window(image, window, size)
         with torch.no_grad():
             if self.panoptic:
                 segment_ids, segments = self._ask_panoptic(image, window, size)
@@ -218,17 +213,6 @@ class Segmenter:
             return best_classes(logits)[1]
         best, labels = best_classes(logits.float().softmax(dim=0))
         return labels.masked_fill(best < self.view.confidence, UNSURE)
-
-
-def _resample(image: np.ndarray, window: Window, size: tuple[int, int]) -> np.ndarray:
-    """Resize a window of an image, by areas if it shrinks and bicubically if it grows."""
-    y0, x0, y1, x1 = window
-    crop = np.ascontiguousarray(image[y0:y1, x0:x1])
-    if crop.shape[:2] == tuple(size):
-        return crop
-    shrinks = size[0] * size[1] < crop.shape[0] * crop.shape[1]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return cv2.resize(crop, size[::-1], interpolation=method)
 
 
 def label_ids(answer: Answer, num_classes: int) -> np.ndarray:

@@ -53,8 +53,8 @@ def add_weights_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         metavar="FILE",
-        help="a checkpoint; without it what train.init_checkpoint=FILE (MODEL.WEIGHTS=FILE) names "
-        "here, or the last of the output directory, or what the config names",
+        help="a checkpoint; by default the one that train.init_checkpoint=FILE (MODEL.WEIGHTS=FILE)"
+        " names on the command line, else the last of the output directory, else the config's",
     )
 
 
@@ -76,13 +76,13 @@ def add_overrides_argument(parser: argparse.ArgumentParser, *, rest: bool = Fals
             otherwise options may follow. A lone "--" may stand in front, and has to behind a list
             of values.
     """
-    text = "change the config: train.seed=2 (.py) or SEED=2 (.yaml); last"
     parser.add_argument(
         "opts",
         action=_Overrides,
         nargs=argparse.REMAINDER if rest else "*",
         metavar="key=value",
-        help=f"{text}, after a lone -- where a list of values stands before",
+        help="changes of the config, as train.seed=2 (.py) or SEED=2 (.yaml), after all options; "
+        "put -- before them where the last option takes a list",
     )
 
 
@@ -117,15 +117,17 @@ def training_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--save-predictions",
         metavar="DIR",
-        help="with --eval-only: also write the predictions there, in a folder for each format",
+        help="with --eval-only: also write the predictions there, each format in its folder",
     )
     parser.add_argument(
         "--save-format",
         action="append",
         choices=FORMATS,
-        help="of --save-predictions, once for each format (default: ids)",
+        help="format of --save-predictions; give it again for another (default: ids)",
     )
-    parser.add_argument("--verbose", action="store_true", help="all of log.txt on the terminal too")
+    parser.add_argument(
+        "--verbose", action="store_true", help="show all of log.txt on the terminal too"
+    )
     add_inference_arguments(parser)
     add_process_arguments(parser, "GPUs of each machine", "processes on the CPU, instead of GPUs")
     parser.add_argument(

@@ -211,8 +211,8 @@ class Checkpointer(DetectionCheckpointer):
         ]
         if drawn:
             raise ValueError(
-                f"{path} is no trained checkpoint of this model, whose answers would be random: it "
-                f"lacks {len(drawn)} of {len(tensors)} tensors: {_some(drawn)}"
+                f"{path} is no trained checkpoint of this model, whose predictions would be random:"
+                f" it lacks {len(drawn)} of {len(tensors)} tensors: {_some(drawn)}"
             )
 
     def _load_file(self, filename: str) -> dict[str, Any]:

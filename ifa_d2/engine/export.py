@@ -1,18 +1,19 @@
 """A model as a file that runs without this package: TorchScript, ONNX or ``torch.export``.
 
 What is exported is a function of tensors: pictures in, logits out, at any size of either. A file
-is run and compared with what a :class:`Predictor` answers before it gets its name.
+is run and compared with a :class:`Predictor`'s logits before it gets its name.
 
-Shape legend: B pictures, K classes, h x w pixels of a picture, H x W samples of the answer.
+Shape legend: B pictures, K classes, h x w pixels of a picture, H x W samples of the output.
 """
 
 import io
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor
 from ..data.shapes.street import make_scene
 from ..modeling.field import padded_images
 from .export_core import DECODES, ExportCore, ShortestEdge, checked_image, checked_size
+from .export_metadata import archive_files, model_metadata, onnx_properties
 from .inputs import picture_input
 from .predictor import Predictor
 
@@ -40,7 +42,7 @@ class Check:
     """How far a file's logits are from a predictor's.
 
     Attributes:
-        image_size, output_size: (height, width) of picture and answer.
+        image_size, output_size: (height, width) of picture and output.
         error: the largest difference, as a share of the largest logit.
         labels: the share of the most likely classes that are the same.
     """
@@ -67,6 +69,7 @@ def export_model(
     example_size: tuple[int, int] = (192, 256),
     pictures: Sequence[np.ndarray] = (),
     tolerance: float = 1e-4,
+    metadata: Mapping[str, Any] | None = None,
 ) -> list[Check]:
     """Write a model to a file, which appears once it has agreed with the predictor.
 
@@ -84,6 +87,8 @@ def export_model(
             checked. The program is not bound to it.
         pictures: (H, W, 3) uint8 RGB, to compare on too.
         tolerance: the largest :attr:`Check.error` that passes, 0 or above.
+        metadata: what the file says of the model, of JSON's types; None is
+            :func:`ifa_d2.engine.export_metadata.model_metadata`.
 
     Returns:
         The checks.
@@ -108,11 +113,13 @@ def export_model(
     resize = ShortestEdge.of(augmentations)
     options = {"decode": decode, "resize": resize, "semantic_only": semantic_only}
     core = ExportCore(predictor.model, **options).eval()
+    described = model_metadata(predictor) if metadata is None else metadata
+    texts = onnx_properties(described) if file_format == "onnx" else archive_files(described)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         file = Path(folder, path.name)
         example = _example(reference, _street(example_size), output_size_input, batch=2)
-        _record(core, example, file, file_format)
+        _record(core, example, file, file_format, texts)
         program = load_exported(file, file_format)
         images = [*map(_street, _check_sizes(example_size)), *pictures]
         checks = list(_checks(reference, program, images, decode, output_size_input))
@@ -120,8 +127,8 @@ def export_model(
             if not check.error <= tolerance:  # NaN does not pass
                 raise ExportMismatchError(
                     f"the file's logits differ by {check.error:.1e} of the largest (tolerance "
-                    f"{tolerance:.1e}) for a picture of {check.image_size} answered at "
-                    f"{check.output_size}"
+                    f"{tolerance:.1e}) for a picture of {check.image_size} and an "
+                    f"output of {check.output_size}"
                 )
         os.replace(file, path)
     return checks
@@ -150,7 +157,13 @@ def load_exported(path: str | Path, file_format: str) -> Program:
 
 
 @torch.no_grad()
-def _record(core: ExportCore, example: tuple[Tensor, ...], file: Path, file_format: str) -> None:
+def _record(
+    core: ExportCore,
+    example: tuple[Tensor, ...],
+    file: Path,
+    file_format: str,
+    texts: dict[str, str],
+) -> None:
     names = ["image", "size"][: len(example)]
     dynamic = ({0: "batch", 2: "height", 3: "width"}, None)[: len(example)]
     # torch's writers end the process where a disk is full; Python's raise an error with its name.
@@ -160,7 +173,8 @@ def _record(core: ExportCore, example: tuple[Tensor, ...], file: Path, file_form
         if file_format == "torchscript":
             core.check_image = torch.jit.script(checked_image)
             core.check_size = torch.jit.script(checked_size)
-            torch.jit.save(torch.jit.trace(core, example, check_trace=False), content)
+            traced = torch.jit.trace(core, example, check_trace=False)
+            torch.jit.save(traced, content, _extra_files=texts)
             file.write_bytes(content.getbuffer())
             return
         core.check_size = _unchecked  # these formats hold conditions of shapes alone
@@ -174,12 +188,13 @@ def _record(core: ExportCore, example: tuple[Tensor, ...], file: Path, file_form
                 output_names=["logits"],
                 verbose=False,
             )
+            program.model.metadata_props.update(texts)
             program.save(file, external_data=False)
         else:
             free = torch.export.Dim.DYNAMIC
             dims = tuple(dim and dict.fromkeys(dim, free) for dim in dynamic)
             program = torch.export.export(core, example, dynamic_shapes=dims)
-            torch.export.save(program, content)
+            torch.export.save(program, content, extra_files=texts)
             file.write_bytes(content.getbuffer())
 
 
@@ -205,7 +220,7 @@ def _street(size: tuple[int, int]) -> np.ndarray:
 def _example(
     predictor: Predictor, picture: np.ndarray, output_size_input: bool, batch: int = 1
 ) -> tuple[Tensor, ...]:
-    """A program's input: mirrored pictures and at last the picture, and the size of an answer that
+    """A program's input: mirrored pictures and at last the picture, and the size of an output that
     is not its own."""
     image = picture_input(picture, T.AugmentationList([]), predictor.image_format)["image"]
     height, width = picture.shape[:2]
@@ -236,7 +251,7 @@ def _checks(
         if logits.shape != expected.shape:
             raise ExportMismatchError(
                 f"the file's logits have shape {tuple(logits.shape)} for a picture of {size} "
-                f"answered at {output_size}, the model's {tuple(expected.shape)}"
+                f"and an output of {output_size}, the model's {tuple(expected.shape)}"
             )
         error = (logits - expected).abs().max() / expected.abs().max().clamp(min=1e-12)
         same = (logits.argmax(dim=0) == expected.argmax(dim=0)).double().mean()
@@ -252,7 +267,7 @@ def eager_logits(
     Args:
         predictor: see :func:`export_model`.
         picture: (h, w, 3) uint8 RGB.
-        size: (height, width) of the answer.
+        size: (height, width) of the output.
         decode: see :class:`ifa_d2.engine.export_core.ExportCore`.
     """
     if decode == "pixels":

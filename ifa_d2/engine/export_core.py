@@ -1,7 +1,7 @@
 """A segmentation model as a function of tensors that can be recorded.
 
 Shape legend: B pictures of one size, K classes, h x w pixels of the picture, H x W samples of the
-answer.
+output.
 """
 
 import copy
@@ -72,8 +72,8 @@ class ExportCore(nn.Module):
     Args:
         model: with ``backbone``, a ``sem_seg_head`` that is an ``IFASemSegHead``, ``pixel_mean``
             and ``pixel_std``, as Detectron2's ``SemanticSegmentor``; in eval mode.
-        decode: ``"pixels"`` asks the field at each sample of the output; ``"grid"`` asks it on the
-            finest feature's grid and interpolates, as ``SemanticSegmentor`` does, for about a
+        decode: ``"pixels"`` evaluates the field at each sample of the output; ``"grid"`` on the
+            finest feature's grid, and interpolates, as ``SemanticSegmentor`` does, for about a
             sixteenth of the decoder's time and memory.
         resize: of the picture before the model.
         semantic_only: take a ``PanopticFPN`` for its semantic head alone.
@@ -180,7 +180,7 @@ def checked_image(image: Tensor) -> Tensor:
 
 
 def checked_size(size: Tensor) -> Tensor:
-    """A size of the answer, (2,).
+    """A size of the output, (2,).
 
     Raises:
         ValueError: another shape or type, or a side below 1.

@@ -34,7 +34,7 @@ def build_inference_model(cfg: CfgNode | DictConfig, model: nn.Module) -> nn.Mod
     ``TEST.SLIDING_WINDOW``.
 
     Returns:
-        ``model`` itself where it is to be shown every picture once, whole and in its own size.
+        ``model`` itself where every picture is predicted once, whole and in its own size.
 
     Raises:
         ValueError: a value out of range, by name; views of a panoptic model.
@@ -51,7 +51,7 @@ def build_inference_model(cfg: CfgNode | DictConfig, model: nn.Module) -> nn.Mod
 
 
 def describe_views(model: nn.Module) -> dict[str, Any]:
-    """Describe how a model of :func:`build_inference_model` is shown pictures, in plain types.
+    """Describe the inference settings of a model, in plain types.
 
     Returns:
         ``tta``: sizes and mirror images that are averaged, or None; ``sliding_window``: ``window``
@@ -119,7 +119,7 @@ def add_inference_arguments(parser: argparse.ArgumentParser, *, crop: bool = Fal
         nargs=2,
         type=int,
         metavar=("H", "W"),
-        help="show pictures in windows of this size in pixels and average where they overlap",
+        help="predict in windows of this size in pixels and average where they overlap",
     )
     group.add_argument(
         "--stride",

@@ -179,7 +179,7 @@ def picture_input(
         image: (H, W, 3) uint8 RGB; it is not changed.
         augmentations: before the model, such as a resize.
         image_format: channel order of the model's input, "RGB" or "BGR".
-        size: (height, width) of the model's answer; None is the picture's.
+        size: (height, width) of the model's output; None is the picture's.
     """
     inputs = T.AugInput(np.array(image if image_format == "RGB" else image[:, :, ::-1], order="C"))
     augmentations(inputs)

@@ -7,6 +7,7 @@ from detectron2.utils.logger import setup_logger
 
 _LOGGERS = ("fvcore", "detectron2", "ifa_d2")
 _LOG_FILE = "log.txt"
+_FORMAT = "[%(asctime)s] %(name)s %(levelname)s: %(message)s"
 # Losses with the time that is left; how far an evaluation is.
 _PROGRESS = {"detectron2.utils.events": "", "detectron2.evaluation.evaluator": "Inference done"}
 # Says in many lines what the checkpointer says in one.
@@ -14,28 +15,45 @@ _REPEATED = "fvcore.common.checkpoint"
 _handlers: list[tuple[logging.Logger, logging.Handler]] = []
 
 
-def setup_logs(output_dir: str, rank: int, *, verbose: bool = False) -> None:
+def setup_logs(output_dir: str | None, rank: int, *, verbose: bool = False) -> None:
     """Start the logs of a run, in place of those of an earlier one in this process.
 
     Args:
         output_dir: its folder; ``log.txt`` in it gets everything, ``log.txt.rankN`` that of the
-            process of rank N.
+            process of rank N. None writes no file.
         rank: of this process; that of 0 alone writes to the terminal.
         verbose: the terminal gets everything too.
     """
     while _handlers:
         logger, handler = _handlers.pop()
         logger.removeHandler(handler)
+        handler.close()
+    file = None
+    if output_dir is not None:
+        os.makedirs(output_dir, exist_ok=True)
+        name = _LOG_FILE if rank == 0 else f"{_LOG_FILE}.rank{rank}"
+        file = logging.FileHandler(os.path.join(output_dir, name), encoding="utf-8")
+        file.setFormatter(logging.Formatter(_FORMAT, datefmt="%m/%d %H:%M:%S"))
     for name in _LOGGERS:
         logger = logging.getLogger(name)
-        before = list(logger.handlers)
-        setup_logger(os.path.join(output_dir, _LOG_FILE), distributed_rank=rank, name=name)
-        for handler in logger.handlers:
-            if handler not in before:
-                _handlers.append((logger, handler))
-        terminal = next((h for h in logger.handlers if h not in before), None)
-        if rank == 0 and not verbose and terminal is not None:  # the first that Detectron2 adds
-            terminal.addFilter(_is_for_users)
+        before, level = list(logger.handlers), logger.level
+        # Not by way of its cache, which would start nothing for the next run in this process.
+        setup_logger.__wrapped__(distributed_rank=rank, name=name)
+        if level > logging.INFO:  # whoever set it wants it quiet
+            logger.setLevel(level)
+        if file is not None:
+            logger.addHandler(file)
+        added = [handler for handler in logger.handlers if handler not in before]
+        _handlers.extend((logger, handler) for handler in added)
+        if rank == 0 and not verbose:  # the first is the terminal's
+            added[0].addFilter(_is_for_users)
+
+
+def has_logs(output_dir: str) -> bool:
+    """Whether the logs that were started in this process are those of a folder."""
+    folder = os.path.abspath(output_dir)
+    files = (h.baseFilename for _, h in _handlers if isinstance(h, logging.FileHandler))
+    return any(os.path.dirname(name) == folder for name in files)
 
 
 def _is_for_users(record: logging.LogRecord) -> bool:

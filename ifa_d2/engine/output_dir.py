@@ -21,6 +21,11 @@ _EVALUATION = "inference"  # as Detectron2's users call its folder
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
 
 
+def default_output_dir(recipe: str) -> str:
+    """Output directory of a run of a recipe such as ``"camvid/ifa_r18"``."""
+    return os.path.join(".", "output", recipe)
+
+
 def check_no_run(output_dir: str | os.PathLike[str]) -> None:
     """Check that a new training would replace nothing of an earlier one.
 
@@ -34,8 +39,8 @@ def check_no_run(output_dir: str | os.PathLike[str]) -> None:
         held.sort(key=lambda name: "_0" in name)  # numbered checkpoints last
         raise ValueError(
             f"output directory {folder} holds a run already ({join_some(held, 4)}), which a new "
-            "training would replace: continue it with --resume, or name another folder with "
-            "train.output_dir (OUTPUT_DIR in a .yaml)"
+            "training would replace: continue it with --resume (resume_or_load(resume=True) in "
+            "Python), or name another folder with train.output_dir (OUTPUT_DIR in a .yaml)"
         )
 
 

@@ -1,4 +1,4 @@
-"""From a config and weights to pictures asked as fields."""
+"""From a config and weights to the fields of pictures."""
 
 import os
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.data import MetadataCatalog
+from detectron2.data import Metadata, MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.modeling import PanopticFPN
 from omegaconf import DictConfig
@@ -17,6 +17,7 @@ from ..data import read_picture
 from ..modeling import IFASemSegHead, MultiViewSegmentor, compute_panoptic_fields
 from ..modeling.field import SegmentationField, compute_fields
 from ..modeling.query_checks import check_eval
+from ..visualization import draw_field
 from .build import build_model, build_test_mapper, test_dataset_names
 from .checkpoint import Checkpointer
 from .inputs import picture_input
@@ -29,7 +30,7 @@ Picture = str | os.PathLike[str] | np.ndarray | Tensor  # a file, or an array in
 
 
 class Predictor:
-    """Computes a picture's features once and answers at any resolution, window or point.
+    """Computes a picture's features once and predicts at any resolution, window or point.
 
     Used as Detectron2's ``DefaultPredictor``, but what it returns is a
     :class:`ifa_d2.modeling.SegmentationField`, and of a ``PanopticFPN`` a
@@ -41,13 +42,14 @@ class Predictor:
             it is put in eval mode.
         augmentations: Detectron2 augmentations before the model, such as a resize.
         image_format: channel order of the model's input, "RGB" or "BGR".
-        class_names: of the head's classes, in the order of their ids; () where they are not known.
+        metadata: of a data set with the model's classes, as ``MetadataCatalog.get(NAME)``, for
+            names and drawings; None where there is none.
 
     Attributes:
-        class_names: as above.
+        metadata: as above.
 
     Raises:
-        ValueError: a model without such a head, or another number of names than it has classes.
+        ValueError: a model without such a head, or metadata of another number of classes.
     """
 
     def __init__(
@@ -56,20 +58,20 @@ class Predictor:
         *,
         augmentations: Sequence[T.Augmentation | T.Transform] = (),
         image_format: str = "RGB",
-        class_names: Sequence[str] = (),
+        metadata: Metadata | None = None,
     ) -> None:
         if not isinstance(getattr(model, "sem_seg_head", None), IFASemSegHead):
             raise ValueError(f"model must have an IFASemSegHead, got {type(model).__name__}")
         if image_format not in ("RGB", "BGR"):
             raise ValueError(f"image_format must be 'RGB' or 'BGR', got {image_format!r}")
         num_classes = model.sem_seg_head.num_classes
-        if class_names and len(class_names) != num_classes:
+        if metadata is not None and len(metadata.get("stuff_classes", ())) != num_classes:
             raise ValueError(
-                f"class_names must be {num_classes}, as many as the model has classes, got "
-                f"{len(class_names)}"
+                f"metadata must have {num_classes} stuff_classes, as many as the model has classes,"
+                f" got {len(metadata.get('stuff_classes', ()))} of {metadata.get('name')!r}"
             )
         self.model = model.eval()
-        self.class_names = tuple(class_names)
+        self.metadata = metadata
         self.augmentations = T.AugmentationList(list(augmentations))
         self.image_format = image_format
 
@@ -118,7 +120,7 @@ class Predictor:
     ) -> "Predictor":
         """As :meth:`from_config`, of a config of either kind that was read with ``overrides``.
 
-        Names of classes are those of the config's test data, where that is registered.
+        Names and colours of classes are those of the config's test data, where that is registered.
         """
         cfg = to_lazy_config(cfg)
         model = load_model(cfg, weights, overrides)
@@ -127,7 +129,7 @@ class Predictor:
             model,
             augmentations=mapper.augmentations.augs,
             image_format=mapper.image_format,
-            class_names=_class_names(cfg, model),
+            metadata=_metadata(cfg, model),
         )
 
     def __call__(self, image: Picture) -> SegmentationField:
@@ -144,7 +146,16 @@ class Predictor:
                 was put in training mode again.
         """
         compute = compute_panoptic_fields if self.is_panoptic else compute_fields
-        return compute(self.model, [self._inputs(image)])[0]
+        picture = self._read(image)
+        field = compute(self.model, [self._inputs(picture)])[0]
+        if self.metadata is not None:
+            field.drawing = partial(draw_field, image=picture, metadata=self.metadata)
+        return field
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the head's classes, in the order of their ids; () where they are not known."""
+        return () if self.metadata is None else tuple(self.metadata.stuff_classes)
 
     @property
     def is_panoptic(self) -> bool:
@@ -166,24 +177,28 @@ class Predictor:
         segmentor = MultiViewSegmentor(
             model=self.model, fields=fields, return_logits=False, **views
         )
-        return segmentor([self._inputs(image)])[0]["sem_seg"]
+        return segmentor([self._inputs(self._read(image))])[0]["sem_seg"]
 
-    def _inputs(self, image: Picture) -> dict[str, Any]:
+    def _read(self, image: Picture) -> np.ndarray:
+        """A picture as (H, W, 3) uint8 RGB, which shares no memory with what was given."""
         check_eval(self.model)
         if isinstance(image, str | os.PathLike):
-            return picture_input(read_picture(image), self.augmentations, self.image_format)
-        bgr = _to_array(image)
-        return picture_input(bgr[:, :, ::-1], self.augmentations, self.image_format)
+            return read_picture(image)
+        return _to_array(image)[:, :, ::-1].copy()
+
+    def _inputs(self, picture: np.ndarray) -> dict[str, Any]:
+        return picture_input(picture, self.augmentations, self.image_format)
 
 
-def _class_names(cfg: DictConfig, model: nn.Module) -> Sequence[str]:
-    """Names of the config's test data, if it is registered and has as many as the model."""
+def _metadata(cfg: DictConfig, model: nn.Module) -> Metadata | None:
+    """That of the config's test data, if it is registered and has as many classes as the model."""
     name = next(iter(test_dataset_names(cfg)), None)
     if name not in MetadataCatalog.list():
-        return ()
-    classes = MetadataCatalog.get(name).get("stuff_classes", ())
+        return None
+    metadata = MetadataCatalog.get(name)
     head = getattr(model, "sem_seg_head", None)
-    return classes if len(classes) == getattr(head, "num_classes", None) else ()
+    same = len(metadata.get("stuff_classes", ())) == getattr(head, "num_classes", None)
+    return metadata if same else None
 
 
 def load_model(cfg: Any, weights: str | None, overrides: Sequence[str] = ()) -> nn.Module:

@@ -1,7 +1,6 @@
 """From a command line to a run: config files, logs, seeds and processes."""
 
 import argparse
-import logging
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
@@ -13,25 +12,20 @@ import yaml
 from detectron2.config import CfgNode, LazyConfig, get_cfg
 from detectron2.engine import launch
 from detectron2.utils import comm
-from detectron2.utils.collect_env import collect_env_info
-from detectron2.utils.env import seed_all_rng
 from omegaconf import DictConfig, OmegaConf
 from torch.multiprocessing import ProcessRaisedException
 
-from ..config import add_ifa_config, called_by, get_config_file, merge_yaml
-from ..files import atomic_path
+from ..config import add_ifa_config, called_by, get_config_file, merge_yaml, recipe_name
 from ..modeling import IFASemSegHead, fit_channels
 from ..modeling.head_config import upgrade_head
 from .errors import error_sentence
-from .logs import setup_logs
-from .output_dir import locked_output
+from .output_dir import default_output_dir
 from .overrides import apply_overrides, apply_yacs_overrides
+from .run_start import open_folder, seed_run
 from .saved_config import NamesLoader, note_registering_files
-from .settings import TrainSettings, unread_keys
+from .settings import TrainSettings
 from .solver import scale_config
 from .yacs_config import to_lazy_config
-
-_logger = logging.getLogger(__name__)
 
 
 def load_config(config_file: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -69,8 +63,7 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> DictConfig:
         apply_overrides(cfg, overrides)
         if head and any(part.startswith("model.sem_seg_head.levels.") for part in overrides):
             fit_channels(head)
-    output_dir = os.path.join(".", "output", _recipe_name(path))
-    cfg.train.output_dir = cfg.train.get("output_dir") or output_dir
+    cfg.train.output_dir = cfg.train.get("output_dir") or default_output_dir(recipe_name(path))
     return cfg
 
 
@@ -130,15 +123,6 @@ def _read_yacs(path: Path, overrides: Sequence[str]) -> DictConfig:
     return to_lazy_config(cfg)
 
 
-def _recipe_name(path: Path) -> str:
-    """The path below the folder "configs", or the file's name, without suffix."""
-    parts = path.resolve().with_suffix("").parts
-    if "configs" in parts:
-        last = len(parts) - 1 - parts[::-1].index("configs")
-        return os.path.join(*parts[last + 1 :])
-    return parts[-1]
-
-
 def setup_run(cfg: CfgNode | DictConfig, *, eval_only: bool = False, verbose: bool = False) -> None:
     """Start logs, write down the environment, seed all random numbers.
 
@@ -157,28 +141,8 @@ def setup_run(cfg: CfgNode | DictConfig, *, eval_only: bool = False, verbose: bo
     settings = TrainSettings.from_config(cfg)
     if not eval_only:
         check_batch(cfg, comm.get_world_size())
-    rank = comm.get_rank()
-    if comm.is_main_process():
-        os.makedirs(settings.output_dir, exist_ok=True)
-        with locked_output(settings.output_dir, enabled=not eval_only):
-            pass  # before anything is written there; the trainer holds it while it trains
-    comm.synchronize()
-    setup_logs(settings.output_dir, rank, verbose=verbose)
-    if comm.is_main_process():
-        environment = os.path.join(settings.output_dir, "environment.txt")
-        with atomic_path(environment) as temporary:
-            # It would warn of a compiler without a GPU.
-            logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-            temporary.write_text(collect_env_info())
-        for key in unread_keys(cfg):
-            _logger.warning(f"{key} is in the config, but nothing reads it")
-    seed = settings.seed
-    seed_all_rng(None if seed is None else seed + rank)
-    torch.backends.cudnn.benchmark = settings.cudnn_benchmark and not settings.deterministic
-    if settings.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        # A few GPU kernels have no deterministic form: those warn.
-        torch.use_deterministic_algorithms(True, warn_only=True)
+    open_folder(cfg, eval_only=eval_only, verbose=verbose)
+    seed_run(settings)
 
 
 def check_batch(cfg: CfgNode | DictConfig, world_size: int) -> None:

@@ -1,5 +1,6 @@
 """A run's config as a file: written, read again, and compared with another."""
 
+import logging
 import re
 import tempfile
 from collections.abc import Iterator
@@ -8,11 +9,15 @@ from typing import Any
 
 import yaml
 from detectron2.config import CfgNode, LazyConfig
+from detectron2.utils import comm
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
 
 from ..data.catalog import registering_file, remember_registering_file
+from ..files import atomic_path
 from .yacs_config import to_lazy_config, yacs_config
+
+_logger = logging.getLogger(__name__)
 
 # A line in front of a saved config, for a data set that a file of the user's own registers.
 _REGISTERED = "# data set {name} is registered by {file}"
@@ -64,6 +69,15 @@ def _can_be_named(value: Any) -> bool:
         return locate(f"{value.__module__}.{value.__qualname__}") is not None
     except (AttributeError, ImportError):
         return False
+
+
+def write_config(path: str, text: str) -> None:
+    """Write a text of :func:`config_text`, by the main process, complete or not at all."""
+    if not comm.is_main_process():
+        return
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    _logger.info(f"Config written to {path}")
 
 
 def note_registering_files(text: str) -> None:

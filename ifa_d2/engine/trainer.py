@@ -24,7 +24,6 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from ..evaluation import per_class_table
-from ..files import atomic_path
 from . import build
 from .checkpoint import Checkpointer, check_initial_weights
 from .errors import plain_worker_errors
@@ -33,10 +32,11 @@ from .inference import build_inference_model, check_inference, describe_views
 from .inputs import check_scales, check_training_data, dataset_names
 from .interrupts import Interrupts
 from .loader import TrainingStream
-from .output_dir import check_no_run, locked_output
+from .output_dir import locked_output
 from .random_state import gather_random_states, preserved_random_state, set_random_state
 from .resume import check_optimizer, kept_settings
-from .saved_config import changed_settings, config_text
+from .run_start import check_new_run, enter_folder, start_alone, with_output_dir
+from .saved_config import changed_settings, config_text, write_config
 from .settings import TrainSettings
 from .solver import build_optimizer, build_scheduler, scale_config
 from .step import build_step_trainer
@@ -66,7 +66,7 @@ class Trainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode | DictConfig, *, resume: bool = False) -> None:
         """
         Args:
-            cfg: the config, of either kind; it is not changed.
+            cfg: the config, of either kind; it is not changed. ``setup_run`` is not needed.
             resume: :meth:`resume_or_load` will continue a run. If that has a checkpoint, a backbone
                 does not fetch the weights that its training started from.
 
@@ -76,16 +76,16 @@ class Trainer(DefaultTrainer):
                 :func:`ifa_d2.engine.inputs.check_training_data`.
         """
         TrainerBase.__init__(self)
-        self._given_cfg = to_lazy_config(cfg)
+        self._given_cfg = with_output_dir(cfg)
         self.cfg = cfg = scale_config(self._given_cfg, comm.get_world_size())
         self.settings = settings = TrainSettings.from_config(cfg)
         settings.check_world_size(comm.get_world_size())
+        start_alone(settings)
         check_inference(cfg)  # now, not at the first evaluation
         instantiate(cfg.lr_multiplier)  # nor after all else is built
         if comm.is_main_process():
             for warning in (*check_training_data(cfg), *check_scales(cfg)):
                 _logger.warning(warning)
-        os.makedirs(settings.output_dir, exist_ok=True)
 
         started = Checkpointer(nn.Identity(), settings.output_dir).has_checkpoint()
         fetched = build.without_pretrained(cfg) if resume and started else cfg
@@ -110,7 +110,7 @@ class Trainer(DefaultTrainer):
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = Checkpointer(model, settings.output_dir, trainer=weakref.proxy(self))
-        self.start_iter = 0
+        self.start_iter, self._resume = 0, resume
         self.max_iter = settings.max_iter
         self.interrupts = Interrupts()
         self._random_states: list[dict[str, Any]] | None = []
@@ -130,8 +130,8 @@ class Trainer(DefaultTrainer):
             ValueError: it is damaged, or fits nothing of the model; or, without ``resume``, the
                 output directory holds a run already.
         """
-        if not resume and comm.is_main_process():
-            check_no_run(self.settings.output_dir)
+        self._resume = resume
+        check_new_run(self.settings.output_dir, resume=resume)
         if resume and self.checkpointer.has_checkpoint():
             self.checkpointer.resume()
             self._log_changes()
@@ -149,9 +149,8 @@ class Trainer(DefaultTrainer):
         if not os.path.isfile(path) or not comm.is_main_process():
             return
         with open(path, encoding="utf-8") as file:
-            changes = changed_settings(file.read(), self._config_text())
-        for change in changes:
-            _logger.info(f"Resumed with {change}")
+            for change in changed_settings(file.read(), self._config_text()):
+                _logger.info(f"Resumed with {change}")
 
     @property
     def _config_file(self) -> str:
@@ -169,8 +168,12 @@ class Trainer(DefaultTrainer):
         leaves that of an earlier one in the same directory.
 
         Returns:
-            The figures of the last evaluation; empty but on the main process.
+            The metrics of the last evaluation; empty but on the main process.
+
+        Raises:
+            ValueError: the output directory is that of another run.
         """
+        enter_folder(self._given_cfg, resume=self._resume)
         text = self._config_text()  # now, not after what takes long
         stream = self._stream
         if stream is not None:
@@ -180,10 +183,7 @@ class Trainer(DefaultTrainer):
         if self.start_iter > 0:
             self._restore_random_state()
         with locked_output(self.settings.output_dir, enabled=comm.is_main_process()):
-            if comm.is_main_process():
-                with atomic_path(self._config_file) as temporary:
-                    temporary.write_text(text, encoding="utf-8")
-                _logger.info(f"Config written to {self._config_file}")
+            write_config(self._config_file, text)
             self._log_plan()
             self._run_iterations()
         if comm.is_main_process():
@@ -453,7 +453,7 @@ class Trainer(DefaultTrainer):
         build.check_evaluation_files(evaluators)
         shown = build_inference_model(cfg, model)
         if shown is not model:
-            _logger.info(f"Pictures are shown as {shown.views}")
+            _logger.info(f"Inference settings: {shown.views}")
         results: dict[str, Any] = OrderedDict()
         for name, evaluator in zip(names, evaluators, strict=True):
             loader = cls.build_test_loader(cfg, name)

@@ -34,7 +34,7 @@ class SemSegEvaluator(DatasetEvaluator):
     - ``Precision-<class>`` and ``mPrecision``;
     - ``BoundaryIoU_<width>-<class>`` and ``mBoundaryIoU_<width>``, each class's own mask compared
       near its contours (Cheng et al. 2021, https://arxiv.org/abs/2103.16562);
-    - of the classes that are asked for, ``F1_<tolerance>px-<class>``, ``Precision_...`` and
+    - of the classes that are chosen, ``F1_<tolerance>px-<class>``, ``Precision_...`` and
       ``Recall_...``, for which a pixel counts that is at most the tolerance away from a right one;
     - ``trimap_mIoU_<width>`` and ``trimap_pACC_<width>``, over the pixels near another label;
     - ``absent_classes``, how many classes neither labels nor predictions have, and
@@ -44,7 +44,7 @@ class SemSegEvaluator(DatasetEvaluator):
     A <width> is as "3px", or "0.5pct" of the diagonal. A class that is left out has NaN. A label
     file or a prediction that holds something else than a class is an error.
 
-    Of a data set whose records have no labels, as a server's test set, there are no figures:
+    Of a data set whose records have no labels, as a server's test set, there are no metrics:
     ``evaluate()`` is empty, and nothing is written.
 
     Attributes:
@@ -216,7 +216,7 @@ class SemSegEvaluator(DatasetEvaluator):
             )
         if num_unlabelled:
             _logger.warning(
-                f"{self._dataset_name}: none of its records has a label, so there are no figures"
+                f"{self._dataset_name}: none of its records has a label, so there are no metrics"
             )
             return OrderedDict()
         whole = confusion_figures(counts[0], count_predicted_only=self._count_predicted_only)
@@ -279,7 +279,7 @@ class SemSegEvaluator(DatasetEvaluator):
     def _log_left_out(self, whole: Figures) -> None:
         absent, predicted_only = self._names(whole.absent), self._names(whole.predicted_only)
         if not whole.labelled.any():
-            _logger.warning(f"{self._dataset_name}: no pixel has a label, so there are no figures")
+            _logger.warning(f"{self._dataset_name}: no pixel has a label, so there are no metrics")
         elif absent:
             _logger.info(
                 f"{self._dataset_name}: left out of the means, in no label and no prediction: "

@@ -49,11 +49,11 @@ class ImplicitAlignment(nn.Module):
         integrated_encoding: sines and cosines are averaged over the width of a query's sample.
         cell_decoding: the width of a query's sample is an input, in half cells.
         unfold: a cell's features are those of its 3x3 neighbourhood (zeros beyond the border).
-        local_ensemble: a query is answered by the four nearest cells of each level, their inputs
+        local_ensemble: a query reads the four nearest cells of each level, their inputs
             (features, offsets and encodings) weighted bilinearly, so that the result is continuous
-            in the coordinates. Without it the nearest cell answers alone.
-        ensemble_outputs: with the local ensemble, the four cells of the first level answer apart
-            and their logits are weighted (LIIF's order, https://arxiv.org/abs/2012.09161,
+            in the coordinates. Without it the nearest cell is read alone.
+        ensemble_outputs: with the local ensemble, the four cells of the first level are decoded
+            apart and their logits weighted (LIIF's order, https://arxiv.org/abs/2012.09161,
             Eq. 4), at four times the cost of the MLP; those of the other levels are weighted
             before, so that the result stays continuous.
         norm: called with a channel count to make a norm; None for no norm.

@@ -8,7 +8,7 @@ Shape legend: K classes, H x W samples, P points.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -38,15 +38,15 @@ from .query_checks import (
 )
 from .refinement import Refinement, refined_labels
 
-# What a level may take that a field keeps as its questions need it.
+# What a level may take that a field keeps as its queries need it.
 _KEPT_BYTES = 32 << 20
 
 
 class SegmentationField:
     """Field of one picture: its features, to be decoded anywhere.
 
-    Every answer raises a ``ValueError`` while the model is in training mode: it would be another
-    one, and change the statistics of BatchNorms.
+    Every query raises a ``ValueError`` while the model is in training mode: its predictions would
+    differ, and change the statistics of BatchNorms.
 
     Args:
         alignment: decodes the levels; in eval mode.
@@ -54,6 +54,10 @@ class SegmentationField:
         image_size: (height, width) of the picture in pixels, the unit of windows.
         picture_share: share (y, x) of the levels' extent that the picture takes; the rest is
             padding.
+
+    Attributes:
+        drawing: draws this field, for :meth:`draw`; None where picture and classes are not known,
+            as of a field that no :class:`ifa_d2.Predictor` has made.
 
     Raises:
         ValueError: levels of several pictures, or a size or share out of range.
@@ -77,6 +81,7 @@ class SegmentationField:
         self._bound: dict[bool, BoundAlignment] = {}  # with autocast, and without
         self.image_size = check_size("image_size", image_size)
         self.picture_share = picture_share
+        self.drawing: Callable[..., np.ndarray] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -90,9 +95,9 @@ class SegmentationField:
 
     @property
     def bound(self) -> BoundAlignment:
-        """Levels bound to the alignment, with the weights that it had at the first question.
+        """Levels bound to the alignment, with the weights that it had at the first query.
 
-        Levels that were computed under autocast get the weights' type where they are asked without.
+        Levels that were computed under autocast get the weights' type where queries are without.
 
         Raises:
             ValueError: the model is in training mode.
@@ -112,7 +117,7 @@ class SegmentationField:
         """Build the grid of a window at a size.
 
         Args:
-            size: of the answer; None is one sample a pixel of the window.
+            size: of the output; None is one sample a pixel of the window.
             window: None is the whole picture. It may end between pixels.
 
         Raises:
@@ -160,7 +165,7 @@ class SegmentationField:
         Args:
             size, window: as of :meth:`query`.
             out: written to and returned instead of a new tensor: any (H, W) array that takes
-                slices, such as a ``numpy.memmap`` for answers larger than memory.
+                slices, such as a ``numpy.memmap`` for labels larger than memory.
 
         Returns:
             ``out``, or a CPU tensor of :attr:`label_dtype`.
@@ -182,11 +187,11 @@ class SegmentationField:
         window: Window | None = None,
         refinement: Refinement | None = None,
     ) -> Tensor:
-        """Compute :meth:`labels`, decoded only where coarser labels leave a doubt.
+        """Compute :meth:`labels`, decoded only where coarser labels are uncertain.
 
         Args:
             size, window: as of :meth:`query`.
-            refinement: where to ask; None is the default of :class:`Refinement`.
+            refinement: where to decode; None is the default of :class:`Refinement`.
 
         Returns:
             A CPU tensor of :attr:`label_dtype`.
@@ -260,6 +265,37 @@ class SegmentationField:
         points = (points.double() * share.to(points.device)).to(self.levels[0].device)
         footprints = points.new_tensor([self._pixel])
         return self.bound(PointQuery(points[None], footprints))[0].t()
+
+    def draw(
+        self,
+        image: np.ndarray | None = None,
+        *,
+        size: Size | None = None,
+        window: Window | None = None,
+        **options: Any,
+    ) -> np.ndarray:
+        """Draw :meth:`labels` over the picture in the colours of its data set, as an RGB image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB to draw over; None is the field's own picture.
+            size, window: as of :meth:`query`.
+            options: ``alpha``, ``names``, ``outlines`` and ``legend``, as of
+                :func:`ifa_d2.visualization.draw_field`.
+
+        Returns:
+            (height, width, 3) uint8 of the size, channels in RGB order.
+
+        Raises:
+            ValueError: as ``draw_field``, or :attr:`drawing` is None.
+        """
+        if self.drawing is None:
+            raise ValueError(
+                "draw needs the field's picture and the names and colours of its classes: a "
+                "Predictor with metadata gives them, or call ifa_d2.visualization.draw_field"
+            )
+        if image is not None:
+            options["image"] = image
+        return self.drawing(self, size=size, window=window, **options)
 
 
 def _cast(level: Level, dtype: torch.dtype) -> Level:

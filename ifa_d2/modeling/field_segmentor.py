@@ -1,4 +1,4 @@
-"""Detectron2's semantic segmentor, answering at the picture's own pixels."""
+"""Detectron2's semantic segmentor, predicting at the picture's own pixels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from .targets import LabelledPoints
 class FieldSegmentor(SemanticSegmentor):
     """Semantic segmentor that decodes its head at the output's pixels.
 
-    At inference the field is asked at the pixels of the output (a picture's ``height`` and
+    At inference the field is evaluated at the pixels of the output (a picture's ``height`` and
     ``width``), so that no logits of the whole picture are made unless they are wanted. Training is
     ``SemanticSegmentor``'s, but images are padded so that all features cover the same pixels,
     whatever the backbone asks for, and a head whose targets are points gets those that come with
@@ -26,8 +26,8 @@ class FieldSegmentor(SemanticSegmentor):
     Args:
         return_logits: ``sem_seg`` of the output is (K, H, W) logits, as Detectron2's own
             evaluators expect it, instead of (H, W) labels.
-        refinement: labels are asked only where coarser answers leave a doubt, in much less time
-            and almost the same; None asks every pixel. It does not go with logits.
+        refinement: labels are decoded only where coarser ones are uncertain, in much less time
+            and almost the same; None decodes every pixel. It does not go with logits.
         kwargs: those of ``SemanticSegmentor``.
 
     Raises:

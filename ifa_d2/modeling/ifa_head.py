@@ -41,7 +41,7 @@ class IFASemSegHead(nn.Module):
         num_classes: number of classes K.
         levels: makes levels of the backbone's features.
         alignment: the field over these levels.
-        targets: where the field is asked in training; None is the paper's :class:`GridTargets`.
+        targets: where the field is evaluated in training; None is the paper's :class:`GridTargets`.
         criterion: of logits (B, K, *S) and labels (B, *S), with the arguments of
             :class:`OhemCrossEntropy`, which None is. Its ``ignore_value`` is the head's.
         aux_heads: auxiliary classifiers of features, for training alone.
@@ -126,7 +126,7 @@ class IFASemSegHead(nn.Module):
                 training alone.
 
         Raises:
-            ValueError: no targets in training, points where a grid is asked, or a label that is
+            ValueError: no targets in training, points where a grid is wanted, or a label that is
                 neither a class nor ``ignore_value``.
         """
         if self.training:

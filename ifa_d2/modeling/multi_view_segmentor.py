@@ -1,9 +1,9 @@
 """Segmentation averaged over sizes, mirror images and windows of a picture.
 
 The scores of every view are added in place to those of the views before it, at the samples of the
-answer: no view's scores of the whole answer are kept.
+output: no view's scores of the whole output are kept.
 
-Shape legend: K classes, h x w pixels of a window, H x W samples of the answer.
+Shape legend: K classes, h x w pixels of a window, H x W samples of the output.
 """
 
 from collections import Counter
@@ -29,17 +29,17 @@ class MultiViewSegmentor(nn.Module):
     """Test-time augmentation and sliding windows around a segmentor, called as it is.
 
     The softmax probabilities of the views are averaged, over the windows of one size first, and
-    then over sizes and mirror images with equal weights, as the paper's authors do. A view answers
-    at the samples of the result: the field of a ``FieldSegmentor`` is asked there, the logits of
-    another model are interpolated bilinearly before the softmax, as Detectron2 does. A picture that
-    is shown once, whole and in its own size, gets the model's own answer, unchanged. In training
+    then over sizes and mirror images with equal weights, as the paper's authors do. A view predicts
+    at the samples of the result: there the field of a ``FieldSegmentor`` is evaluated; the logits
+    of another model are interpolated bilinearly before the softmax, as Detectron2 does. A picture
+    of one view, whole and in its own size, gets the model's own prediction, unchanged. In training
     mode the model is called as it is.
 
     With labels as the result, sums are kept of those rows alone that later windows reach, so that
-    memory beyond the labels does not grow with the height of a picture shown in windows.
+    memory beyond the labels does not grow with the height of a picture predicted in windows.
 
     Args:
-        model: called with a list of ``{"image": (C, H, W)}``, and where the answer has a size of
+        model: called with a list of ``{"image": (C, H, W)}``, and where the output has a size of
             its own, ``"height"`` and ``"width"``; gives ``{"sem_seg": (K, H, W) logits}`` each.
         scales, short_edges, max_size, flip, window, stride: see
             :class:`ifa_d2.modeling.views.Views`.
@@ -85,7 +85,7 @@ class MultiViewSegmentor(nn.Module):
 
     @property
     def transparent(self) -> bool:
-        """Whether every picture gets the model's own answer."""
+        """Whether every picture gets the model's own prediction."""
         return self.views.trivial and self._as_model
 
     @classmethod

@@ -82,7 +82,7 @@ class PanopticField(SegmentationField):
             size, window: as of :meth:`query`.
 
         Returns:
-            ``pred_boxes`` in samples of the answer, cut at its border, ``pred_masks`` (N, H, W)
+            ``pred_boxes`` in samples of the output, cut at its border, ``pred_masks`` (N, H, W)
             bool, ``scores``, ``pred_classes`` and ``indices`` into :attr:`detections`. On the
             whole picture at its own size they are those of Detectron2's ``PanopticFPN``.
 
@@ -157,7 +157,7 @@ class PanopticField(SegmentationField):
     def _window_boxes(
         self, size: Size | None, window: Window | None
     ) -> tuple[tuple[int, int], Tensor]:
-        """The answer's size, and the detections' boxes (N, 4) in its samples, not cut."""
+        """The output's size, and the detections' boxes (N, 4) in its samples, not cut."""
         size = self.query(size, window).size
         y0, x0, y1, x1 = map(float, (0, 0, *self.image_size) if window is None else window)
         boxes = self.detections.pred_boxes.tensor

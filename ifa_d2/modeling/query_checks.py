@@ -30,8 +30,8 @@ def check_eval(*modules: nn.Module | None) -> None:
             if part.training:
                 where = f", which {name} is not" if name and not module.training else ""
                 raise ValueError(
-                    f"model must be in eval mode to be asked{where}: call model.eval(), as in "
-                    "training mode its answers are others and change its BatchNorm statistics"
+                    f"model must be in eval mode to predict{where}: call model.eval(), as in "
+                    "training mode its predictions differ and change its BatchNorm statistics"
                 )
 
 

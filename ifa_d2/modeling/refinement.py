@@ -1,10 +1,10 @@
 """Labels of a fine grid at about the cost of a coarse one.
 
-A coarse grid is decoded whole; then the grid is doubled, level by level, and a sample is asked
+A coarse grid is decoded whole; then the grid is doubled, level by level, and a sample is decoded
 only where the samples around it disagree or are unsure. In the spirit of PointRend's subdivision
-(Kirillov et al. 2020, Sec. 3.1), but every answer that is given is the field's own.
+(Kirillov et al. 2020, Sec. 3.1), but every label that is decoded is the field's own.
 
-Shape legend: H x W the fine grid, h x w a coarser one, P samples asked, K classes.
+Shape legend: H x W the fine grid, h x w a coarser one, P samples decoded, K classes.
 """
 
 from collections.abc import Iterator
@@ -33,10 +33,10 @@ class Refinement:
     coarse samples around it, those of another label than the nearest one's counting against it.
 
     Attributes:
-        threshold: samples of less support than this are asked. 0 asks where the label is more
-            likely to change than not; infinity asks everywhere, and is exact.
-        budget: at each level at most this share of its samples is asked, the least sure first
-            (of each block, where answers or features are so large that they are refined block by
+        threshold: samples of less support than this are decoded. 0 decodes where the label is more
+            likely to change than not; infinity decodes everywhere, and is exact.
+        budget: at each level at most this share of its samples is decoded, the least sure first
+            (of each block, where output or features are so large that they are refined block by
             block); with the threshold at infinity, exactly this share. None is no limit.
         levels: how often the grid is doubled, 1 to 12; the first is 2**levels times coarser a side.
 
@@ -70,9 +70,9 @@ def refined_labels(
     """Compute labels of a grid, most of them taken over from coarser grids.
 
     Args:
-        bound: the function to ask, of the levels of one picture.
+        bound: the function to evaluate, of the levels of one picture.
         query: the fine grid.
-        refinement: where to ask.
+        refinement: where to evaluate it.
         max_bytes: that the cells of a block may take after the first layer. The grid is refined
             block by block.
         max_samples: of a block.
@@ -80,7 +80,7 @@ def refined_labels(
 
     Returns:
         (H, W) labels of the smallest integer type, and the share of the fine grid's size that was
-        asked at all levels.
+        decoded at all levels.
 
     Raises:
         ValueError: logits that are not finite.

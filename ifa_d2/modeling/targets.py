@@ -115,7 +115,7 @@ class Sample:
 
 
 class Targets(ABC):
-    """Choice of where a field is asked in an iteration of training."""
+    """Choice of where a field is evaluated in an iteration of training."""
 
     takes_points = False  # whether labelled points may stand for dense labels
     sampler: PointSampler | None = None  # draws points from dense labels

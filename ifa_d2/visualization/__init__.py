@@ -1,7 +1,8 @@
-"""Drawings of segmentations: over the image, side by side, and as contact sheets."""
+"""Drawings of fields and labels: over the image, side by side, and as contact sheets."""
 
 from .captions import add_legend, caption, letter_size
 from .drawing import draw_panoptic, draw_points, draw_segmentation
+from .fields import MAX_SAMPLES, MAX_SIDE, draw_field, is_drawable, resize_window
 from .plots import PLOT_SUFFIXES, check_plot_path, line_styles, save_plot
 from .sheets import (
     check_image_path,
@@ -15,19 +16,24 @@ from .sheets import (
 )
 
 __all__ = [
+    "MAX_SAMPLES",
+    "MAX_SIDE",
     "PLOT_SUFFIXES",
     "add_legend",
     "caption",
     "check_image_path",
     "check_plot_path",
     "contact_sheet",
+    "draw_field",
     "draw_panoptic",
     "draw_points",
     "draw_segmentation",
     "enlargement",
     "image_and_panels",
+    "is_drawable",
     "letter_size",
     "line_styles",
+    "resize_window",
     "sample_row",
     "save_image",
     "save_plot",

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""A page on this machine: drop a picture, drag a window, see the same field asked closer.
+"""A page on this machine: drop a picture, drag a window, see it decoded finer from the same field.
 
     python projects/FieldPage/serve_demo.py --config-file shapes/ifa_r18.py --weights m.pth
 
@@ -40,11 +40,11 @@ from ifa_d2.engine.run import load_config
 LIMITS = {
     "megabytes": "largest file, in MiB",
     "megapixels": "largest picture, in 2^20 pixels",
-    "samples": "largest answer, in 2^20 samples",
+    "samples": "largest output, in 2^20 samples",
     "pictures": "most pictures that are held at once",
     "uploads": "most files that are received and looked at, at a time",
-    "requests": "most requests that are answered at a time",
-    "seconds": "longest time for a client to send a file, or to read an answer",
+    "requests": "most requests that are served at a time",
+    "seconds": "longest time for a client to send a file, or to read a response",
 }
 
 

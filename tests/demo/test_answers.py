@@ -15,7 +15,13 @@ from ifa_d2.demo.answer_drawing import _row_scale
 from ifa_d2.engine.build import build_test_mapper
 from ifa_d2.engine.predictor import Predictor, load_model
 from ifa_d2.modeling import compute_panoptic_fields
-from ifa_d2.visualization import add_legend, draw_segmentation, letter_size, side_by_side
+from ifa_d2.visualization import (
+    add_legend,
+    draw_segmentation,
+    letter_size,
+    resize_window,
+    side_by_side,
+)
 from ifa_d2.visualization.captions import line_height
 from tests.tiny import tiny_config
 
@@ -194,7 +200,7 @@ def test_drawings(parts: tuple, trained: Path, layout: str, more: dict[str, bool
     drawing = Drawing(segmenter, metadata, layout=layout, **options)
     label = trained / "labels" / "1.png"
     read, truth = drawing.read(Picture(str(trained / "images" / "1.png"), "1", str(label)))
-    shown = cv2.resize(image[2:22, 3:33], (60, 40), interpolation=cv2.INTER_CUBIC)
+    shown = resize_window(image, (2, 3, 22, 33), (40, 60))
     labels = field(parts).labels((40, 60), (2, 3, 22, 33)).numpy()
     if layout == "overlay":
         legend = options.pop("legend", False)

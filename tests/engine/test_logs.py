@@ -56,3 +56,20 @@ def test_other_processes_have_a_file_alone(tmp_path: Path, capsys: pytest.Captur
     _say()
     assert capsys.readouterr().out == ""
     assert (tmp_path / "log.txt.rank1").read_text().count("the plan") == 1
+
+
+def test_a_logger_that_was_made_quiet_stays_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    logger = logging.getLogger("detectron2")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        logs.setup_logs(str(tmp_path), 0, verbose=True)
+        capsys.readouterr()
+        _say()
+    finally:
+        logger.setLevel(before)
+    assert "a warning" not in capsys.readouterr().out
+    assert "a warning" not in (tmp_path / "log.txt").read_text()
+    assert "the plan" in (tmp_path / "log.txt").read_text()

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import instantiate
+from detectron2.data import MetadataCatalog
 
 import ifa_d2
+from ifa_d2.data import read_picture
 from ifa_d2.engine import Predictor
 from ifa_d2.engine.predictor import find_weights, load_model
 from ifa_d2.engine.run import load_config
@@ -15,6 +17,7 @@ from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.evaluation import SemSegEvaluator
 from ifa_d2.layers import GridQuery
 from ifa_d2.modeling import FieldSegmentor, build_resnet
+from ifa_d2.visualization import draw_field
 from tests.tiny import RECIPE, tiny_config
 
 
@@ -190,6 +193,27 @@ def test_asked_outside_the_autocast_it_was_computed_under(trained: Path) -> None
     expected = predictor(image).logits()
     assert field.logits().dtype == torch.float32
     assert torch.allclose(field.logits(), expected, atol=0.1 * float(expected.abs().max()))
+
+
+def test_a_field_draws_its_own_picture(trained: Path) -> None:
+    """In RGB order, whether a file was given or OpenCV's array of it, which may change later."""
+    predictor, file = make_predictor(trained), trained / "images" / "1.png"
+    picture, metadata = read_picture(file), MetadataCatalog.get("tiny")
+    frame = picture[:, :, ::-1].copy()
+    for field in (predictor(file), predictor(frame)):
+        frame[:] = 0
+        assert np.array_equal(field.draw(), draw_field(field, picture, metadata))
+        assert np.array_equal(field.draw(names=False, alpha=0), picture)
+        view = {"size": (50, 61), "window": (4, 6, 30, 40), "legend": True}
+        assert np.array_equal(field.draw(**view), draw_field(field, picture, metadata, **view))
+        expected = draw_field(field, 255 - picture, metadata)
+        assert np.array_equal(field.draw(255 - picture), expected)
+
+
+def test_a_field_without_names_and_colours_is_not_drawn(trained: Path) -> None:
+    predictor = Predictor(make_predictor(trained).model)
+    with pytest.raises(ValueError, match=r"a Predictor with metadata gives .*\.draw_field"):
+        predictor(trained / "images" / "1.png").draw()
 
 
 def test_bad_models(trained: Path) -> None:

@@ -136,7 +136,7 @@ def test_resumed_run_remembers_the_best_figure(finished: Path, tmp_path: Path) -
 def test_a_new_run_replaces_no_other(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"of a run")
     trainer = Trainer(tiny_config(tmp_path))
-    words = rf"output directory {tmp_path} holds a run already \({name}\), .* --resume, or name "
+    words = rf"output directory {tmp_path} holds a run already \({name}\), .* --resume .*, or name "
     with pytest.raises(ValueError, match=rf"{words}.* train\.output_dir \(OUTPUT_DIR"):
         trainer.resume_or_load(resume=False)
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, b"of a run")]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.data import Metadata
 from detectron2.utils.file_io import PathManager
 
 import ifa_d2
@@ -19,7 +20,7 @@ def test_every_model_has_a_recipe_and_a_card() -> None:
         path = zoo.zoo_file(name)
         assert ifa_d2.config.get_config_file(f"{name}.py").is_file()
         card = path.with_suffix(".md").read_text()
-        assert all(word in card for word in ("Data", "Training", "Figures", "Limits", "seed"))
+        assert all(word in card for word in ("Data", "Training", "Metrics", "Limits", "seed"))
         assert path.stat().st_size < 10 << 20
         assert f"`{name}`" in (path.parents[1] / "README.md").read_text()
 
@@ -61,5 +62,5 @@ def test_it_knows_the_names_of_its_classes() -> None:
     assert predictor.class_names[:3] == ("sky", "building", "pole")
     # They are not known of a model alone, and must be all.
     assert ifa_d2.Predictor(predictor.model).class_names == ()
-    with pytest.raises(ValueError, match=r"class_names must be 11, as many .*, got 2"):
-        ifa_d2.Predictor(predictor.model, class_names=("sky", "road"))
+    with pytest.raises(ValueError, match=r"must have 11 stuff_classes, as many .* got 2 of 'two'"):
+        ifa_d2.Predictor(predictor.model, metadata=Metadata(name="two", stuff_classes=["a", "b"]))

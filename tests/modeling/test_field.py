@@ -231,7 +231,7 @@ def test_no_answer_in_training_mode(ask):
     before = {name: value.clone() for name, value in field.alignment.state_dict().items()}
     expected = field.logits()
     for part, words in (
-        (field.alignment, "to be asked: call model.eval"),
+        (field.alignment, "to predict: call model.eval"),
         (field.alignment.mlp.layers[1].norm, "which mlp.layers.1.norm is not"),
     ):
         part.train()

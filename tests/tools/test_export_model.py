@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import instantiate
+from detectron2.data import MetadataCatalog
 
 from ifa_d2.engine.export import FORMATS, eager_logits
 from ifa_d2.engine.predictor import Predictor, load_model
 from ifa_d2.engine.run import load_config
+from tests.engine.test_export_metadata import read
 from tests.tiny import RECIPE, tiny_config
 
 COMMAND = Path(__file__).parents[2] / "tools" / "export_model.py"
@@ -70,12 +72,16 @@ def test_files_run_elsewhere(
     lines = capsys.readouterr().out.splitlines()[-4:]
     sizes = [line.split(": ")[0] for line in lines[:3]]
     assert sizes == [
-        "picture 64x96, answer 42x128",
-        "picture 49x121, answer 32x161",
-        "picture 81x73, answer 54x97",
+        "picture 64x96, output 42x128",
+        "picture 49x121, output 32x161",
+        "picture 81x73, output 54x97",
     ]
     assert all("(tolerance 1e-04)" in line for line in lines[:3])
     assert lines[3].startswith(f"{output}: {file_format}, ") and "RGB" in lines[3]
+
+    described = read(output, file_format)
+    assert described["classes"] == MetadataCatalog.get("tiny").stuff_classes
+    assert described["channel_order"] == "RGB"
 
     image = torch.randint(0, 256, (1, 3, 45, 78), dtype=torch.uint8)
     size = torch.tensor([91, 33])

@@ -86,7 +86,7 @@ def test_the_cityscapes_server_gets_its_files(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     name = "cityscapes_fine_sem_seg_test"
-    assert f"{name}: none of its records has a label, so there are no figures" in done.stdout
+    assert f"{name}: none of its records has a label, so there are no metrics" in done.stdout
     assert "Done:" not in done.stdout and "mIoU" not in done.stdout
     files = sorted((tmp_path / "out" / "cityscapes").iterdir())
     assert [path.name for path in files] == [f"{stem}_pred.png" for stem in stems]

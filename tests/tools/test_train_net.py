@@ -117,7 +117,7 @@ def test_two_processes_evaluate_as_one(data: Path, tmp_path: Path) -> None:
     done = run(data, "--eval-only", "--verbose", *flags, output)
     figures = ", ".join(f"sem_seg/{key} {expected[key]:.2f}" for key in ("mIoU", "mACC", "pACC"))
     assert f"Done: {figures}. In {tmp_path / 'inference_2'}: log.txt. To see" in done.stdout
-    assert "Pictures are shown as Views(scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75)" in done.stdout
+    assert "Inference settings: Views(scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75)" in done.stdout
 
 
 def test_train_and_resume(data: Path, tmp_path: Path) -> None:

@@ -41,22 +41,22 @@ def parse_arguments(description: str) -> argparse.Namespace:
 
 def _add_head(commands: Any) -> None:
     head = commands.add_parser("head", help="the head against its textbook evaluation")
-    _add_size(head, "of the picture, in pixels (default: 512 512 and 1024 1024)")
+    _add_size(head, "size of the picture, in pixels (default: 512 512 and 1024 1024)")
     _add_repeats(head, 7)
 
 
 def _add_growth(commands: Any) -> None:
     growth = commands.add_parser(
-        "growth", help="time and memory of a field's answer against what is asked"
+        "growth", help="time and memory of a field's labels against their number"
     )
-    _add_size(growth, "of the picture whose levels are asked, in pixels", (512, 1024))
+    _add_size(growth, "size of the picture whose levels are decoded, in pixels", (512, 1024))
     growth.add_argument(
         "--megapixels",
         type=float,
         nargs="+",
         default=[1.0, 4.0, 16.0, 64.0],
         metavar="N",
-        help="sizes of the answer, asked with the first number of classes (default: 1 4 16 64)",
+        help="sizes of the output, with the first number of classes (default: 1 4 16 64)",
     )
     growth.add_argument(
         "--classes",
@@ -71,7 +71,7 @@ def _add_growth(commands: Any) -> None:
         type=float,
         default=4.0,
         metavar="N",
-        help="size of the answer at which numbers of classes are compared (default: 4)",
+        help="size of the output at which numbers of classes are compared (default: 4)",
     )
     growth.add_argument(
         "--stride-ratios",
@@ -79,8 +79,8 @@ def _add_growth(commands: Any) -> None:
         nargs="+",
         default=[1, 2, 4],
         metavar="R",
-        help="of one level's stride to that of the next finer one, compared at the picture's own "
-        "size (default: 1 2 4; the model's is 2)",
+        help="ratios of one level's stride to the next finer's, compared at the picture's own size "
+        "(default: 1 2 4; the model's is 2)",
     )
     growth.add_argument(
         "--points",
@@ -88,7 +88,7 @@ def _add_growth(commands: Any) -> None:
         nargs="+",
         default=[1_000, 10_000, 100_000, 1_000_000],
         metavar="P",
-        help="numbers of single points asked for logits (default: 1000 to 1000000)",
+        help="numbers of single points whose logits are computed (default: 1000 to 1000000)",
     )
     growth.add_argument(
         "--full",
@@ -106,7 +106,7 @@ def _add_peers(commands: Any) -> None:
     peers = commands.add_parser(
         "peers", help="whole R-50 models of Detectron2, in inference and training"
     )
-    _add_size(peers, "of the picture, in pixels (default: 512 512 and 1024 2048)")
+    _add_size(peers, "size of the picture, in pixels (default: 512 512 and 1024 2048)")
     peers.add_argument(
         "--full", action="store_true", help="training at 1024 2048 too, which takes long"
     )
@@ -114,23 +114,23 @@ def _add_peers(commands: Any) -> None:
         "--memory-format",
         choices=("channels_last", "contiguous"),
         default="channels_last",
-        help="of all models' weights (default: channels_last)",
+        help="memory format of all models' weights (default: channels_last)",
     )
     _add_repeats(peers, 3)
 
 
 def _add_evaluator(commands: Any) -> None:
     evaluator = commands.add_parser("evaluator", help="the evaluator against Detectron2's")
-    _add_size(evaluator, "of the picture, in pixels", LARGE)
+    _add_size(evaluator, "size of the picture, in pixels", LARGE)
     evaluator.add_argument(
-        "--classes", type=int, default=19, metavar="K", help="of the data set (default: 19)"
+        "--classes", type=int, default=19, metavar="K", help="classes of the data set (default: 19)"
     )
     _add_repeats(evaluator, 7)
 
 
 def _add_panoptic(commands: Any) -> None:
     panoptic = commands.add_parser("panoptic", help="Panoptic FPN with IFA and without")
-    _add_size(panoptic, "of the picture, in pixels", (800, 1216))
+    _add_size(panoptic, "size of the picture, in pixels", (800, 1216))
     panoptic.add_argument(
         "--parts",
         nargs="+",

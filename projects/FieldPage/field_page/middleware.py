@@ -58,7 +58,7 @@ class InFlight:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         if self._now >= self.most:
-            said = f"at most {self.most} requests are answered at a time: try again"
+            said = f"at most {self.most} requests are served at a time: try again"
             return await JSONResponse({"error": said}, status_code=503)(scope, receive, send)
 
         async def send_to_the_end(message: Message) -> None:

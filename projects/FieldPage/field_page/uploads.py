@@ -62,7 +62,7 @@ class Limits:
         if self.samples < self.megapixels:
             raise ValueError(
                 f"samples must be at least the {self.megapixels:g} of megapixels, got "
-                f"{self.samples:g}: a picture's own pixels are asked"
+                f"{self.samples:g}: a picture's own pixels are decoded"
             )
 
     @property

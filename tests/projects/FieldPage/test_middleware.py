@@ -42,7 +42,7 @@ def test_a_request_is_in_flight_until_its_answer_is_read() -> None:
         await asyncio.wait_for(client(2), 30)
         assert sent[2][0]["status"] == 503
         said = json.loads(sent[2][1]["body"])["error"]
-        assert said == "at most 2 requests are answered at a time: try again"
+        assert said == "at most 2 requests are served at a time: try again"
         read.set()
         await asyncio.gather(*waiting)
         for messages in sent[:2]:
