@@ -122,7 +122,7 @@ class HalvingStem(CNNBlockBase):
         self.register_buffer("kernel", torch.outer(profile, profile), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) of even sides to the stem's answer to (B, C, H / 2, W / 2)."""
+        """Map (B, C, H, W) of even sides to the stem's output for (B, C, H / 2, W / 2)."""
         return self.stem(self.halve(x))
 
     def halve(self, x: Tensor) -> Tensor:

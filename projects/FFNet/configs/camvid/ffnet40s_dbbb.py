@@ -9,6 +9,6 @@ from ..common.ffnet import ffnet_model
 
 model = ffnet_model("40S_dBBB")
 model.sem_seg_head.num_classes = 11
-# Asked at points, as the IFA head beside it.
+# Trained at points, as the IFA head of the recipe beside it.
 model._target_ = FieldSegmentor
 model.sem_seg_head.targets = L(PointTargets)()
