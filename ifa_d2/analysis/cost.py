@@ -24,6 +24,8 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, instantiate
 from detectron2.modeling import ResNet
+from detectron2.modeling.backbone.resnet import BasicStem
+from detectron2.projects.deeplab.resnet import DeepLabStem
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -94,9 +96,9 @@ def count_params(model: nn.Module) -> dict[str, int]:
         modules[DENSE] = [levels.dense_alignment]
     if levels.grid_decoder is not None:
         modules[GRID_DECODER] = [levels.grid_decoder]
-    mlp = head.alignment.mlp.layers
-    modules[FIRST] = [head.alignment.encodings, mlp[0]]
-    modules[REST] = [*mlp[1:], head.alignment.predictor]
+    first, *rest = [*head.alignment.mlp.layers, head.alignment.predictor]
+    modules[FIRST] = [head.alignment.encodings, first]
+    modules[REST] = rest
     if len(head.aux_heads):
         modules[AUXILIARY] = list(head.aux_heads)
     return {
@@ -138,8 +140,8 @@ def count_model(
         (levels, _), counts[GRID_DECODER] = _count(parts.grid_decoder, levels)
     total = count_alignment(head.alignment, levels, textbook=textbook)
     queries = levels[0].shape[2] * levels[0].shape[3]
-    layers = [*head.alignment.mlp.layers[1:], head.alignment.predictor]
-    counts[REST] = queries * sum(layer.weight.numel() for layer in layers)
+    rest = [*head.alignment.mlp.layers, head.alignment.predictor][1:]
+    counts[REST] = queries * sum(layer.weight.numel() for layer in rest)
     counts[FIRST] = total - counts[REST]
     # in the order in which they run
     counts[REST] = counts.pop(REST)
@@ -155,7 +157,7 @@ def _count_backbone(
         features, count = _count(backbone, image)
         return features, {"backbone": count}
     x, count = _count(backbone.stem, image)
-    if round_up:
+    if round_up and isinstance(backbone.stem, (BasicStem, DeepLabStem)):  # which pool
         before_pool = [-(-length // 2) for length in image.shape[2:]]
         x = x.new_empty((*x.shape[:2], *(length // 2 + 1 for length in before_pool)))
     features, counts = {}, {"backbone stem": count}

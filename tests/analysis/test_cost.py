@@ -163,3 +163,23 @@ def test_weights_to_start_from_are_not_read(kind: str, tmp_path: Path) -> None:
         warnings.simplefilter("error")
         model = build_on_meta(cfg)
     assert all(parameter.is_meta for parameter in model.parameters())
+
+
+def test_a_field_without_hidden_layers_has_its_classifier_as_first_layer() -> None:
+    result = _analyze(256, f"{HEAD}.alignment.hidden_dims=[]")
+    parts = {row["name"]: row for row in result["parts"]}
+    assert parts[REST]["macs"] == parts[REST]["params"] == 0
+    assert parts[FIRST]["params"] == 1128 * 19 + 19 + 4 * 12  # and frequencies of each level
+    assert parts[FIRST]["macs_textbook_same_maps"] == 64 * 64 * 1128 * 19
+    cells = sum((64 >> i) ** 2 for i in range(4))
+    assert cells * 256 * 19 < parts[FIRST]["macs"] < 1.05 * cells * 256 * 19
+
+
+def test_only_a_pool_rounds_up() -> None:
+    model = build_on_meta(load_config(RECIPE))
+    counts = [count_model(model, (256, 256), round_up=up, textbook=True) for up in (True, False)]
+    assert counts[0]["backbone res2"] > counts[1]["backbone res2"]
+
+    model.backbone.stem = nn.Conv2d(3, 128, kernel_size=4, stride=4, device="meta")
+    counts = [count_model(model, (256, 256), round_up=up, textbook=True) for up in (True, False)]
+    assert counts[0] == counts[1]

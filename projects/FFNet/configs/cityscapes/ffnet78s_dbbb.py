@@ -1,0 +1,11 @@
+"""FFNet 78S d-B-B-B on Cityscapes, from scratch.
+
+Published ImageNet weights, converted by projects/FFNet/convert_ffnet_weights.py, are what
+train.init_checkpoint=FILE starts from.
+"""
+
+from ..common.cityscapes import dataloader, inference, lr_multiplier, optimizer, train
+from ..common.ffnet import ffnet_model
+
+model = ffnet_model("78S_dBBB", norm="SyncBN")
+model.sem_seg_head.num_classes = 19
