@@ -172,11 +172,12 @@ class Predictor:
 
     def _inputs(self, image: Picture) -> dict[str, Any]:
         check_eval(self.model)
+        count = self.model.pixel_mean.numel()
         if isinstance(image, str | os.PathLike):
-            pixels = read_input(image, self.image_format)
+            pixels = read_input(image, self.image_format, count)
             return picture_input(pixels, self.augmentations, self.image_format)
         if self.image_format == BANDS:
-            bands = _to_bands(image, self.model.pixel_mean.numel())
+            bands = _to_bands(image, count)
             return picture_input(bands, self.augmentations, self.image_format)
         bgr = _to_array(image)
         return picture_input(bgr[:, :, ::-1], self.augmentations, self.image_format)
@@ -243,7 +244,9 @@ def _to_bands(image: object, count: int) -> np.ndarray:
         )
     if image.shape[2] != count or 0 in image.shape:
         raise ValueError(f"image must have {count} bands, got {image.shape}")
-    return image.astype(np.float32)
+    bands = image.astype(np.float32)
+    bands[~np.isfinite(bands).all(axis=2)] = np.nan
+    return bands
 
 
 def _to_array(image: np.ndarray | Tensor) -> np.ndarray:
