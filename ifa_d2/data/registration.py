@@ -89,17 +89,16 @@ def register_sem_seg_folder(
         raise ValueError(f"bands must be None or a number of at least 1, got {bands!r}")
     ignore_label = check_classes(classes, ignore_label)
     label_suffixes = _check_suffixes("label_suffix", label_suffix)
-    of_polygons = LABELME_SUFFIX in label_suffixes
-    if of_polygons and len(label_suffixes) > 1:
-        raise ValueError(f"label_suffix {LABELME_SUFFIX!r} must be alone, got {label_suffixes}")
-    if of_polygons and reduce_zero_label:
-        raise ValueError("reduce_zero_label is of label pictures, but label_suffix is '.json'")
-    if background is not None and not of_polygons:
+    if LABELME_SUFFIX in label_suffixes:
+        if len(label_suffixes) > 1:
+            raise ValueError(f"label_suffix {LABELME_SUFFIX!r} must be alone, got {label_suffixes}")
+        if reduce_zero_label:
+            raise ValueError("reduce_zero_label is of label pictures, but label_suffix is '.json'")
+        table = name_table(label_values, classes, ignore_label, background)
+    elif background is not None:
         raise ValueError(
             f"background {background!r} is of LabelMe's files, but label_suffix is {label_suffix!r}"
         )
-    if of_polygons:
-        table = name_table(label_values, classes, ignore_label, background)
     else:
         table = _label_table(label_values, reduce_zero_label, classes, ignore_label)
     if table is not None and label_root is None:

@@ -183,14 +183,21 @@ def choose_records(name: str, num: int) -> list[dict[str, Any]]:
     return [records[index] for index in spread_indices(len(records), num)]
 
 
-def read_input(path: str | os.PathLike[str], image_format: str) -> np.ndarray:
+def read_input(
+    path: str | os.PathLike[str], image_format: str, bands: int | None = None
+) -> np.ndarray:
     """Read a picture for a model: (H, W, 3) uint8 RGB, or (H, W, C) float32 of bands.
+
+    Args:
+        path: of the picture.
+        image_format: "RGB", "BGR" or "bands".
+        bands: how many bands it must have; None takes any number.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`ifa_d2.data.read_picture` and
             :func:`ifa_d2.data.read_bands`.
     """
-    return read_bands(path) if image_format == BANDS else read_picture(path)
+    return read_bands(path, bands) if image_format == BANDS else read_picture(path)
 
 
 def picture_input(

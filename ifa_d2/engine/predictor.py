@@ -184,10 +184,11 @@ class Predictor:
     def _read(self, image: Picture) -> np.ndarray:
         """A picture as of :func:`.read_input`, which shares no memory with what was given."""
         check_eval(self.model)
+        count = self.model.pixel_mean.numel()
         if isinstance(image, str | os.PathLike):
-            return read_input(image, self.image_format)
+            return read_input(image, self.image_format, count)
         if self.image_format == BANDS:
-            return _to_bands(image, self.model.pixel_mean.numel())
+            return _to_bands(image, count)
         return _to_array(image)[:, :, ::-1].copy()
 
     def _inputs(self, picture: np.ndarray) -> dict[str, Any]:
@@ -256,7 +257,9 @@ def _to_bands(image: object, count: int) -> np.ndarray:
         )
     if image.shape[2] != count or 0 in image.shape:
         raise ValueError(f"image must have {count} bands, got {image.shape}")
-    return image.astype(np.float32)
+    bands = image.astype(np.float32)
+    bands[~np.isfinite(bands).all(axis=2)] = np.nan
+    return bands
 
 
 def _to_array(image: np.ndarray | Tensor) -> np.ndarray:

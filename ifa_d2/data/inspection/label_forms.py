@@ -62,6 +62,19 @@ def find_labels(
         ValueError: labels of more values than classes have, of one class alone, or more or fewer
             names than there are classes.
     """
+    labels = _find(layout, roots, class_names, ignore_label, workers)
+    if len(set(labels.classes)) < len(labels.classes):
+        raise ValueError(f"classes must have different names, got {', '.join(labels.classes)}")
+    return labels
+
+
+def _find(
+    layout: Layout,
+    roots: Sequence[str | os.PathLike[str]],
+    class_names: Sequence[str],
+    ignore_label: int | None,
+    workers: int,
+) -> Labels:
     if layout.form != "pictures":
         if ignore_label is not None:
             raise ValueError(
@@ -209,14 +222,20 @@ def _color_names(roots: Sequence[str | os.PathLike[str]]) -> dict[Color, str]:
     if path is None:
         return {}
     lines = path.read_text(encoding="utf-8-sig").splitlines()
-    if path.suffix == ".txt":
-        rows = [line.split(":") for line in lines if line.strip() and not line.startswith("#")]
-        pairs = [(row[1].split(","), row[0]) for row in rows]
-    else:
-        lines[0] = lines[0].lower()
-        table = csv.DictReader(lines, skipinitialspace=True)
-        pairs = [([row[one] for one in "rgb"], row["name"]) for row in table]
-    return {tuple(map(int, color)): name.strip() for color, name in pairs}
+    try:
+        if path.suffix == ".txt":
+            rows = [line.split(":") for line in lines if line.strip() and not line.startswith("#")]
+            pairs = [(row[1].split(","), row[0]) for row in rows]
+        else:
+            lines[0] = lines[0].lower()
+            table = csv.DictReader(lines, skipinitialspace=True)
+            pairs = [([row[one] for one in "rgb"], row["name"]) for row in table]
+        return {tuple(map(int, color)): name.strip() for color, name in pairs}
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} must have lines as name:r,g,b (labelmap.txt) or columns name, r, g, b "
+            f"(class_dict.csv): {error!r}; correct it or take it away"
+        ) from error
 
 
 def _first_file(roots: Sequence[str | os.PathLike[str]], names: Sequence[str]) -> Path | None:

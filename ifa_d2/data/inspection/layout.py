@@ -82,7 +82,8 @@ def find_layout(paths: Sequence[str | os.PathLike[str]]) -> Layout:
 
 def _files(path: str) -> list[str]:
     found = [path] if os.path.isfile(path) else list(files_below(path, follow_links=True))
-    return [one for one in found if not set(Path(one).parts) & set(_PASSED_OVER)]
+    below = {one: set(Path(os.path.relpath(one, path)).parts) for one in found}
+    return [one for one, parts in below.items() if not parts & set(_PASSED_OVER)]
 
 
 def _labelme_folders(
@@ -238,7 +239,9 @@ def _listed(root: str) -> dict[str, str]:
             path = os.path.join(folder, f"{split}.txt")
             if os.path.isfile(path):
                 with open(path, encoding="utf-8-sig") as file:
-                    found |= {Path(line.strip()).stem: split for line in file if line.strip()}
+                    names = [os.path.basename(line.strip()) for line in file if line.strip()]
+                whole = {Path(name).stem if pictures([name]) else name for name in names}
+                found |= dict.fromkeys(whole, split)
         if found:
             break
     return found

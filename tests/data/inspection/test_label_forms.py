@@ -98,6 +98,14 @@ def test_tables_of_colours(tmp_path: Path, name: str, text: str) -> None:
         find(tmp_path, np.array([[RED, (1, 2, 3)]], np.uint8))
 
 
+def test_tables_that_cannot_be_read_and_names_twice(tmp_path: Path) -> None:
+    (tmp_path / "labelmap.txt").write_text("fire 255 0 0\n")
+    with pytest.raises(ValueError, match=r"labelmap.txt must have lines as name:r,g,b"):
+        find(tmp_path, np.array([[RED, BLUE]], np.uint8))
+    with pytest.raises(ValueError, match="classes must have different names, got a, a"):
+        find(tmp_path, ids(0, 1), class_names=["a", "a"])
+
+
 def test_what_are_no_classes(tmp_path: Path) -> None:
     photograph = np.arange(300, dtype=np.uint16)[None]
     with pytest.raises(ValueError, match=r"0.png' holds 300 different values, too many"):

@@ -99,19 +99,22 @@ def test_every_fifth_validates_and_a_test_part_stays(tmp_path: Path) -> None:
 
 
 def test_vocs_lists_and_their_second_pictures(tmp_path: Path) -> None:
-    picture(tmp_path, *(f"JPEGImages/{one}.jpg" for one in "abcd"))
+    picture(tmp_path, *(f"JPEGImages/{one}.jpg" for one in ("a", "b.v1", "c", "d")))
     for folder in ("SegmentationClass", "SegmentationObject"):
-        label(tmp_path, *(f"{folder}/{one}.png" for one in "abc"))
+        label(tmp_path, *(f"{folder}/{one}.png" for one in ("a", "b.v1", "c")))
     lists = tmp_path / "ImageSets" / "Segmentation"
     lists.mkdir(parents=True)
-    (lists / "train.txt").write_text("b\n")
-    (lists / "val.txt").write_text("a\n")
+    (lists / "train.txt").write_text("b.v1\n")
+    (lists / "val.txt").write_text("a.jpg\n")
     layout = find_layout([tmp_path])
     assert found(tmp_path, layout) == {
         "JPEGImages/a.jpg": ("SegmentationClass/a.png", "val"),
-        "JPEGImages/b.jpg": ("SegmentationClass/b.png", "train"),
+        "JPEGImages/b.v1.jpg": ("SegmentationClass/b.v1.png", "train"),
     }
     assert (layout.without_label, layout.unlisted) == (1, 1)
+    # Named, they are taken all the same.
+    explicit = find_layout([tmp_path / "JPEGImages", tmp_path / "SegmentationObject"])
+    assert len(explicit.pairs) == 3
 
 
 def test_two_folders_need_not_be_told_apart(tmp_path: Path) -> None:
