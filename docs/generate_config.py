@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "CONFIG.md"
 _MARK = re.compile(r"(<!-- (\w+): ?(.*?) -->\n)\n*(?:(?:\|.*\n)+|```python\n(?s:.*?)```\n)?\n*")
 _ROLE = re.compile(r":\w+:`[~.]*([^`]+)`")
-_SEE = re.compile(r"see :(?:class|func):`~?([\w.]+)`\.?$")
+_SEE = re.compile(r"(?:see|of) :(?:class|func):`~?([\w.]+)`(?:\.|;.*)?$")
 # Nodes of a recipe, and arguments that are no keys: the trainer gives them.
 _NODES = ("dataloader", "model", "optimizer", "lr_multiplier", "train", "inference")
 _GIVEN = {"model", "fields"}
@@ -67,9 +67,7 @@ def meanings(target: Callable) -> dict[str, str]:
     """What the docstrings say of its arguments or attributes, in Markdown."""
     texts = [target.__doc__]
     if inspect.isclass(target):
-        texts += [target.__init__.__doc__]
-        if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values()):
-            texts += [target.__mro__[1].__doc__, target.__mro__[1].__init__.__doc__]
+        texts = [text for base in target.__mro__ for text in (base.__doc__, base.__init__.__doc__)]
     found: dict[str, str] = {}
     for text in filter(None, texts):
         for entry in docstring_parser.parse(text).params:

@@ -43,6 +43,8 @@ HEAD_OPTIONS: dict[str, Any] = {
     "oversample_ratio": 3.0,
     "ohem_threshold": 0.7,
     "ohem_min_kept": 100_000,
+    "class_weights": [],
+    "label_smoothing": 0.0,
     "aux_feature": "",
     "aux_channels": 256,
     "aux_loss_weight": 0.4,
@@ -136,6 +138,16 @@ def _add_train_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.POLY_LR_POWER = 0.9
     # Learning rate of everything but the backbone, times BASE_LR.
     cfg.SOLVER.HEAD_LR_FACTOR = 1.0
+    # Learning rate of each layer of the backbone, times that of the next; 1 is none.
+    cfg.SOLVER.LAYER_DECAY = 1.0
+    # Parts in which a process's pictures pass the model, one after the other.
+    cfg.SOLVER.ACCUMULATION_STEPS = 1
+    # Compute the backbone's blocks again for their gradients, which takes less memory.
+    cfg.SOLVER.ACTIVATION_CHECKPOINTING = False
+    # Of the average of the weights, which is evaluated and saved; 0 is no average.
+    cfg.SOLVER.EMA_DECAY = 0.0
+    # Evaluations without a better figure, after which training ends; 0 never ends it.
+    cfg.SOLVER.EARLY_STOPPING_PATIENCE = 0
     # Checkpoints kept besides model_best and model_final; 0 keeps all.
     cfg.SOLVER.CHECKPOINTS_TO_KEEP = 2
     # "float16" (GPU) or "bfloat16" (GPU and CPU).

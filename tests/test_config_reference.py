@@ -199,6 +199,8 @@ _CHOSEN = {
     "ASPP_FUSE_CHANNELS": 32,
     "POINT_SAMPLING": "boundary",
     "AUX_FEATURE": "p2",
+    "CLASS_WEIGHTS": [0.5] * 54,
+    "LABEL_SMOOTHING": 0.1,
     "ENCODING": "sine",
     "FREQUENCY_LAW": "2exp",
     "TARGETS": "uncertain_points",
@@ -244,6 +246,9 @@ def test_train_keys_of_both_kinds_set_the_same() -> None:
     yacs.merge_from_list(["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.DTYPE", "bfloat16"])
     lazy.train.device = yacs.MODEL.DEVICE = "cpu"
     yacs.TEST.PRECISE_BN.ENABLED = True
+    # An average and early stopping need these.
+    yacs.TEST.PRECISE_BN.NUM_ITER = 0
+    yacs.TEST.EVAL_PERIOD = 1000
     lazy.train.checkpointer.period = 100  # 0 follows max_iter
     fixed = ("train.device", "train.amp.dtype")  # on the CPU, nothing else is allowed
     rows = {f"train.{key}": yacs_key for key, yacs_key in TRAIN_KEYS.items()}
@@ -251,7 +256,7 @@ def test_train_keys_of_both_kinds_set_the_same() -> None:
     assert len(rows) >= 15
     for key, name in ((key, name) for key, name in rows.items() if key not in fixed):
         old = OmegaConf.select(lazy, key)
-        new = {bool: not old, int: 7, str: "elsewhere"}[type(old)]
+        new = {bool: not old, int: 7, float: 0.5, str: "elsewhere"}[type(old)]
         changed_lazy, changed_yacs = lazy.copy(), yacs.clone()
         OmegaConf.update(changed_lazy, key, new)
         changed_yacs.merge_from_list([name, new])

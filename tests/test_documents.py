@@ -36,6 +36,14 @@ NOT_RUN = {
     "model.backbone.norm=SyncBN": "needs four GPUs",
     "python projects/FFNet/convert_ffnet_weights.py ffnet86_ABB_cityscapes_state_dict_quarts.pth "
     "ffnet86_abb.pth 86_ABB": "needs a published file, which the reader downloads",
+    "torchrun --nproc-per-node 4 tools/train_net.py --config-file configs/camvid/ifa_r18.py": (
+        "needs four GPUs, and is run on the CPU by tests/tools/test_train_net.py"
+    ),
+    "srun --nodes 2 --ntasks-per-node 1 torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d "
+    "--rdzv-endpoint HOST:29500 tools/train_net.py --config-file configs/camvid/ifa_r18.py": (
+        "needs two machines"
+    ),
+    "wandb sync --sync-tensorboard output/camvid/ifa_r18": "uploads, to the reader's account",
     "pip install -e '.[page]'": "changes the environment that this runs in",
     "python projects/FieldPage/serve_demo.py --config-file camvid/ifa_lite0_frozen.py "
     "--weights ifa_d2://camvid/ifa_lite0_frozen": "serves until interrupted",
@@ -66,6 +74,15 @@ AROUND = {
         "from ifa_d2 import get_config\nmodel = get_config('camvid/ifa_r18.py').model\n",
         "from detectron2.config import instantiate\n"
         "model.backbone.pretrained = False\ninstantiate(model)\n",
+    ),
+    "criteria=[L(OhemCrossEntropy)()": Around(
+        "from ifa_d2 import get_config\nmodel = get_config('camvid/ifa_r18.py').model\n",
+        "from detectron2.config import instantiate\ninstantiate(model)\n",
+    ),
+    "before_crop = [": Around(
+        "from ifa_d2 import get_config\ndataloader = get_config('camvid/ifa_r18.py').dataloader\n",
+        "from detectron2.config import instantiate\n"
+        "assert len(instantiate(dataloader.train.mapper).augmentations.augs) == 9\n",
     ),
     "segmentor = MultiViewSegmentor(": Around(
         "import ifa_d2\nmodel = ifa_d2.Predictor.from_zoo('camvid/ifa_lite0_frozen').model\n"

@@ -23,6 +23,14 @@ train = dict(
     device="auto",
     # Mixed precision, of "float16" (GPU) or "bfloat16" (GPU and CPU).
     amp=dict(enabled=False, dtype="float16"),
+    # Parts in which a process's images pass the model, one after the other: for less memory.
+    accumulation_steps=1,
+    # Compute the backbone's blocks again for their gradients: for less memory too.
+    activation_checkpointing=False,
+    # Decay of an average of the weights, such as 0.999, which is evaluated and saved; 0: none.
+    ema=dict(decay=0.0),
+    # Evaluations without a better figure, after which training ends; 0: never.
+    early_stopping=dict(patience=0),
     # Of several processes: models that leave some parameters without a gradient need the first;
     # the second exchanges gradients in float16.
     ddp=dict(find_unused_parameters=False, fp16_compression=False),

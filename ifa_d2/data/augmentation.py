@@ -24,6 +24,7 @@ def build_sem_seg_augmentations(
     color_jitter: bool = True,
     pad_value: float = 116.0,
     ignore_value: int = 255,
+    before_crop: Sequence[T.Augmentation] = (),
 ) -> list[T.Augmentation]:
     """Build random scale, crop with padding, flip and colour jitter.
 
@@ -45,6 +46,7 @@ def build_sem_seg_augmentations(
         color_jitter: vary brightness, contrast and saturation, each by up to 40 %
         pad_value: padding of the image, at the bottom and the right
         ignore_value: padding of the label, at the bottom and the right
+        before_crop: further augmentations of Detectron2, between the scale and the crop
 
     Raises:
         ValueError: an argument out of its range, by name.
@@ -54,6 +56,7 @@ def build_sem_seg_augmentations(
     if scale_law not in SCALE_LAWS:
         raise ValueError(f"scale_law must be one of {SCALE_LAWS}, got {scale_law!r}")
     augmentations = _build_resize(short_edge, scale_range, scale_law, max_size)
+    augmentations.extend(before_crop)
     if crop_size is not None:
         crop_size = tuple(crop_size)
         if len(crop_size) != 2 or min(crop_size) <= 0:

@@ -1,5 +1,6 @@
 """Class counts of a data set's labels, and checks that they can teach something."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,6 +88,33 @@ class LabelContent:
                 f"if {self.ignore_label} is a class in the files, register another ignore_label"
             )
         return found
+
+
+def class_weights(pixels: Sequence[int], balance: float = 1.0) -> list[float]:
+    """Weights of classes in a loss, by how often they occur.
+
+    A class has its share of the pixels to the power ``-balance``, times what makes the mean weight
+    of a pixel 1.
+
+    Args:
+        pixels: of each class, such as :func:`ifa_d2.data.check.check_dataset` counts.
+        balance: in [0, 1]. 1 gives every class the same part in a loss (scikit-learn's "balanced"),
+            0.5 weighs by the square root, 0 not at all.
+
+    Returns:
+        One for each class; 0 for a class without pixels.
+
+    Raises:
+        ValueError: ``balance`` out of its range, a negative count, or no pixel at all.
+    """
+    if not 0 <= balance <= 1:
+        raise ValueError(f"balance must be in [0, 1], got {balance}")
+    counts = np.asarray(pixels, np.float64)
+    if counts.ndim != 1 or not counts.sum() > 0 or counts.min() < 0:
+        raise ValueError(f"pixels must be one count for each class, not all 0, got {pixels}")
+    shares = counts / counts.sum()
+    weights = np.where(shares > 0, np.where(shares > 0, shares, 1) ** -balance, 0)
+    return (weights / (weights @ shares)).tolist()
 
 
 def check_label_content(name: str, sample: int = 32) -> list[str]:

@@ -143,23 +143,52 @@ def check_label_size(label: np.ndarray, path: str, image: np.ndarray, image_path
 
 
 class LabelAugInput(T.AugInput):
-    """Detectron2's AugInput whose labels may have more than 8 bits."""
+    """Detectron2's AugInput whose labels may have more than 8 bits, and are ignored outside.
+
+    What a rotation or an extent shows from outside the picture gets the label to ignore, where
+    Detectron2 has class 0.
+
+    Args:
+        image, sem_seg: of ``AugInput``, uint8 (H, W, 3) and integers (H, W).
+        ignore_value: label of pixels that do not count.
+    """
+
+    def __init__(
+        self, image: np.ndarray, *, sem_seg: np.ndarray | None = None, ignore_value: int = 255
+    ) -> None:
+        super().__init__(image, sem_seg=sem_seg)
+        self._ignore_value = ignore_value
 
     def transform(self, tfm: Transform) -> None:
         """Apply a transform in place, to the image and to the label."""
         label, self.sem_seg = self.sem_seg, None
         super().transform(tfm)
         if label is not None:
-            self.sem_seg = _transform_label(tfm, label)
+            self.sem_seg = _transform_label(tfm, label, self._ignore_value)
 
 
-def _transform_label(tfm: Transform, label: np.ndarray) -> np.ndarray:
+# Transforms that show nothing from outside, or fill it with a label of their own.
+_INSIDE = (
+    *(T.CropTransform, T.HFlipTransform, T.VFlipTransform, T.NoOpTransform, T.PadTransform),
+    *(T.BlendTransform, T.ColorTransform, T.ResizeTransform),
+)
+
+
+def _transform_label(tfm: Transform, label: np.ndarray, ignore_value: int) -> np.ndarray:
     if isinstance(tfm, TransformList):
         for each in tfm.transforms:
-            label = _transform_label(each, label)
+            label = _transform_label(each, label, ignore_value)
         return label
     if isinstance(tfm, T.ResizeTransform) and label.dtype != np.uint8:
         # ResizeTransform itself would sample other depths at the pixels' corners, off the image.
         size = (tfm.new_w, tfm.new_h)
         return np.asarray(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))
-    return tfm.apply_segmentation(label)
+    if isinstance(tfm, _INSIDE):
+        return tfm.apply_segmentation(label)
+    if isinstance(tfm, T.ExtentTransform):  # which itself would blend labels
+        tfm = T.ExtentTransform(tfm.src_rect, tfm.output_size, Image.Resampling.NEAREST)
+    inside = tfm.apply_segmentation(np.ones(label.shape, np.uint8)) == 1
+    # OpenCV does not rotate whole numbers of 32 bits; these are exact.
+    exact = label if label.dtype == np.uint8 else label.astype(np.float32)
+    moved = tfm.apply_segmentation(exact).astype(label.dtype)
+    return np.where(inside, moved, label.dtype.type(ignore_value))

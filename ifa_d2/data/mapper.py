@@ -138,7 +138,7 @@ class SemSegMapper:
         image = read_picture(record["file_name"], self.image_format)
         utils.check_image_size(record, image)
         annotation = self._read_label(record, image)
-        inputs = LabelAugInput(image, sem_seg=annotation)
+        inputs = LabelAugInput(image, sem_seg=annotation, ignore_value=self.ignore_value)
         transform = self.augmentations(inputs)
         record["image"] = torch.from_numpy(np.array(inputs.image.transpose(2, 0, 1), order="C"))
         if inputs.sem_seg is not None:

@@ -2,25 +2,30 @@
 
 import copy
 import logging
+import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
 from detectron2.config import CfgNode, instantiate
 from detectron2.data import MetadataCatalog
+from detectron2.engine import create_ddp_model
 from detectron2.evaluation import COCOPanopticEvaluator, DatasetEvaluator, DatasetEvaluators
 from detectron2.modeling import Backbone
+from detectron2.utils import comm
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 from torch.utils.data import DataLoader
 
 from ..evaluation import SemSegEvaluator
+from ..modeling import IFASemSegHead
 from .settings import TrainSettings
 from .yacs_config import to_lazy_config
 
 _logger = logging.getLogger(__name__)
 _NO_WEIGHTS = {"pretrained": False, "weights_file": ""}  # of a TimmBackbone
 _CHANNELS = 3  # of pictures as they are read
+_IGNORED = 255  # label that a mapper ignores where a config does not say
 
 
 def build_model(cfg: CfgNode | DictConfig, *, pretrained: bool = True) -> nn.Module:
@@ -32,8 +37,8 @@ def build_model(cfg: CfgNode | DictConfig, *, pretrained: bool = True) -> nn.Mod
             loaded afterwards needs none, and they may be out of reach.
 
     Raises:
-        ValueError: a backbone of other pictures than are read, or a head for other features than
-            its backbone has.
+        ValueError: a backbone of other pictures than are read, a head for other features than its
+            backbone has, or one that learns the label that the training data ignore.
     """
     cfg = to_lazy_config(cfg)
     _check_channels(cfg)
@@ -41,9 +46,23 @@ def build_model(cfg: CfgNode | DictConfig, *, pretrained: bool = True) -> nn.Mod
         cfg = without_pretrained(cfg)
     model = instantiate(cfg.model).to(TrainSettings.from_config(cfg).device)
     _check_features(cfg, model)
+    _check_ignored_label(cfg, model)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     _logger.info(f"{type(model).__name__} of {parameters / 1e6:.2f} M parameters")
     return model
+
+
+def distribute_model(model: nn.Module, settings: TrainSettings) -> nn.Module:
+    """Wrap a model for several processes; in one, it is what is returned."""
+    with warnings.catch_warnings():  # Detectron2 passes what torch has deprecated
+        warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
+        return create_ddp_model(
+            model,
+            device_ids=[comm.get_local_rank()] if settings.device.startswith("cuda") else None,
+            broadcast_buffers=False,
+            find_unused_parameters=settings.find_unused_parameters,
+            fp16_compression=settings.fp16_compression,
+        )
 
 
 def without_pretrained(cfg: CfgNode | DictConfig) -> DictConfig:
@@ -90,6 +109,20 @@ def _check_features(cfg: DictConfig, model: nn.Module) -> None:
                     f"{key}.{name}.{what} must be {real}, as the backbone's {name} has, got "
                     f"{declared}"
                 )
+
+
+def _check_ignored_label(cfg: DictConfig, model: nn.Module) -> None:
+    """Raise a ValueError where a head's criterion ignores another label than the data have."""
+    head = getattr(model, "sem_seg_head", None)
+    key = "dataloader.train.mapper"
+    if "yacs" in cfg or not isinstance(head, IFASemSegHead) or not OmegaConf.select(cfg, key):
+        return
+    given = OmegaConf.select(cfg, f"{key}.ignore_value", default=_IGNORED)
+    if given != head.ignore_value:
+        raise ValueError(
+            f"{key}.ignore_value must be {head.ignore_value}, which the criterion ignores, got "
+            f"{given}: set one of them; in criteria of torch it is ignore_index"
+        )
 
 
 def build_train_loader(cfg: CfgNode | DictConfig) -> DataLoader:

@@ -105,14 +105,17 @@ class EvalHook(hooks.EvalHook):
         """Evaluate at the end; not after a training that failed."""
         if self.trainer.iter < self.trainer.max_iter:
             return
-        known = None
-        if self.trainer.start_iter >= self.trainer.max_iter:
-            known = self._known(self.trainer.max_iter)
+        trainer, known = self.trainer, None
+        if trainer.start_iter >= trainer.max_iter:
+            known = self._known(trainer.max_iter)
+        if known is None and trainer.max_iter < trainer.settings.max_iter:
+            known = self._known(trainer.max_iter - 1)  # it ended early, after an evaluation
         if known is None:
             self._do_eval()
-        else:
+            return
+        if trainer.start_iter >= trainer.max_iter:
             _logger.info("The run was trained and evaluated to its end already.")
-            self.trainer.take_figures(known)
+        trainer.take_figures(known)
 
     def _known(self, iteration: int) -> dict[str, Any] | None:
         """The figures of an iteration, as the main process finds them."""

@@ -23,8 +23,8 @@ from .yacs_config import to_lazy_config
 # Where it is that a head's number of classes is said, of the recipe's own or of yacs keys.
 _NUM_CLASSES = ("model.sem_seg_head.num_classes", "yacs.MODEL.SEM_SEG_HEAD.NUM_CLASSES")
 # Labels that do not count, which no class may have for its id.
+_CRITERION = "model.sem_seg_head.criterion"
 _IGNORE_VALUES = (
-    "model.sem_seg_head.criterion.ignore_value",
     "dataloader.train.mapper.ignore_value",
     "dataloader.test.mapper.ignore_value",
 )
@@ -65,8 +65,21 @@ def check_datasets(cfg: CfgNode | DictConfig, *, is_train: bool) -> None:
         _check_ignore_values(cfg, num_classes)
 
 
+def _ignore_keys(cfg: DictConfig, key: str) -> list[str]:
+    """Where it is that a criterion, or each part of a sum, says which label does not count."""
+    node = OmegaConf.select(cfg, key, default=None)
+    own = [name for name in ("ignore_value", "ignore_index") if name in (node or {})]
+    parts = [f"{key}.criterion"] if "criterion" in (node or {}) else []
+    if "criteria" in (node or {}):
+        parts = [f"{key}.criteria[{index}]" for index in range(len(node.criteria))]
+    if parts and not own:
+        return [found for part in parts for found in _ignore_keys(cfg, part)]
+    return [f"{key}.{own[0] if own else 'ignore_value'}"]
+
+
 def _check_ignore_values(cfg: DictConfig, num_classes: int) -> None:
-    for key in _YACS_IGNORE_VALUES if "yacs" in cfg else _IGNORE_VALUES:
+    keys = [*_ignore_keys(cfg, _CRITERION), *_IGNORE_VALUES]
+    for key in _YACS_IGNORE_VALUES if "yacs" in cfg else keys:
         value = OmegaConf.select(cfg, key, default=_IGNORE_VALUE)
         if 0 <= value < num_classes:
             raise ValueError(

@@ -6,10 +6,12 @@ from typing import Any
 
 from detectron2.data import DatasetFromList
 from detectron2.data.build import build_batch_data_loader
-from detectron2.data.samplers import TrainingSampler
+from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from detectron2.utils import comm
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
+from ..data.rare_classes import repeat_factors
 from .random_state import seeded_sample
 
 
@@ -32,6 +34,7 @@ class TrainingStream(IterableDataset):
         *,
         batch_size: int,
         seed: int | None = None,
+        repeats: Tensor | None = None,
     ) -> None:
         """
         Args:
@@ -39,11 +42,13 @@ class TrainingStream(IterableDataset):
             mapper: makes a sample of one dataset dict.
             batch_size: samples in a batch of this process.
             seed: None lets the processes agree on one.
+            repeats: (N,) how often each is in an epoch, on average; None is once.
         """
         super().__init__()
         self._dataset = DatasetFromList(dataset) if isinstance(dataset, list) else dataset
         self._mapper = mapper
         self._batch_size = batch_size
+        self._repeats = repeats
         self._rank = comm.get_rank()
         self._world_size = comm.get_world_size()
         self.enter(0, comm.shared_random_seed() if seed is None else seed)
@@ -58,7 +63,10 @@ class TrainingStream(IterableDataset):
         self.seed = seed
         self._start_iter = start_iter
         # It gives this process every world_size-th index, from its rank on.
-        self._sampler = TrainingSampler(len(self._dataset), seed=seed)
+        if self._repeats is None:
+            self._sampler = TrainingSampler(len(self._dataset), seed=seed)
+        else:
+            self._sampler = RepeatFactorTrainingSampler(self._repeats, seed=seed)
 
     def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
@@ -82,6 +90,7 @@ def build_train_loader(
     total_batch_size: int,
     num_workers: int = 0,
     seed: int | None = None,
+    repeat_threshold: float = 0.0,
 ) -> DataLoader:
     """A loader of :class:`TrainingStream`, whose batches are lists of samples.
 
@@ -91,9 +100,12 @@ def build_train_loader(
         total_batch_size: samples in a batch over all processes.
         num_workers: worker processes for this process; 0 loads in the process itself.
         seed: of order and augmentation; None, or a negative number, draws one.
+        repeat_threshold: share of the pictures below which a class is rare, and pictures that show
+            it are repeated, see :func:`ifa_d2.data.rare_classes.repeat_factors`; 0 repeats none.
 
     Raises:
-        ValueError: the batch does not divide evenly among the processes, or is not positive.
+        ValueError: the batch does not divide evenly among the processes, or is not positive; or a
+            threshold out of its range.
     """
     world_size = comm.get_world_size()
     if total_batch_size < 1 or total_batch_size % world_size:
@@ -106,6 +118,7 @@ def build_train_loader(
         mapper,
         batch_size=total_batch_size // world_size,
         seed=None if seed is None or seed < 0 else seed,
+        repeats=repeat_factors(dataset, repeat_threshold) if repeat_threshold else None,
     )
     # The loader draws from a generator of its own, so that making it disturbs no other.
     return build_batch_data_loader(

@@ -4,6 +4,11 @@ import logging
 import os
 
 from detectron2.utils.logger import setup_logger
+from omegaconf import DictConfig
+
+from .build import test_dataset_names
+from .inputs import dataset_names
+from .settings import TrainSettings
 
 _LOGGERS = ("fvcore", "detectron2", "ifa_d2")
 _LOG_FILE = "log.txt"
@@ -65,3 +70,25 @@ def _is_for_users(record: logging.LogRecord) -> bool:
     if record.name.startswith("ifa_d2"):
         return record.levelno >= logging.INFO
     return record.levelno >= logging.WARNING and record.name != _REPEATED
+
+
+def plan_sentence(
+    cfg: DictConfig, settings: TrainSettings, start_iter: int, pictures: int | None
+) -> str:
+    """Say what is trained on what, and for how long.
+
+    Args:
+        cfg: the LazyConfig of the run.
+        settings: its settings.
+        start_iter: its first iteration.
+        pictures: how many there are to train on; None is not known.
+    """
+    known = f" ({pictures} pictures)" if pictures is not None else ""
+    names = ", ".join(dataset_names(cfg, is_train=True)) or "its data"
+    tests = ", ".join(test_dataset_names(cfg)) or "nothing"
+    often = f"every {settings.eval_period} and " if settings.eval_period else ""
+    return (
+        f"Training on {names}{known}: iterations {start_iter} to {settings.max_iter} of "
+        f"{settings.batch_size} pictures on {settings.device}, evaluated {often}at the end on "
+        f"{tests}; everything goes to {settings.output_dir}"
+    )

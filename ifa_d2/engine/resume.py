@@ -5,8 +5,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from detectron2.engine import TrainerBase
 from torch.optim.lr_scheduler import LRScheduler
 
+from .averaging import WeightAverage
 from .checkpoint import refuse_to_resume
 
 _OF_THE_MOMENT = ("params", "lr")  # of a group: what is no setting
@@ -38,6 +40,29 @@ def check_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], pat
             "config"
         )
         raise refuse_to_resume(path, reason)
+
+
+def check_averaging(averages: bool, state: dict[str, Any], path: str) -> None:
+    """Check that a trainer and the state to resume from average weights alike.
+
+    Raises:
+        ValueError: one of them does; the weights of the checkpoint are then others than needed.
+    """
+    saved = WeightAverage.__qualname__ in state.get("hooks", {})
+    if saved != averages:
+        words = ("averaged", "are not") if saved else ("not averaged", "are")
+        reason = f"its weights are {words[0]}, and those of the config {words[1]} (train.ema.decay)"
+        raise refuse_to_resume(path, reason)
+
+
+def latest_losses(trainer: TrainerBase) -> dict[str, float]:
+    """The losses and the rate of a trainer's last iteration; none before the first."""
+    latest = trainer.storage.latest() if hasattr(trainer, "storage") else {}
+    return {
+        name: value
+        for name, (value, iteration) in latest.items()
+        if iteration == trainer.iter and ("loss" in name or name == "lr")
+    }
 
 
 @contextmanager

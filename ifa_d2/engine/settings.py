@@ -29,6 +29,11 @@ class TrainSettings:
         deterministic: let torch choose deterministic kernels.
         device: "cpu" or "cuda".
         amp_dtype: floating point type of autocast; None trains in float32.
+        accumulation_steps: parts in which the images of a process pass the model, one after the
+            other.
+        activation_checkpointing: compute the backbone's blocks again for their gradients.
+        ema_decay: of the average of the weights; 0 is no average.
+        patience: evaluations without a better figure, after which training ends; 0 never ends it.
         find_unused_parameters, fp16_compression: of DistributedDataParallel.
         checkpoint_period: iterations between two checkpoints; 0 in a config is a tenth of
             ``max_iter``, 1000 at most.
@@ -49,6 +54,10 @@ class TrainSettings:
     deterministic: bool
     device: str
     amp_dtype: torch.dtype | None
+    accumulation_steps: int
+    activation_checkpointing: bool
+    ema_decay: float
+    patience: int
     find_unused_parameters: bool
     fp16_compression: bool
     checkpoint_period: int
@@ -70,14 +79,23 @@ class TrainSettings:
         """
         cfg = to_lazy_config(cfg)
         values, names = _read(cfg), _names(cfg)
-        for key in ("max_iter", "batch_size", "log_period"):
+        for key in ("max_iter", "batch_size", "log_period", "accumulation_steps"):
             if not (isinstance(values[key], int) and values[key] > 0):
                 name = names[key]
                 raise ValueError(f"{name} must be a positive whole number, got {values[key]!r}")
-        for key in ("checkpoint_period", "eval_period", "checkpoints_to_keep", "precise_bn_iters"):
+        for key in (
+            *("checkpoint_period", "eval_period", "checkpoints_to_keep", "precise_bn_iters"),
+            "patience",
+        ):
             if not (isinstance(values[key], int) and values[key] >= 0):
                 name = names[key]
                 raise ValueError(f"{name} must be 0 or a whole number above, got {values[key]!r}")
+        _check_average(values, names)
+        if values["patience"] and not values["eval_period"]:
+            raise ValueError(
+                f"{names['patience']} needs evaluations during the training, "
+                f"{names['eval_period']} above 0, got {values['patience']} with 0"
+            )
         if values["seed"] is not None and not isinstance(values["seed"], int):
             name = names["seed"]
             raise ValueError(f"{name} must be a whole number, or below 0, got {values['seed']!r}")
@@ -91,7 +109,13 @@ class TrainSettings:
         return cls(**values)
 
     def check_world_size(self, world_size: int) -> None:
-        """Raise a ValueError unless the batch divides evenly among ``world_size`` processes."""
+        """Raise a ValueError unless the batch divides evenly among processes, and their parts."""
+        parts = world_size * self.accumulation_steps
+        if not self.batch_size % world_size and self.batch_size % parts:
+            raise ValueError(
+                f"train.accumulation_steps must divide a process's share of train.batch_size, "
+                f"{self.batch_size // world_size}, got {self.accumulation_steps}"
+            )
         if self.batch_size % world_size:
             raise ValueError(
                 "train.batch_size (SOLVER.IMS_PER_BATCH in a .yaml) must be a multiple of the "
@@ -112,6 +136,10 @@ _SETTINGS = {
     "device": ("device", "auto"),
     "amp_enabled": ("amp.enabled", False),
     "amp_dtype": ("amp.dtype", "float16"),
+    "accumulation_steps": ("accumulation_steps", 1),
+    "activation_checkpointing": ("activation_checkpointing", False),
+    "ema_decay": ("ema.decay", 0.0),
+    "patience": ("early_stopping.patience", 0),
     "find_unused_parameters": ("ddp.find_unused_parameters", False),
     "fp16_compression": ("ddp.fp16_compression", False),
     "checkpoint_period": ("checkpointer.period", 0),
@@ -145,6 +173,18 @@ def _names(cfg: DictConfig) -> dict[str, str]:
     if "yacs" not in cfg:
         return {name: f"train.{key}" for name, key in keys.items()}
     return {name: f"train.{key} ({YACS_KEYS[key]} in a .yaml)" for name, key in keys.items()}
+
+
+def _check_average(values: dict[str, Any], names: dict[str, str]) -> None:
+    decay = values["ema_decay"]
+    if not 0 <= decay < 1:
+        raise ValueError(f"{names['ema_decay']} must be in [0, 1), such as 0.999, got {decay!r}")
+    if decay and values["precise_bn_iters"]:
+        raise ValueError(
+            f"{names['ema_decay']} averages the statistics of batch norms, and "
+            f"{names['precise_bn_iters']} takes others: set one of them to 0, got {decay} and "
+            f"{values['precise_bn_iters']}"
+        )
 
 
 def _device(device: str, name: str) -> str:

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from fvcore.common.param_scheduler import ParamScheduler, PolynomialDecayParamSc
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
+from ..modeling.blocks import layer_decay_factors, network_name
 from .settings import TrainSettings
 from .yacs_config import to_lazy_config, yacs_config
 
@@ -28,8 +30,31 @@ _COUNTS = (
 )
 
 
-def _lr_factor(parameter_name: str, *, head_lr_factor: float, backbone_prefix: str) -> float:
-    return 1.0 if parameter_name.startswith(backbone_prefix) else head_lr_factor
+def _lr_factor(
+    parameter_name: str,
+    *,
+    head_lr_factor: float,
+    backbone_prefix: str,
+    layers: Mapping[str, float],
+) -> float:
+    if parameter_name.startswith(backbone_prefix):
+        return layers.get(parameter_name, 1.0)
+    return head_lr_factor
+
+
+def _layer_factors(model: nn.Module, prefix: str, decay: float) -> dict[str, float]:
+    """Factors of the rate by parameter of the backbone, of its network of blocks alone."""
+    if not 0 < decay <= 1:
+        raise ValueError(f"layer_decay must be in (0, 1], got {decay}")
+    if decay == 1:
+        return {}
+    backbone = model.get_submodule(prefix.rstrip("."))
+    if not any(parameter.requires_grad for parameter in backbone.parameters()):
+        raise ValueError(f"layer_decay must be 1 for a frozen backbone, got {decay}")
+    inner = network_name(backbone)
+    factors = layer_decay_factors(backbone.get_submodule(inner), decay)
+    prefix = f"{prefix}{inner}." if inner else prefix
+    return {f"{prefix}{name}": factor for name, factor in factors.items()}
 
 
 def get_optimizer_params(
@@ -38,6 +63,7 @@ def get_optimizer_params(
     *,
     head_lr_factor: float = 1.0,
     backbone_prefix: str = "backbone.",
+    layer_decay: float = 1.0,
     weight_decay_norm: float | None = None,
     weight_decay_bias: float | None = None,
     bias_lr_factor: float = 1.0,
@@ -50,12 +76,16 @@ def get_optimizer_params(
         head_lr_factor: learning rate of all other parameters, times ``base_lr``.
         backbone_prefix: how the names of the backbone's parameters begin. With a feature pyramid
             "backbone.bottom_up." counts the pyramid's own layers among the others.
+        layer_decay: learning rate of each layer of the backbone, times that of the next, see
+            :func:`.blocks.layer_decay_factors`. The layers are those of its network of blocks, in a
+            pyramid without the pyramid's own.
         weight_decay_norm: weight decay of normalisation layers; None is the optimiser's.
         weight_decay_bias: weight decay of biases; None is the optimiser's.
         bias_lr_factor: learning rate of biases, times ``base_lr``.
 
     Raises:
-        ValueError: ``head_lr_factor`` is not positive.
+        ValueError: ``head_lr_factor`` is not positive, or ``layer_decay`` not in (0, 1], or below
+            1 for a backbone without blocks or a frozen one.
     """
     if head_lr_factor <= 0:
         raise ValueError(f"head_lr_factor must be positive, got {head_lr_factor}")
@@ -66,7 +96,10 @@ def get_optimizer_params(
         weight_decay_bias=weight_decay_bias,
         bias_lr_factor=bias_lr_factor,
         lr_factor_func=partial(
-            _lr_factor, head_lr_factor=head_lr_factor, backbone_prefix=backbone_prefix
+            _lr_factor,
+            head_lr_factor=head_lr_factor,
+            backbone_prefix=backbone_prefix,
+            layers=_layer_factors(model, backbone_prefix, layer_decay),
         ),
     )
 

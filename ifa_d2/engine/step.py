@@ -1,16 +1,21 @@
-"""One training step, in float32 or under autocast."""
+"""One training step, in float32 or under autocast, of a batch as a whole or in parts."""
 
 import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
-from detectron2.engine import AMPTrainer, SimpleTrainer
-from torch import nn
+from detectron2.engine import AMPTrainer
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from .errors import plain_worker_errors
 
-class AutocastTrainer(AMPTrainer):
-    """Detectron2's mixed precision step, on the CPU too.
+
+class StepTrainer(AMPTrainer):
+    """Detectron2's mixed precision step, on the CPU too, and in float32.
 
     Gradients are scaled for float16 only: bfloat16 has float32's range.
     """
@@ -21,57 +26,73 @@ class AutocastTrainer(AMPTrainer):
         data_loader: DataLoader,
         optimizer: torch.optim.Optimizer,
         *,
-        device_type: str,
-        dtype: torch.dtype,
+        device: str,
+        amp_dtype: torch.dtype | None = None,
+        parts: int = 1,
     ) -> None:
         """
         Args:
             model: returns a dict of losses for a batch.
-            data_loader: gives the batches, without end.
+            data_loader: gives the batches, lists of pictures, without end.
             optimizer: of the model's parameters.
-            device_type: "cpu" or "cuda".
-            dtype: of the computations that autocast lowers.
+            device: "cpu" or "cuda", with a number or without.
+            amp_dtype: of the computations that autocast lowers; None is no autocast.
+            parts: of equal size, in which a batch passes the model, one after the other. The
+                gradient is the mean of theirs.
         """
-        scaler = torch.amp.GradScaler(device_type, enabled=dtype == torch.float16)
-        super().__init__(model, data_loader, optimizer, grad_scaler=scaler, precision=dtype)
-        self._device_type = device_type
+        kind = torch.device(device).type
+        scaler = torch.amp.GradScaler(kind, enabled=amp_dtype == torch.float16)
+        super().__init__(model, data_loader, optimizer, grad_scaler=scaler, precision=amp_dtype)
+        self._device_type = kind
+        self._parts = parts
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a state, that of a training in float32 too, which has no scale of gradients."""
-        scale = {"grad_scaler": self.grad_scaler.state_dict()}
-        super().load_state_dict({**scale, **state_dict})
+        scale = state_dict.get("grad_scaler") or self.grad_scaler.state_dict()
+        super().load_state_dict({**state_dict, "grad_scaler": scale})
 
     def run_step(self) -> None:
-        """Forward under autocast, backward and update outside of it."""
+        """Forward under autocast, backward and update outside of it.
+
+        Raises:
+            ValueError: a batch norm saw one value a channel, of which there are no statistics.
+        """
         start = time.perf_counter()
-        data = next(self._data_loader_iter)
+        with plain_worker_errors():
+            data = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
-        with torch.autocast(self._device_type, dtype=self.precision):
-            loss_dict = self.model(data)
-            losses = sum(loss_dict.values())
         self.optimizer.zero_grad()
-        self.grad_scaler.scale(losses).backward()
+        size = len(data) // self._parts
+        try:
+            losses = self._add_gradients(
+                [data[begin : begin + size] for begin in range(0, len(data), size)]
+            )
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ValueError(
+                f"a batch norm has one value a channel to learn from, with {size} picture(s) at "
+                "once and features of one cell: raise train.batch_size (SOLVER.IMS_PER_BATCH) or "
+                "the crop, or choose another norm, such as FrozenBN or GN"
+            ) from error
         self.after_backward()
-        self._write_metrics(loss_dict, data_time)
+        self._write_metrics(losses, data_time)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
 
-
-def build_step_trainer(
-    model: nn.Module,
-    data_loader: DataLoader,
-    optimizer: torch.optim.Optimizer,
-    *,
-    device: str,
-    amp_dtype: torch.dtype | None,
-) -> SimpleTrainer:
-    """Build the runner of one step: ``SimpleTrainer``, or the one above for mixed precision."""
-    if amp_dtype is None:
-        return SimpleTrainer(model, data_loader, optimizer)
-    return AutocastTrainer(
-        model,
-        data_loader,
-        optimizer,
-        device_type=torch.device(device).type,
-        dtype=amp_dtype,
-    )
+    def _add_gradients(self, batches: Sequence[list[dict[str, Any]]]) -> dict[str, Tensor]:
+        """Add up the gradients of parts of a batch; the means of their losses."""
+        several = isinstance(self.model, DistributedDataParallel)
+        found: list[dict[str, Tensor]] = []
+        for index, batch in enumerate(batches):
+            # Processes exchange the sum of all parts, with the last.
+            last = index == len(batches) - 1
+            with self.model.no_sync() if several and not last else nullcontext():
+                with torch.autocast(
+                    self._device_type, dtype=self.precision, enabled=self.precision is not None
+                ):
+                    losses = self.model(batch)
+                    total = sum(losses.values()) / len(batches)
+                self.grad_scaler.scale(total).backward()
+            found.append({name: loss.detach() for name, loss in losses.items()})
+        return {name: sum(one[name] for one in found) / len(found) for name in found[0]}

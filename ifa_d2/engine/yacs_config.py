@@ -26,7 +26,8 @@ _SCHEDULE = (
 )
 # Nodes of yacs keys that are all translated: from them, nothing is made.
 _TRANSLATED = ("SOLVER", "DATASETS", "DATALOADER", "TEST")
-_SAMPLER = "TrainingSampler"  # as Detectron2 calls that of a TrainingStream
+# As Detectron2 calls those of a TrainingStream.
+_SAMPLER, _REPEATING = "TrainingSampler", "RepeatFactorTrainingSampler"
 # What a key below "train" of a LazyConfig is called in a yacs config.
 TRAIN_KEYS = {
     "output_dir": "OUTPUT_DIR",
@@ -40,6 +41,10 @@ TRAIN_KEYS = {
     "device": "MODEL.DEVICE",
     "amp.enabled": "SOLVER.AMP.ENABLED",
     "amp.dtype": "SOLVER.AMP.DTYPE",
+    "accumulation_steps": "SOLVER.ACCUMULATION_STEPS",
+    "activation_checkpointing": "SOLVER.ACTIVATION_CHECKPOINTING",
+    "ema.decay": "SOLVER.EMA_DECAY",
+    "early_stopping.patience": "SOLVER.EARLY_STOPPING_PATIENCE",
     "ddp.find_unused_parameters": "SOLVER.DDP.FIND_UNUSED_PARAMETERS",
     "ddp.fp16_compression": "SOLVER.DDP.FP16_COMPRESSION",
     "checkpointer.period": "SOLVER.CHECKPOINT_PERIOD",
@@ -132,15 +137,15 @@ def training_records(names: Sequence[str], *, filter_empty: bool, sampler: str) 
     Args:
         names: of the data sets.
         filter_empty: leave out pictures without instances.
-        sampler: by Detectron2's name, the one that a :class:`TrainingStream` has.
+        sampler: by Detectron2's name, one of those that a :class:`TrainingStream` has.
 
     Raises:
         ValueError: another sampler.
     """
-    if sampler != _SAMPLER:
+    if sampler not in (_SAMPLER, _REPEATING):
         raise ValueError(
-            f"DATALOADER.SAMPLER_TRAIN must be {_SAMPLER!r}, whose order a resumed run can enter, "
-            f"got {sampler!r}"
+            f"DATALOADER.SAMPLER_TRAIN must be {_SAMPLER!r} or {_REPEATING!r}, whose order a "
+            f"resumed run can enter, got {sampler!r}"
         )
     return get_detection_dataset_dicts(list(names), filter_empty=filter_empty)
 
@@ -201,6 +206,9 @@ def _train_loader(cfg: CfgNode) -> DictConfig:
         total_batch_size="${train.batch_size}",
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         seed="${train.seed}",
+        repeat_threshold=(
+            cfg.DATALOADER.REPEAT_THRESHOLD if cfg.DATALOADER.SAMPLER_TRAIN == _REPEATING else 0.0
+        ),
     )
 
 
@@ -239,6 +247,7 @@ def _optimizer(cfg: CfgNode) -> DictConfig:
         params=L("ifa_d2.engine.solver.get_optimizer_params")(
             base_lr="${..lr}",
             head_lr_factor=solver.HEAD_LR_FACTOR,
+            layer_decay=solver.LAYER_DECAY,
             weight_decay_norm=solver.WEIGHT_DECAY_NORM,
             weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
             bias_lr_factor=solver.BIAS_LR_FACTOR,

@@ -2,6 +2,7 @@
 
 from .auxiliary import AuxiliaryHead
 from .backbone import build_ifa_resnet_backbone, build_resnet
+from .criterion import LabelledPixels, WeightedSum
 from .detail_backbone import DetailBackbone
 from .feature_levels import FeatureLevels
 from .field import SegmentationField, compute_fields
@@ -9,7 +10,7 @@ from .field_segmentor import FieldSegmentor
 from .grid_decoder import AlignedLevels, ConvDecoder, ObjectContextDecoder
 from .head_recipe import fit_channels, level_features, use_alignment
 from .ifa_head import IFASemSegHead
-from .losses import OhemCrossEntropy
+from .losses import DiceLoss, FocalLoss, LovaszSoftmaxLoss, OhemCrossEntropy
 from .multi_view_segmentor import MultiViewSegmentor
 from .panoptic_deeplab_head import IFAPanopticDeepLabHead
 from .panoptic_field import Merging, PanopticField, compute_panoptic_fields
@@ -39,15 +40,19 @@ __all__ = [
     "ConvDecoder",
     "DeepLabASPP",
     "DetailBackbone",
+    "DiceLoss",
     "FeatureLevels",
     "FieldPanopticFPN",
     "FieldSegmentor",
+    "FocalLoss",
     "GridTargets",
     "IFAPanopticDeepLabHead",
     "IFASemSegHead",
     "IdentityProjection",
     "JitteredGridTargets",
+    "LabelledPixels",
     "LabelledPoints",
+    "LovaszSoftmaxLoss",
     "Merging",
     "MultiViewSegmentor",
     "ObjectContextDecoder",
@@ -60,6 +65,7 @@ __all__ = [
     "SegmentationField",
     "TimmBackbone",
     "UncertainPointTargets",
+    "WeightedSum",
     "build_ifa_resnet_backbone",
     "build_resnet",
     "compute_fields",

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from ..layers import GridQuery, ImplicitAlignment, Level, Query
 from .auxiliary import AuxiliaryHead
+from .criterion import check_criterion, check_labels, evaluate_criterion, ignored_label
 from .feature_levels import FeatureLevels
 from .head_config import head_config, yacs_options
-from .losses import OhemCrossEntropy, check_labels
+from .losses import OhemCrossEntropy
 from .targets import GridTargets, LabelledPoints, Sample, Targets, evaluating, interpolate
 
 # Where modules of checkpoints have gone from before heads were made of parts.
@@ -42,8 +43,9 @@ class IFASemSegHead(nn.Module):
         levels: makes levels of the backbone's features.
         alignment: the field over these levels.
         targets: where the field is evaluated in training; None is the paper's :class:`GridTargets`.
-        criterion: of logits (B, K, *S) and labels (B, *S), with the arguments of
-            :class:`OhemCrossEntropy`, which None is. Its ``ignore_value`` is the head's.
+        criterion: of logits (B, K, *S) and labels (B, *S), of this package or another, see
+            :func:`.criterion.evaluate_criterion`; None is :class:`OhemCrossEntropy`. The label that
+            it ignores is the head's ``ignore_value``.
         aux_heads: auxiliary classifiers of features, for training alone.
         loss_weight: factor of ``loss_sem_seg``.
         aux_loss_weight: factor of ``loss_sem_seg_aux``, the sum over ``aux_heads``, and of
@@ -88,6 +90,7 @@ class IFASemSegHead(nn.Module):
         self.alignment = alignment
         self.targets = targets or GridTargets()
         self.criterion = criterion or OhemCrossEntropy()
+        check_criterion(self.criterion, num_classes)
         self.aux_heads = nn.ModuleList(aux_heads)
         self.loss_weight = loss_weight
         self.aux_loss_weight = aux_loss_weight
@@ -106,7 +109,7 @@ class IFASemSegHead(nn.Module):
     @property
     def ignore_value(self) -> int:
         """Label of pixels that do not count."""
-        return self.criterion.ignore_value
+        return ignored_label(self.criterion)
 
     @property
     def common_stride(self) -> int:
@@ -185,7 +188,7 @@ class IFASemSegHead(nn.Module):
         if sample.upsampled:
             logits = logits.to(torch.promote_types(logits.dtype, torch.float))  # as the loss does
             logits, share = _resize(logits, sample.labels.shape[-2:]), 1.0
-        return self.criterion(logits, sample.labels, share=min(share, 1.0), checked=True)
+        return evaluate_criterion(self.criterion, logits, sample.labels, share=min(share, 1.0))
 
     def rename_moved(self, state_dict: dict[str, Tensor], prefix: str) -> None:
         """Give tensors of checkpoints from before heads had parts their present names.

@@ -10,8 +10,9 @@ from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from detectron2.projects.deeplab.loss import DeepLabCE
 from torch import Tensor
 
+from .criterion import check_labels
 from .ifa_head import IFASemSegHead
-from .losses import check_labels
+from .losses import OhemCrossEntropy
 from .targets import GridTargets
 
 
@@ -20,15 +21,16 @@ class IFAPanopticDeepLabHead(IFASemSegHead):
     """Head ``IFASemSegHead`` for ``PanopticDeepLab``, with its weighted loss.
 
     The loss is Panoptic-DeepLab's own: cross entropy, weighted, over the hardest pixels. It is
-    taken at all pixels, so ``targets`` must be :class:`GridTargets`, and of ``criterion`` only the
-    ``ignore_value`` is read; there is no auxiliary head.
+    taken at all pixels, so ``targets`` must be :class:`GridTargets`, and of ``criterion``, the
+    default one, only the ``ignore_value`` is read; there is no auxiliary head.
 
     Args:
         loss_top_k: share of the pixels that count, the hardest ones, in (0, 1].
         kwargs: those of :class:`IFASemSegHead`.
 
     Raises:
-        ValueError: a share out of range, other targets, or an auxiliary head.
+        ValueError: a share out of range, other targets, another criterion, class weights, smoothed
+            labels, or an auxiliary head.
     """
 
     @configurable
@@ -38,6 +40,14 @@ class IFAPanopticDeepLabHead(IFASemSegHead):
         super().__init__(**kwargs)
         if not isinstance(self.targets, GridTargets):
             raise ValueError(f"targets must be GridTargets, got {type(self.targets).__name__}")
+        loss = self.criterion
+        if type(loss) is not OhemCrossEntropy:
+            raise ValueError(f"criterion must be OhemCrossEntropy, got {type(loss).__name__}")
+        if loss.class_weights is not None or loss.label_smoothing:
+            raise ValueError(
+                "criterion must be without class_weights and label_smoothing, which the loss of "
+                f"Panoptic-DeepLab does not have, got {loss.class_weights}, {loss.label_smoothing}"
+            )
         if len(self.aux_heads):
             raise ValueError(f"aux_heads must be empty, got {len(self.aux_heads)}")
         self.weighted_criterion = DeepLabCE(

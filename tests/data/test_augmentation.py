@@ -230,3 +230,17 @@ def test_longer_edge_of_a_scaled_picture_is_bounded():
 def test_bad_laws_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         build_sem_seg_augmentations(short_edge=None, **arguments)
+
+
+def test_others_of_detectron2_go_between_scale_and_crop():
+    options = {
+        "short_edge": 20,
+        "crop_size": [16, 16],
+        "before_crop": [L(T.RandomRotation)(angle=[30, 30], expand=False)],
+    }
+    found = instantiate(L(build_sem_seg_augmentations)(**options))
+    kinds = [type(one) for one in found]
+    assert kinds[:3] == [T.ResizeShortestEdge, T.RandomRotation, T.RandomCrop]
+    assert kinds[3:] == [type(one) for one in build_sem_seg_augmentations(
+        short_edge=20, crop_size=(16, 16)
+    )][2:]  # fmt: skip

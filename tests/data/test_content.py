@@ -10,7 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ifa_d2.data import register_sem_seg_folder
 from ifa_d2.data.check import check_dataset
-from ifa_d2.data.content import LabelContent, check_label_content
+from ifa_d2.data.content import LabelContent, check_label_content, class_weights
 
 CLASSES = ("ground", "thing", "other")
 HALF = np.repeat([[0], [255]], 2, axis=1).astype(np.uint8)
@@ -162,3 +162,26 @@ def test_the_command_says_so_by_its_status(write, tmp_path) -> None:
     done = subprocess.run([*command, "--workers", "1"], cwd=root, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert "bad: masks: its labels hold 0 and 255 alone" in done.stdout
+
+
+def test_class_weights_balance() -> None:
+    """scikit-learn's "balanced" is n / (K n_c), of the classes that are there."""
+    pixels = [600, 300, 0, 100]
+    assert class_weights(pixels) == pytest.approx([1000 / 1800, 1000 / 900, 0, 1000 / 300])
+    assert class_weights(pixels, 0.0) == pytest.approx([1, 1, 0, 1])
+    half = np.array(class_weights(pixels, 0.5))
+    assert half @ pixels / 1000 == pytest.approx(1)
+    assert half[3] / half[0] == pytest.approx(6**0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (([1, 2], 1.5), r"balance must be in \[0, 1\], got 1.5"),
+        (([0, 0],), r"not all 0, got \[0, 0\]"),
+        (([-1, 2],), "one count for each class"),
+    ],
+)
+def test_bad_class_weights(arguments: tuple, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        class_weights(*arguments)

@@ -131,3 +131,27 @@ def test_enlarged_labels_stay_under_their_pixels(dtype):
     inputs = LabelAugInput(np.zeros((2, 3, 3), np.uint8), sem_seg=label)
     inputs.transform(T.ResizeTransform(2, 3, 6, 9))
     np.testing.assert_array_equal(inputs.sem_seg[1::3, 1::3], label)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+@pytest.mark.parametrize(
+    "transform",
+    [
+        T.RotationTransform(20, 30, 30, expand=False),
+        T.RotationTransform(20, 30, -70, expand=True),
+        T.ExtentTransform((-7.0, -5.0, 33.0, 22.0), (54, 80)),
+    ],
+    ids=repr,
+)
+def test_what_lies_outside_the_picture_is_ignored(transform, dtype):
+    """Where the picture is filled, and nowhere else; no label is blended of others."""
+    label = (np.indices((20, 30)).sum(0) // 7 % 2 * 9 + 2).astype(dtype)  # of 2 and 11
+    image = np.full((20, 30, 3), 200, np.uint8)
+    inputs = LabelAugInput(image, sem_seg=label, ignore_value=77)
+    inputs.transform(TransformList([transform]))
+    assert inputs.sem_seg.dtype == dtype
+    assert set(np.unique(inputs.sem_seg)) == {2, 11, 77}
+    filled, ignored = inputs.image[..., 0] == 0, inputs.sem_seg == 77
+    assert filled.sum() > 50 and not (filled & ~ignored).any()
+    blended = (inputs.image[..., 0] > 0) & (inputs.image[..., 0] < 200)
+    assert not (ignored & ~filled & ~blended).any()

@@ -4,8 +4,10 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from detectron2.config import LazyCall as L
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOPanopticEvaluator
+from torch import nn
 
 from ifa_d2.engine import build
 from ifa_d2.engine.run import load_config
@@ -49,8 +51,15 @@ def test_pictures_without_instances(records: list[dict]) -> None:
 
 def test_samplers_that_a_stream_does_not_have(records: list[dict]) -> None:
     for recipe in (PANOPTIC, "shapes/ifa_r18.yaml"):
-        with pytest.raises(ValueError, match=r"SAMPLER_TRAIN must be 'TrainingSampler'.* 'Repeat"):
-            _names(recipe, "DATALOADER.SAMPLER_TRAIN=RepeatFactorTrainingSampler")
+        with pytest.raises(ValueError, match=r"SAMPLER_TRAIN must be 'TrainingSampler'.* 'Random"):
+            _names(recipe, "DATALOADER.SAMPLER_TRAIN=RandomSubsetTrainingSampler")
+
+
+def test_the_repeating_sampler_of_a_yaml() -> None:
+    key = "DATALOADER.REPEAT_THRESHOLD=0.3"
+    for sampler, threshold in (("RepeatFactorTrainingSampler", 0.3), ("TrainingSampler", 0.0)):
+        cfg = load_config("shapes/ifa_r18.yaml", [f"DATALOADER.SAMPLER_TRAIN={sampler}", key])
+        assert cfg.dataloader.train.repeat_threshold == threshold
 
 
 @pytest.mark.parametrize("recipe", [PANOPTIC, "panoptic/coco/panoptic_ifa_r50.py"])
@@ -85,3 +94,13 @@ def test_features_of_another_backbone(key: str, message: str) -> None:
     cfg = load_config("shapes/ifa_r18.py", [f"model.sem_seg_head.levels.input_shape.{key}"])
     with pytest.raises(ValueError, match=message):
         build.build_model(cfg)
+
+
+def test_a_criterion_ignores_what_the_data_do() -> None:
+    cfg = load_config("shapes/ifa_r18.py")
+    cfg.model.sem_seg_head.criterion = L(nn.CrossEntropyLoss)()
+    words = r"mapper\.ignore_value must be -100, which the criterion ignores, got 255"
+    with pytest.raises(ValueError, match=words):
+        build.build_model(cfg)
+    cfg.model.sem_seg_head.criterion.ignore_index = 255
+    build.build_model(cfg)

@@ -10,6 +10,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.data import transforms as T
 from omegaconf import DictConfig
 from PIL import Image
+from torch import nn
 
 from ifa_d2.data import register_sem_seg_folder
 from ifa_d2.engine import Trainer
@@ -22,6 +23,7 @@ from ifa_d2.engine.inputs import (
     picture_input,
 )
 from ifa_d2.engine.run import load_config, setup_run
+from ifa_d2.modeling import DiceLoss, WeightedSum
 from tests.tiny import tiny_config
 
 
@@ -159,6 +161,14 @@ def test_a_label_to_ignore_that_is_a_class_is_found_before_training(tmp_path: Pa
         with pytest.raises(ValueError, match=rf"{key}\.ignore_value 255 is one of the 300 classes"):
             check_datasets(cfg, is_train=True)
     check_datasets(load_config("shapes/ifa_r18.py", [*options, *overrides]), is_train=True)
+    cfg = load_config("shapes/ifa_r18.py", [*options, *overrides])
+    sure, plain = L(nn.CrossEntropyLoss)(ignore_index=65535), L(DiceLoss)()
+    cfg.model.sem_seg_head.criterion = L(WeightedSum)(criteria=[sure, plain])
+    with pytest.raises(ValueError, match=r"criterion\.criteria\[1\]\.ignore_value 255 is one of"):
+        check_datasets(cfg, is_train=True)
+    plain.ignore_value = 65535
+    cfg.model.sem_seg_head.criterion = L(WeightedSum)(criteria=[sure, plain])
+    check_datasets(cfg, is_train=True)
     cfg = load_config(
         "shapes/ifa_r18.yaml",
         ["DATASETS.TRAIN=('many_inputs',)", "MODEL.SEM_SEG_HEAD.NUM_CLASSES=300"],

@@ -1,12 +1,15 @@
 import random
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from ifa_d2.data.rare_classes import repeat_factors
 from ifa_d2.engine import TrainingStream, build_train_loader
 from ifa_d2.engine.random_state import get_random_state
 from tests.tiny import assert_same
@@ -41,6 +44,37 @@ def test_every_sample_once_an_epoch() -> None:
     epochs = [indices[start : start + 5] for start in (0, 5, 10)]
     assert all(sorted(epoch) == list(range(5)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_pictures_of_rare_classes_are_repeated(tmp_path: Path) -> None:
+    found = [
+        {"file_name": f"{i}.jpg", "sem_seg_file_name": f"{tmp_path}/{i}.png"} for i in range(8)
+    ]
+    for index, one in enumerate(found):
+        label = np.full((2, 3), 255, np.uint8)
+        label[0] = index == 5  # class 1 in one picture, class 0 in the others
+        Image.fromarray(label).save(one["sem_seg_file_name"])
+    factors = repeat_factors(found, 0.5)
+    assert factors.tolist() == pytest.approx([1, 1, 1, 1, 1, 2, 1, 1])  # sqrt(0.5 / (1 / 8))
+    stream = build_train_loader(
+        found,
+        mapper=lambda record: record["file_name"],
+        total_batch_size=1,
+        seed=0,
+        repeat_threshold=0.5,
+    ).dataset
+    names = list(islice(stream, 9 * 4))
+    assert all(names.count(f"{i}.jpg") == (8 if i == 5 else 4) for i in range(8))
+    stream.enter(10, seed=0)
+    assert list(islice(stream, 5)) == names[10:15]
+
+
+def test_bad_repeats() -> None:
+    for threshold in (-0.1, 1.1):
+        with pytest.raises(ValueError, match=rf"repeat_threshold must be .* got {threshold}"):
+            repeat_factors([], threshold)
+    with pytest.raises(ValueError, match=r"needs labels, and 'a\.png' has no sem_seg_file_name"):
+        repeat_factors([{"file_name": "a.png"}], 0.5)
 
 
 def test_draws_differ_between_samples_and_seeds() -> None:

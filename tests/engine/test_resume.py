@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from ifa_d2.engine import Trainer, trainer
+from ifa_d2.engine import Trainer, evaluate
 from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.engine.inputs import check_datasets
 from ifa_d2.engine.interrupts import Interrupts
@@ -64,7 +64,7 @@ def _figures(output: Path) -> dict[int, float]:
 _DIE = """
 import os, signal, sys
 from pathlib import Path
-from ifa_d2.engine import hooks, trainer
+from ifa_d2.engine import evaluate, hooks
 from tests.tiny import train_tiny
 
 folder, period, number, where = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
@@ -79,7 +79,7 @@ def dying(work):
     return work_or_die
 
 if where == "evaluation":
-    trainer.inference_on_dataset = dying(trainer.inference_on_dataset)
+    evaluate.inference_on_dataset = dying(evaluate.inference_on_dataset)
 else:
     hooks.BestCheckpointer._compare = dying(hooks.BestCheckpointer._compare)
 train_tiny(folder, period, resume=folder.exists())
@@ -119,7 +119,7 @@ def test_a_run_that_is_done_is_not_done_again(
     shutil.copytree(finished, output)
     before = (output / "metrics.json").read_bytes()
     (output / "last_checkpoint").write_text("model_0000005.pth")  # killed before the tag
-    monkeypatch.setattr(trainer, "inference_on_dataset", None)
+    monkeypatch.setattr(evaluate, "inference_on_dataset", None)
     run = Trainer(tiny_config(output))
     run.resume_or_load(resume=True)
     results = run.train()

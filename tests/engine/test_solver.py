@@ -273,3 +273,30 @@ def test_yacs_scales_with_the_processes() -> None:
     cfg.SOLVER.REFERENCE_WORLD_SIZE = 5
     with pytest.raises(ValueError, match=r"reference_world_size must be .* \(16\), got 5"):
         scale_config(cfg, world_size=2)
+
+
+def test_layers_of_the_backbone_have_rates_of_their_own() -> None:
+    model = Model()
+    model.backbone = nn.Sequential(
+        nn.Linear(2, 2),
+        nn.ModuleDict({"bottom_up": nn.Identity()}),
+        *(nn.TransformerEncoderLayer(2, 1, 2) for _ in range(2)),
+        nn.LayerNorm(2),
+    )
+    groups = get_optimizer_params(model, 1.0, head_lr_factor=3.0, layer_decay=0.5)
+    rates = {name: group["lr"] for name, group in settings_by_name(model, groups).items()}
+    expected = {"backbone.0": 0.125, "backbone.2": 0.25, "backbone.3": 0.5, "backbone.4": 1.0}
+    for name, rate in rates.items():
+        assert rate == expected.get(".".join(name.split(".")[:2]), 3.0)
+    assert set(rates.values()) == {0.125, 0.25, 0.5, 1.0, 3.0}
+
+
+def test_bad_layer_decay() -> None:
+    with pytest.raises(ValueError, match=r"layer_decay must be in \(0, 1\], got 1.5"):
+        get_optimizer_params(Model(), 1.0, layer_decay=1.5)
+    with pytest.raises(ValueError, match="layer_decay needs a backbone of blocks, got Sequential"):
+        get_optimizer_params(Model(), 1.0, layer_decay=0.5)
+    model = Model()
+    model.backbone.requires_grad_(False)
+    with pytest.raises(ValueError, match="must be 1 for a frozen backbone"):
+        get_optimizer_params(model, 1.0, layer_decay=0.5)

@@ -208,8 +208,8 @@ def test_min_kept_is_a_share_of_what_is_asked():
 def test_head_scales_min_kept(monkeypatch):
     shares = []
 
-    def criterion(logits, labels, share, checked):
-        shares.append(share if checked else None)
+    def criterion(logits, labels, share):
+        shares.append(share)
         return logits.sum()
 
     for kwargs in ({}, {"targets": "jittered_grid"}, {**POINTS, "num_points": 96}):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -88,8 +89,13 @@ def test_the_data_sets_of_a_config(root: Path, tmp_path: Path) -> None:
         ")\n"
         "train = dict(output_dir='')\n"
     )
-    done = run(root, "--config-file", config)
+    done = run(root, "--config-file", config, "--class-weights", 0.5)
     assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("model.")]
+    found = [
+        re.fullmatch(r"model\.sem_seg_head\.criterion\.class_weights=\[(.+)\]", x) for x in lines
+    ]
+    assert [len(match[1].split(",")) for match in found] == [59, 59]
     for name in ("train: 4 images", "val: 2 images"):
         assert f"pascal_context_59_{name}" in done.stdout
     assert "0 bad files" in done.stdout

@@ -64,7 +64,11 @@ def metrics(output: Path, name: str) -> list[float]:
     ("norm", "launcher", "arguments"),
     [
         ("naiveSyncBN", (), ("--num-processes", 2)),
-        ("FrozenBN", ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2), ()),
+        (
+            "FrozenBN",
+            ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2),
+            ("train.accumulation_steps=2",),
+        ),
     ],
 )
 def test_two_processes_train_as_one(
