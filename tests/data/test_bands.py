@@ -156,6 +156,9 @@ def field_config(root: Path) -> DictConfig:
     cfg.model.backbone.in_channels = 5
     cfg.model.pixel_mean, cfg.model.pixel_std = found.mean.tolist(), found.std.tolist()
     cfg.model.sem_seg_head.num_classes = 2
+    cfg.model.sem_seg_head.levels.channels = [8, 8, 8, 8]
+    cfg.model.sem_seg_head.alignment.hidden_dims = [16]
+    cfg.model.sem_seg_head.aux_heads = []
     data = cfg.dataloader
     data.train.mapper.image_format = data.test.mapper.image_format = "bands"
     data.train.mapper.augmentations.update(
