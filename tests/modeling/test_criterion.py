@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from ifa_d2.modeling import (
     DiceLoss,
     FocalLoss,
+    IFAPanopticDeepLabHead,
     LabelledPixels,
     LovaszSoftmaxLoss,
     OhemCrossEntropy,
     WeightedSum,
 )
 from ifa_d2.modeling.criterion import check_labels, evaluate_criterion, ignored_label
+from ifa_d2.modeling.head_config import head_config
 from tests.heads import make_head
 from tests.modeling.test_head_targets import OFF_GRID, SHAPES, blobs, make_features
 from tests.modeling.test_losses import some_batch
@@ -194,3 +196,19 @@ def test_label_out_of_range(value: int) -> None:
     labels[0, 1, 1] = value
     with pytest.raises(ValueError, match=rf"3 classes.*ignore_value 255, got \[{value}\]"):
         check_labels(labels, 3, 255)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "words"),
+    [
+        (FocalLoss(), "criterion must be OhemCrossEntropy, got FocalLoss"),
+        (OhemCrossEntropy(class_weights=[1.0] * 5), "criterion must be without class_weights"),
+        (OhemCrossEntropy(label_smoothing=0.1), r"label_smoothing, .* got None, 0\.1"),
+    ],
+)
+def test_panoptic_deeplab_has_a_loss_of_its_own(criterion: nn.Module, words: str) -> None:
+    parts = head_config({"input_shape": SHAPES, "num_classes": 5, "channels": 8})
+    parts = {name: instantiate(parts[name]) for name in parts}
+    IFAPanopticDeepLabHead(**parts)
+    with pytest.raises(ValueError, match=words):
+        IFAPanopticDeepLabHead(**parts | {"criterion": criterion})
