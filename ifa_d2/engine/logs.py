@@ -86,7 +86,8 @@ def plan_sentence(
     known = f" ({pictures} pictures)" if pictures is not None else ""
     names = ", ".join(dataset_names(cfg, is_train=True)) or "its data"
     tests = ", ".join(test_dataset_names(cfg)) or "nothing"
-    often = f"every {settings.eval_period} and " if settings.eval_period else ""
+    period = settings.eval_period
+    often = f"every {period} and " if 0 < period < settings.max_iter else ""
     return (
         f"Training on {names}{known}: iterations {start_iter} to {settings.max_iter} of "
         f"{settings.batch_size} pictures on {settings.device}, evaluated {often}at the end on "

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from ifa_d2.engine import logs
+from ifa_d2.engine.settings import TrainSettings
+from tests.tiny import tiny_config
 
 LINES = (
     ("ifa_d2.engine.trainer", logging.INFO, "the plan", True),
@@ -73,3 +75,14 @@ def test_a_logger_that_was_made_quiet_stays_so(
     assert "a warning" not in capsys.readouterr().out
     assert "a warning" not in (tmp_path / "log.txt").read_text()
     assert "the plan" in (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("period", "said"),
+    [(3, "evaluated every 3 and at the end"), (7, "evaluated at the end"), (0, "evaluated at the")],
+)
+def test_the_plan_names_evaluations_that_take_place(tmp_path: Path, period: int, said: str) -> None:
+    keys = ("train.max_iter=6", f"train.eval_period={period}")
+    cfg = tiny_config(tmp_path, *keys)
+    plan = logs.plan_sentence(cfg, TrainSettings.from_config(cfg), start_iter=0, pictures=7)
+    assert "iterations 0 to 6 of 4 pictures" in plan and f", {said}" in plan
