@@ -90,7 +90,8 @@ def run_once(
     peak, start, folder = 0.0, time.perf_counter(), journal_folder(output)
     for turn in range(kills + 1):
         before = len(list(folder.glob("block_*.tif")))
-        options = ["--output", str(output), "--resume", "--", *overrides]
+        options = ["--output", str(output), "--resume"]
+        options += ["--", *overrides] if overrides else []
         process = subprocess.Popen([*command, *options])
         while process.poll() is None:
             peak = max(peak, resident_mib(process.pid))
