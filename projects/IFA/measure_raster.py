@@ -83,12 +83,16 @@ def write_streets(path: Path, side: int) -> None:
             dataset.write(strip.transpose(2, 0, 1), window=window)
 
 
-def run_once(command: list[str], output: Path, kills: int) -> dict[str, float]:
+def run_once(
+    command: list[str], output: Path, kills: int, overrides: list[str]
+) -> dict[str, float]:
     """Segment by a command, killed several times but the last; peak MiB and seconds."""
     peak, start, folder = 0.0, time.perf_counter(), journal_folder(output)
     for turn in range(kills + 1):
         before = len(list(folder.glob("block_*.tif")))
-        process = subprocess.Popen([*command, "--output", str(output), "--resume"])
+        options = ["--output", str(output), "--resume"]
+        options += ["--", *overrides] if overrides else []
+        process = subprocess.Popen([*command, *options])
         while process.poll() is None:
             peak = max(peak, resident_mib(process.pid))
             if turn < kills and len(list(folder.glob("block_*.tif"))) > before:
@@ -140,7 +144,7 @@ def compare(
 
 
 def segment_command(args: argparse.Namespace, source: Path, weights: str) -> list[str]:
-    """The command that segments, but for its output."""
+    """The command that segments, but for its output and changes of the config."""
     command = [sys.executable, str(TOOL), "--config-file", args.config_file, "--weights", weights]
     command += ["--input", str(source), "--num-processes", str(args.num_processes)]
     for flag in ("sliding_window", "stride", "blend"):
@@ -148,7 +152,7 @@ def segment_command(args: argparse.Namespace, source: Path, weights: str) -> lis
         if value is not None:
             values = value if isinstance(value, list) else [value]
             command += [f"--{flag.replace('_', '-')}", *map(str, values)]
-    return [*command, *(["--", *args.opts] if args.opts else [])]
+    return command
 
 
 def main() -> None:
@@ -166,9 +170,9 @@ def main() -> None:
     write_streets(source, args.side)
     command = segment_command(args, source, weights)
     result: dict[str, Any] = {"machine": describe_machine(), "side": args.side}
-    result["once"] = run_once(command, output, 0)
+    result["once"] = run_once(command, output, 0, args.opts)
     if args.kills:
-        result["killed"] = run_once(command, killed, args.kills)
+        result["killed"] = run_once(command, killed, args.kills, args.opts)
         result["same_bytes"] = output.read_bytes() == killed.read_bytes()
     result |= compare(predictor, (source, output), args)
     for name, value in result.items():
