@@ -159,6 +159,7 @@ def prepare_folder(args: argparse.Namespace) -> int:
         return 1
     draw_sheet(recipe, sheet)
     print(f"drew {sheet}: look whether the labels lie where they should")
+    print(f"it trains for {recipe.max_iter} iterations; train.max_iter=100 is a short trial")
     print(f"next: python tools/train_net.py --config-file {output}")
     return 0
 

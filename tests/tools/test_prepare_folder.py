@@ -69,6 +69,7 @@ def test_masks_become_a_recipe_that_trains(
     assert "found 6 images with labels (5 train, 1 val)" in said
     assert "labels: masks of 0 and 255; 2 classes" in said and "48x64 (6); shown at 48" in said
     assert said.endswith("next: python tools/train_net.py --config-file my_leaves.py\n")
+    assert "it trains for 1600 iterations" in said
     made = {path.name for path in tmp_path.iterdir() if path.is_file()}
     assert made == {"my_leaves.py", "my_leaves_train.csv", "my_leaves_val.csv", "my_leaves.png"}
     assert (tmp_path / "my_leaves_val.csv").read_text() == (
@@ -78,6 +79,7 @@ def test_masks_become_a_recipe_that_trains(
         assert sheet.width > 2 * 2 * 448 and sheet.height > 3 * 336
     cfg = load_config("my_leaves.py")
     assert cfg.model.backbone.frozen and not cfg.model.sem_seg_head.aux_heads
+    assert (cfg.train.max_iter, cfg.dataloader.train.mapper.point_balance) == (1600, 0.5)
     assert cfg.model.sem_seg_head.num_classes == 2
     assert labels("my_leaves_train") == [[[0, 1], [1, 0]]] * 5
     assert MetadataCatalog.get("my_leaves_val").stuff_classes == ["ground", "leaf"]
