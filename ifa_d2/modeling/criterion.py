@@ -168,9 +168,15 @@ def check_criterion(criterion: nn.Module, num_classes: int) -> None:
     """Check that a head can learn its classes by a criterion.
 
     Raises:
-        ValueError: it knows no label to ignore, or the class weights of a part of it, which are
-            called ``class_weights``, or ``weight`` as torch's, are not one for each class.
+        ValueError: it is no module, it knows no label to ignore, or the class weights of a part of
+            it, which are called ``class_weights``, or ``weight`` as torch's, are not one for each
+            class.
     """
+    if not isinstance(criterion, nn.Module):
+        raise ValueError(
+            f"criterion must be a module, got {type(criterion).__name__} {criterion}: in a config, "
+            "L(...) of a loss, or a node with its name for _target_"
+        )
     ignored_label(criterion)
     for part in criterion.modules():
         for name in ("class_weights", "weight"):

@@ -122,6 +122,7 @@ def test_recipes_differ_in_the_semantic_head_alone(data: str) -> None:
         OmegaConf.to_container(ifa_d2.get_config(f"panoptic/{data}/{name}.py")) for name in NAMES
     )
     heads = [cfg["model"].pop("sem_seg_head") for cfg in (base, ours, deep)]
+    assert len({cfg.pop("recipe") for cfg in (base, ours, deep)}) == 3
     assert base == ours
     assert heads[0]["num_classes"] == heads[1]["num_classes"] == {"coco": 54}.get(data, 12)
     assert heads[0]["loss_weight"] == heads[1]["loss_weight"]

@@ -103,6 +103,7 @@ def test_recipe_resolves_and_builds_its_mappers(name: str) -> None:
 def test_twin_of_ifa_differs_in_its_alignment_alone(alignment: str, backbone: str) -> None:
     ifa, twin = (get_config(f"camvid/{kind}_{backbone}.py") for kind in ("ifa", alignment))
     use_alignment(ifa.model.sem_seg_head, alignment)
+    assert twin.pop("recipe") != ifa.pop("recipe")
     assert OmegaConf.to_container(ifa) == OmegaConf.to_container(twin)
 
 

@@ -68,7 +68,11 @@ def test_what_is_not_known_is_left_out() -> None:
 
 
 def test_the_ignored_label_is_the_model_s() -> None:
-    model = make("model.sem_seg_head.criterion.ignore_value=65535")
+    model = make(
+        "model.sem_seg_head.criterion._target_=ifa_d2.modeling.OhemCrossEntropy",
+        "model.sem_seg_head.criterion.ignore_value=65535",
+        "dataloader.train.mapper.ignore_value=65535",
+    )
     assert model_metadata(Predictor(model))["ignore_value"] == 65535
 
 

@@ -17,7 +17,12 @@ from ifa_d2.modeling import (
     OhemCrossEntropy,
     WeightedSum,
 )
-from ifa_d2.modeling.criterion import check_labels, evaluate_criterion, ignored_label
+from ifa_d2.modeling.criterion import (
+    check_criterion,
+    check_labels,
+    evaluate_criterion,
+    ignored_label,
+)
 from ifa_d2.modeling.head_config import head_config
 from tests.heads import make_head
 from tests.modeling.test_head_targets import OFF_GRID, SHAPES, blobs, make_features
@@ -212,3 +217,8 @@ def test_panoptic_deeplab_has_a_loss_of_its_own(criterion: nn.Module, words: str
     IFAPanopticDeepLabHead(**parts)
     with pytest.raises(ValueError, match=words):
         IFAPanopticDeepLabHead(**parts | {"criterion": criterion})
+
+
+def test_a_node_without_target_is_no_criterion() -> None:
+    with pytest.raises(ValueError, match="criterion must be a module, got dict .*_target_"):
+        check_criterion({"ignore_value": 9}, 3)

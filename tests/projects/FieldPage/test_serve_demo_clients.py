@@ -87,7 +87,7 @@ def test_it_ends_whatever_its_clients_do(trained: Path, tmp_path: Path, number: 
         clients.enter_context(connect(page, huge))
         wait_for(lambda: page.request("/api/model")[0] == 503)
         status, headers, body = page.request("/api/model")
-        assert "at most 4 requests are answered" in json.loads(body)["error"]
+        assert "at most 4 requests are served" in json.loads(body)["error"]
         assert headers["X-Content-Type-Options"] == "nosniff"
         clients.enter_context(connect(page, "GET / HTTP/1.1\r\nHos"))
 
