@@ -220,5 +220,5 @@ def test_panoptic_deeplab_has_a_loss_of_its_own(criterion: nn.Module, words: str
 
 
 def test_a_node_without_target_is_no_criterion() -> None:
-    with pytest.raises(ValueError, match="criterion must be a module, got dict .*_target_"):
+    with pytest.raises(ValueError, match=r"criterion must be a module, got dict .*_target_"):
         check_criterion({"ignore_value": 9}, 3)
