@@ -27,10 +27,18 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from tabulate import tabulate
 
-from ifa_d2.data import read_picture, read_record_label
+from ifa_d2.data import read_picture
 from ifa_d2.data.check import check_dataset
-from ifa_d2.data.inspection import SPLITS, Layout, Recipe, find_labels, find_layout, plan_recipe
-from ifa_d2.data.labels import translate_label
+from ifa_d2.data.inspection import (
+    MAX_ITER,
+    SPLITS,
+    Layout,
+    Recipe,
+    find_labels,
+    find_layout,
+    plan_recipe,
+)
+from ifa_d2.data.labels import read_record_classes
 from ifa_d2.data.preparation import PREPARATIONS, prepare
 from ifa_d2.engine.arguments import add_workers_argument, command_parser, errors_in_one_line
 from ifa_d2.engine.inputs import choose_records
@@ -159,7 +167,7 @@ def prepare_folder(args: argparse.Namespace) -> int:
         return 1
     draw_sheet(recipe, sheet)
     print(f"drew {sheet}: look whether the labels lie where they should")
-    print(f"it trains for {recipe.max_iter} iterations; train.max_iter=100 is a short trial")
+    print(f"it trains for {MAX_ITER} iterations; train.max_iter=100 is a short trial")
     print(f"next: python tools/train_net.py --config-file {output}")
     return 0
 
@@ -169,13 +177,7 @@ def draw_sheet(recipe: Recipe, path: Path) -> None:
     name = recipe.names[0]
     metadata, rows = MetadataCatalog.get(name), []
     for record in choose_records(name, _DRAWN):
-        label = translate_label(
-            read_record_label(record),
-            record["sem_seg_file_name"],
-            num_classes=record["num_classes"],
-            ignore_label=record["ignore_label"],
-            ignore_value=record["num_classes"],
-        )
+        label = read_record_classes(record, metadata)
         image = np.ascontiguousarray(read_picture(record["file_name"]))
         rows.append(sample_row(image, label, metadata, legend=True))
     save_png(path, contact_sheet(rows, columns=2))

@@ -154,7 +154,7 @@ def watch_memory(device: str | torch.device = "cpu") -> Iterator[MemoryWatch]:
     before = _reset_resident_peak()
     yield watch
     if before is not None:
-        watch.peak = max(0, _resident("VmHWM") - before)
+        watch.peak = max(0, resident_bytes("VmHWM") - before)
 
 
 def _reset_resident_peak() -> int | None:
@@ -169,14 +169,14 @@ def _reset_resident_peak() -> int | None:
         pass  # only the GNU C library has it
     try:
         Path("/proc/self/clear_refs").write_text("5")
-        return _resident("VmRSS")
+        return resident_bytes("VmRSS")
     except OSError:
         return None
 
 
-def _resident(key: str) -> int:
-    """Read a line of this process's status, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+def resident_bytes(key: str, process: int | str = "self") -> int:
+    """Read resident memory of a process of Linux, "VmRSS" or its peak "VmHWM"."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith(f"{key}:")).split()[1])
 
 

@@ -56,10 +56,21 @@ def read_bands(path: str | os.PathLike[str], count: int | None = None) -> np.nda
             raise ValueError(f"cannot read the image {path!r}: OpenCV cannot decode it")
         if pixels.ndim == 3 and pixels.shape[2] >= 3:
             pixels = pixels[:, :, [2, 1, 0, *range(3, pixels.shape[2])]]
-    bands = np.array(pixels.reshape(*pixels.shape[:2], -1), np.float32, order="C")
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    return to_bands(pixels, None if nodata is None else _number(nodata, path))
+
+
+def to_bands(pixels: np.ndarray, nodata: float | None = None) -> np.ndarray:
+    """Copy pixels (H, W, C) to float32, with NaN in all bands where some band has no data.
+
+    Args:
+        pixels: of one of :data:`TYPES`.
+        nodata: a value that means none, besides those that are not finite.
+    """
+    bands = np.array(pixels, np.float32, order="C")
     missing = ~np.isfinite(bands)
     if nodata is not None:
-        missing |= bands == np.float32(_number(nodata, path))
+        missing |= bands == np.float32(nodata)
     bands[missing.any(axis=2)] = np.nan
     return bands
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from detectron2.data import Metadata
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import SizeMismatchError
 from fvcore.transforms.transform import Transform, TransformList
@@ -55,6 +56,26 @@ def read_record_label(
     label = label.astype(np.int32) if deep else label
     label[missing] = record["ignore_label"]
     return label
+
+
+def read_record_classes(record: Mapping[str, Any], metadata: Metadata) -> np.ndarray:
+    """Read the classes of a registered data set's record, (H, W); pixels without one have K.
+
+    Args:
+        record: as of :func:`read_record_label`.
+        metadata: of the data set, with its K `stuff_classes`.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`read_record_label` and :func:`translate_label`.
+    """
+    num_classes = len(metadata.stuff_classes)
+    return translate_label(
+        read_record_label(record, table=metadata.get("label_table")),
+        record["sem_seg_file_name"],
+        num_classes=num_classes,
+        ignore_label=metadata.get("ignore_label", 255),
+        ignore_value=num_classes,
+    )
 
 
 def _read_whole(record: Mapping[str, Any], table: LabelTable | None, strict: bool) -> np.ndarray:

@@ -7,8 +7,7 @@ from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 from omegaconf import DictConfig
 
-from ..data import read_record_label
-from ..data.labels import translate_label
+from ..data.labels import read_record_classes
 from ..engine.build import test_dataset_names
 from ..engine.inputs import read_input
 from ..visualization import (
@@ -100,13 +99,7 @@ class Drawing:
             raise ValueError(f"{picture.path}: {error}") from error
         if picture.label:
             label_file = picture.label["sem_seg_file_name"]
-            truth = translate_label(
-                read_record_label(picture.label, table=self.metadata.get("label_table")),
-                label_file,
-                num_classes=len(self.metadata.stuff_classes),
-                ignore_label=self.metadata.get("ignore_label", 255),
-                ignore_value=len(self.metadata.stuff_classes),
-            )
+            truth = read_record_classes(picture.label, self.metadata)
             if truth.shape != image.shape[:2]:
                 raise ValueError(
                     f"label {label_file} has (height, width) {truth.shape}, but the picture "

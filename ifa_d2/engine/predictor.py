@@ -13,7 +13,7 @@ from detectron2.modeling import PanopticFPN
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from ..data.bands import BANDS
+from ..data.bands import BANDS, TYPES, to_bands
 from ..data.mapper import check_image_format
 from ..modeling import IFASemSegHead, MultiViewSegmentor, compute_panoptic_fields
 from ..modeling.field import SegmentationField, compute_fields
@@ -249,17 +249,14 @@ def find_weights(settings: TrainSettings, overrides: Sequence[str] = ()) -> str:
 
 
 def _to_bands(image: object, count: int) -> np.ndarray:
-    kinds = (np.uint8, np.uint16, np.float32)
-    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.dtype not in kinds:
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.dtype not in TYPES:
         raise ValueError(
             f"image must be a file's path or an (H, W, {count}) array of uint8, uint16 or float32, "
             f"got {getattr(image, 'shape', image)!r} {getattr(image, 'dtype', '')}"
         )
     if image.shape[2] != count or 0 in image.shape:
         raise ValueError(f"image must have {count} bands, got {image.shape}")
-    bands = image.astype(np.float32)
-    bands[~np.isfinite(bands).all(axis=2)] = np.nan
-    return bands
+    return to_bands(image)
 
 
 def _to_array(image: np.ndarray | Tensor) -> np.ndarray:

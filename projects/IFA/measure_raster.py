@@ -28,6 +28,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from ifa_d2 import Predictor
+from ifa_d2.analysis.measure import resident_bytes
 from ifa_d2.data.shapes import make_scene
 from ifa_d2.engine.arguments import (
     add_config_argument,
@@ -108,11 +109,9 @@ def run_once(
 def resident_mib(process: int) -> float:
     """Largest resident memory that a process has had so far; 0 of one that has ended."""
     try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
+        return resident_bytes("VmHWM", process) / 2**20
+    except (OSError, StopIteration):
         return 0.0
-    found = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
-    return int(found[0]) / 1024 if found else 0.0
 
 
 def compare(

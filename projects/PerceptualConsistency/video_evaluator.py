@@ -20,7 +20,7 @@ from temporal import Constancy, FlowConsistency
 from torch import Tensor
 
 from ifa_d2.data import read_picture
-from ifa_d2.data.labels import read_record_label, translate_label
+from ifa_d2.data.labels import read_record_classes
 from ifa_d2.evaluation.confusion import mean_of_known
 from ifa_d2.evaluation.predictions import label_dtype, predicted_labels
 
@@ -168,13 +168,7 @@ class VideoConsistencyEvaluator(DatasetEvaluator):
         path = record.get("sem_seg_file_name")
         if not path:
             return None
-        label = translate_label(
-            read_record_label(record, table=self._metadata.get("label_table")),
-            path,
-            num_classes=self._num_classes,
-            ignore_label=self._metadata.get("ignore_label", 255),
-            ignore_value=self._num_classes,
-        )
+        label = read_record_classes(record, self._metadata)
         if label.shape != size:
             raise ValueError(f"label {path} has (height, width) {label.shape}, its frame {size}")
         return label.astype(label_dtype(self._num_classes), copy=False)

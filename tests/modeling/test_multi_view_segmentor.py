@@ -6,9 +6,8 @@ import torch.nn.functional as F
 from detectron2.config import get_cfg
 from detectron2.data import transforms as T
 from detectron2.evaluation import inference_on_dataset
-from detectron2.layers import ShapeSpec
-from detectron2.modeling import ResNet, SemanticSegmentor
-from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem
+from detectron2.modeling import SemanticSegmentor
+from detectron2.modeling.backbone.resnet import BasicStem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from ifa_d2 import add_ifa_config
 from ifa_d2.analysis.measure import peak_memory
 from ifa_d2.modeling import FieldSegmentor, MultiViewSegmentor
 from ifa_d2.modeling.backbone import PaddedResNet
-from tests.heads import make_head
+from tests.heads import SMALL_SHAPE, make_head, make_stages
 
 K = 4
 
@@ -25,24 +24,11 @@ K = 4
 def make(meta: type = SemanticSegmentor, norm: str = "BN", **kwargs) -> nn.Module:
     """A small segmentor of 4 classes whose answers vary from place to place."""
     torch.manual_seed(0)
-    stages = [
-        ResNet.make_stage(
-            block_class=BasicBlock,
-            num_blocks=1,
-            in_channels=4,
-            out_channels=channels,
-            stride_per_block=[stride],
-            norm="BN",
-        )
-        for channels, stride in ((4, 1), (8, 2))
-    ]
+    stages = make_stages()
     backbone = PaddedResNet(BasicStem(3, 4, "BN"), stages, out_features=("res2", "res3"))
     channels = 32 if norm == "GN" else 6
     head = make_head(
-        input_shape={
-            "res2": ShapeSpec(channels=4, stride=4),
-            "res3": ShapeSpec(channels=8, stride=8),
-        },
+        input_shape=SMALL_SHAPE,
         num_classes=K,
         in_features=("res2", "res3"),
         channels=channels,

@@ -7,14 +7,13 @@ import cv2
 import numpy as np
 import rasterio
 import torch
-from detectron2.layers import ShapeSpec
 from detectron2.modeling import ResNet, SemanticSegmentor
-from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem
+from detectron2.modeling.backbone.resnet import BasicStem
 from rasterio.transform import Affine
 from torch import nn
 
 from ifa_d2.engine import Predictor
-from tests.heads import make_head
+from tests.heads import SMALL_SHAPE, make_head, make_stages
 
 K = 4
 MULTIPLE = 8  # of pixels that the model pads to
@@ -27,22 +26,9 @@ UTM = {
 def make_predictor(channels: int = 3, *, seed: int = 0, **kwargs: Any) -> Predictor:
     """Features of strides 4 and 8."""
     torch.manual_seed(seed)
-    stages = [
-        ResNet.make_stage(
-            block_class=BasicBlock,
-            num_blocks=1,
-            in_channels=4,
-            out_channels=out_channels,
-            stride_per_block=[stride],
-            norm="BN",
-        )
-        for out_channels, stride in ((4, 1), (8, 2))
-    ]
+    stages = make_stages()
     head = make_head(
-        input_shape={
-            "res2": ShapeSpec(channels=4, stride=4),
-            "res3": ShapeSpec(channels=8, stride=8),
-        },
+        input_shape=SMALL_SHAPE,
         num_classes=K,
         in_features=("res2", "res3"),
         channels=6,

@@ -3,9 +3,10 @@
 from .json_files import Pair
 from .label_forms import Labels, find_labels
 from .layout import SPLITS, Layout, find_layout
-from .recipe import Recipe, plan_recipe
+from .recipe import MAX_ITER, Recipe, plan_recipe
 
 __all__ = [
+    "MAX_ITER",
     "SPLITS",
     "Labels",
     "Layout",

@@ -20,8 +20,7 @@ from .layout import SPLITS, Layout
 _LARGEST = 512  # pixels of the shorter side that a picture is trained at, unless it is asked for
 _STEP = 32  # a crop's sides are multiples of it
 _CROP = 0.75  # of the shorter side
-_MAX_ITER = 1600
-_BALANCE = 0.5
+MAX_ITER = 1600
 BASES = {False: "camvid/ifa_lite0.py", True: "camvid/ifa_lite0_frozen.py"}
 
 _TEXT = '''"""{name}: {summary}."""
@@ -49,7 +48,7 @@ dataloader.train.dataset.names = "{name}_train"
 dataloader.test.dataset.names = "{name}_val"
 train.max_iter = {max_iter}
 # Classes get points by the square root of their pixels: 1, each as many, draws rare ones too wide.
-dataloader.train.mapper.point_balance = {balance}
+dataloader.train.mapper.point_balance = 0.5
 # The shorter side in pixels: in training times 0.5 to 2 and cropped to (height, width).
 dataloader.train.mapper.augmentations.update(short_edge={short_edge}, crop_size={crop_size})
 dataloader.test.mapper.augmentations = [
@@ -81,7 +80,6 @@ class Recipe:
         files: texts by their files, the recipe's own last
         short_edge: the shorter side in pixels that pictures are shown at
         sizes: how many pictures have each (height, width), the most frequent first
-        max_iter: iterations of its training
     """
 
     path: Path
@@ -89,7 +87,6 @@ class Recipe:
     files: dict[Path, str]
     short_edge: int
     sizes: dict[tuple[int, int], int]
-    max_iter: int = _MAX_ITER
 
 
 def plan_recipe(
@@ -142,8 +139,7 @@ def plan_recipe(
         short_edge=short_edge,
         crop_size=(crop, crop),
         max_size=4 * short_edge,
-        max_iter=_MAX_ITER,
-        balance=_BALANCE,
+        max_iter=MAX_ITER,
     )
     files = {}
     for part in parts:
