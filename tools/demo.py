@@ -161,13 +161,19 @@ def _add_view_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A",
         help="opacity of the colours, 0 to 1 (default: 0.6)",
     )
+    group.add_argument(
+        "--entropy",
+        action="store_true",
+        help="draw the entropy of the probabilities beside the prediction, as a share of ln K: 0 "
+        "is certain, 1 that all K classes are equally probable",
+    )
     group.add_argument("--no-names", action="store_true", help="write no class names")
     add_drawing_arguments(group)
     group.add_argument(
         "--layout",
         choices=("row", "overlay"),
-        help="image, prediction and ground truth side by side (default for pictures), or the "
-        "drawing over the image alone (default for videos)",
+        help="image, prediction and ground truth side by side (default for pictures and with "
+        "--entropy), or the drawing over the image alone (default for videos)",
     )
 
 
@@ -299,9 +305,9 @@ def main() -> int:
     metadata = find_metadata(cfg, args.dataset)
     model = build_inference_model(cfg, load_model(cfg, args.weights, args.opts))
     drawing = Drawing(
-        Segmenter(cfg, model, view),
+        Segmenter(cfg, model, view, entropy=args.entropy),
         metadata,
-        layout=args.layout or ("row" if frames is None else "overlay"),
+        layout=args.layout or ("row" if frames is None or args.entropy else "overlay"),
         alpha=args.opacity,
         names=not args.no_names,
         outlines=args.outlines,

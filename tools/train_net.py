@@ -52,9 +52,9 @@ DEFAULT_FORMATS = ("ids",)
 # What a run ends with: files, and the metrics that are logged.
 FILES = (
     *("model_final.pth", "model_best.pth", "metrics.json", "sem_seg_evaluation.json"),
-    *("confusion_matrix.png", "log.txt"),
+    *("confusion_matrix.png", "reliability.png", "log.txt"),
 )
-FIGURES = ("mIoU", "mACC", "pACC", "PQ", "SQ", "RQ")
+FIGURES = ("mIoU", "mACC", "pACC", "ECE", "PQ", "SQ", "RQ")
 
 
 def read_config(args: argparse.Namespace) -> DictConfig:

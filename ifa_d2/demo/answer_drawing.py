@@ -13,10 +13,13 @@ from ..engine.inputs import read_input
 from ..visualization import (
     MAX_SAMPLES,
     MAX_SIDE,
+    add_color_bar,
     add_legend,
+    draw_entropy,
     draw_panoptic,
     draw_segmentation,
     enlargement,
+    entropy_colors,
     image_and_panels,
     letter_size,
 )
@@ -24,6 +27,8 @@ from .answers import Answer, Segmenter, resample_labels
 from .sources import Picture
 
 LAYOUTS = ("row", "overlay")
+# What the ends of the entropy's colour bar mean: it is drawn as a share of ln K.
+ENTROPY_ENDS = ("entropy: 0, certain", "1, all classes equally probable")
 
 
 def find_metadata(cfg: CfgNode | DictConfig, dataset_name: str | None = None) -> Metadata:
@@ -44,17 +49,20 @@ def find_metadata(cfg: CfgNode | DictConfig, dataset_name: str | None = None) ->
 class Drawing:
     """Segment pictures and draw the answers.
 
+    Where the segmenter answers with entropy, that is the row's last panel.
+
     Args:
         segmenter: gives the answers.
         metadata: names and colours of the classes.
-        layout: "row" of image, prediction and ground truth, or the "overlay" alone.
+        layout: "row" of image, prediction and what else there is, or the "overlay" alone.
         alpha: opacity of the colours.
         names: write class names on the larger regions (panoptic drawings always have them).
         outlines: draw lines between regions (panoptic drawings always have them).
         legend: put the classes that are drawn under the drawing.
 
     Raises:
-        ValueError: an unknown layout, an opacity outside [0, 1], or a legend of a panoptic model.
+        ValueError: an unknown layout, an opacity outside [0, 1], a legend of a panoptic model, or a
+            segmenter of entropy and no row.
     """
 
     def __init__(
@@ -77,6 +85,8 @@ class Drawing:
                 "legend is of semantic drawings, a panoptic one has a colour for each instance: "
                 "leave it out, names are on the segments"
             )
+        if segmenter.entropy and layout != "row":
+            raise ValueError(f"layout must be 'row', which has a panel for entropy, got {layout!r}")
         self.segmenter = segmenter
         self.metadata = metadata
         self.layout = layout
@@ -142,8 +152,14 @@ class Drawing:
             labels = resample_labels(truth, window, size)
             panels["ground truth"] = self._panel(Answer(answer.image, labels), scale)
             segmentations.append(labels)
+        if answer.entropy is not None:
+            panels["entropy"] = draw_entropy(answer.entropy, scale=scale)
         row = image_and_panels(answer.image, panels, scale=scale)
-        return self._with_legend(row, segmentations, prediction)
+        row = self._with_legend(row, segmentations, prediction)
+        if answer.entropy is None:
+            return row
+        size = letter_size(*prediction.shape[:2])
+        return add_color_bar(row, entropy_colors(), ENTROPY_ENDS, size)
 
     def _with_legend(
         self, drawing: np.ndarray, segmentations: list[np.ndarray], panel: np.ndarray

@@ -20,7 +20,7 @@ from ..engine.build import build_test_mapper
 from ..engine.inputs import picture_input
 from ..layers import GridQuery
 from ..modeling import IFASemSegHead, compute_panoptic_fields
-from ..modeling.decision import best_classes
+from ..modeling.decision import best_classes, class_entropy, class_probabilities
 from ..modeling.field import compute_fields
 from ..modeling.scores import Raster, iter_logits
 from ..visualization import MAX_SAMPLES, MAX_SIDE, is_drawable, resize_window, to_rgb
@@ -101,6 +101,8 @@ class Answer:
         segment_ids: (h, w), of panoptic models: 0, or the id of one of ``segments``.
         segments: Detectron2's ``segments_info``.
         num_classes: K, where the model has told.
+        entropy: (h, w) float32 of the probabilities, as a share of ln K; None where it was not
+            asked for.
     """
 
     image: np.ndarray
@@ -108,6 +110,7 @@ class Answer:
     segment_ids: np.ndarray | None = None
     segments: Sequence[dict[str, Any]] = ()
     num_classes: int | None = None
+    entropy: np.ndarray | None = None
 
 
 class Segmenter:
@@ -121,12 +124,15 @@ class Segmenter:
         model: a semantic segmentor in eval mode, maybe in a ``MultiViewSegmentor``; or a
             ``PanopticFPN``, whose answers are panoptic.
         view: window, size and confidence of the answers.
+        entropy: answers have the entropy too.
 
     Raises:
-        ValueError: a window of a panoptic model without a field.
+        ValueError: a window of a panoptic model without a field, or the entropy of a panoptic one.
     """
 
-    def __init__(self, cfg: CfgNode | DictConfig, model: nn.Module, view: View) -> None:
+    def __init__(
+        self, cfg: CfgNode | DictConfig, model: nn.Module, view: View, *, entropy: bool = False
+    ) -> None:
         mapper = build_test_mapper(cfg)
         self.augmentations, self.image_format = mapper.augmentations, mapper.image_format
         self.model = model
@@ -137,6 +143,9 @@ class Segmenter:
             raise ValueError(
                 f"window needs a model with an IFASemSegHead, if it is panoptic, got {view.window}"
             )
+        self.entropy = entropy
+        if self.panoptic and entropy:
+            raise ValueError("entropy is of semantic models: a panoptic one answers with segments")
         if self.panoptic and view.confidence:
             model.combine_instances_score_thresh = view.confidence
 
@@ -157,9 +166,10 @@ class Segmenter:
                 segment_ids, segments = self._ask_panoptic(image, window, size)
                 return Answer(shown, segment_ids=segment_ids.cpu().numpy(), segments=segments)
             inputs = self._inputs(image, image.shape[:2])
-            ask = self._ask_model if self.view.plain else self._ask_samples
-            labels, num_classes = ask(inputs, window, size)
-        return Answer(shown, labels=labels, num_classes=num_classes)
+            if self.view.plain and not self.entropy:
+                labels, num_classes = self._ask_model(inputs)
+                return Answer(shown, labels=labels, num_classes=num_classes)
+            return Answer(shown, **self._ask_samples(inputs, window, size))
 
     def _inputs(self, image: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
         """Make the model's input for an answer of a size."""
@@ -174,7 +184,7 @@ class Segmenter:
         inputs = self._inputs(image, image.shape[:2])
         return compute_panoptic_fields(self.model, [inputs])[0].panoptic(size, window)
 
-    def _ask_model(self, inputs: dict[str, Any], *_: object) -> tuple[np.ndarray, int | None]:
+    def _ask_model(self, inputs: dict[str, Any]) -> tuple[np.ndarray, int | None]:
         """Compute (H, W) labels, and K for a model that gives logits."""
         sem_seg = self.model([inputs])[0]["sem_seg"]  # (K, H, W) logits or (H, W) labels
         if sem_seg.dim() == 2:
@@ -183,9 +193,11 @@ class Segmenter:
 
     def _ask_samples(
         self, inputs: dict[str, Any], window: Window, size: tuple[int, int]
-    ) -> tuple[np.ndarray, int]:
-        """Compute (h, w) labels of a window, in pieces, and K."""
-        if self.has_field:
+    ) -> dict[str, Any]:
+        """Compute what an answer about a window holds, in pieces."""
+        # What is evaluated of other segmentors, around a head with a field too, are their logits.
+        evaluated = self.view.plain and not hasattr(self.model, "fields")
+        if self.has_field and not evaluated:
             source = compute_fields(self.model, [inputs])[0]
             query, num_classes = source.query(size, window), source.num_classes
         else:
@@ -193,25 +205,29 @@ class Segmenter:
             source, num_classes = Raster(logits), len(logits)
             query = GridQuery.window(window, size, (inputs["height"], inputs["width"]))
         labels = np.empty(size, np.int16)
+        entropy = np.empty(size, np.float32) if self.entropy else None
         for top, left, logits in iter_logits(source, query):
-            piece = self._decide(logits).cpu().numpy()
-            labels[top : top + piece.shape[0], left : left + piece.shape[1]] = piece
-        return labels, num_classes
+            place = np.s_[top : top + logits.shape[1], left : left + logits.shape[2]]
+            labels[place] = self._decide(logits, source.temperature).cpu().numpy()
+            if entropy is not None:
+                entropy[place] = class_entropy(logits, source.temperature).cpu().numpy()
+        return {"labels": labels, "num_classes": num_classes, "entropy": entropy}
 
     def _logits(self, inputs: dict[str, Any]) -> Tensor:
         sem_seg = self.model([inputs])[0]["sem_seg"]
         if sem_seg.dim() != 3:
             raise ValueError(
-                f"window, size, zoom and confidence need logits, but {type(self.model).__name__} "
-                "gives labels: a FieldSegmentor gives logits with model.return_logits=True"
+                "window, size, zoom, confidence and entropy need logits, but "
+                f"{type(self.model).__name__} gives labels: a FieldSegmentor gives logits with "
+                "model.return_logits=True"
             )
         return sem_seg
 
-    def _decide(self, logits: Tensor) -> Tensor:
+    def _decide(self, logits: Tensor, temperature: float) -> Tensor:
         """Decide (h, w) classes of (K, h, w) logits, or UNSURE."""
         if not self.view.confidence:
             return best_classes(logits)[1]
-        best, labels = best_classes(logits.float().softmax(dim=0))
+        best, labels = best_classes(class_probabilities(logits, temperature))
         return labels.masked_fill(best < self.view.confidence, UNSURE)
 
 

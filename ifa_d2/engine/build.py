@@ -205,6 +205,29 @@ def sem_seg_evaluators(evaluator: DatasetEvaluator) -> list[SemSegEvaluator]:
     return [evaluator] if isinstance(evaluator, SemSegEvaluator) else []
 
 
+def check_evaluation_needs(cfg: CfgNode | DictConfig) -> None:
+    """Check, before there is a model, that it gives what the evaluators of a config need.
+
+    Raises:
+        ValueError: one needs logits, but the model gives labels.
+    """
+    cfg = to_lazy_config(cfg)
+    target = called_by(OmegaConf.select(cfg, "model", default=None))
+    given = OmegaConf.select(cfg, "inference.return_logits", default=None)
+    if given is None:
+        is_field = isinstance(target, type) and issubclass(target, FieldSegmentor)
+        given = not is_field or bool(OmegaConf.select(cfg, "model.return_logits", default=False))
+    if given or "yacs" in cfg:
+        return
+    for name in test_dataset_names(cfg):
+        for one in (one for each in _evaluators(cfg, name) for one in sem_seg_evaluators(each)):
+            if one.needs_logits:
+                raise ValueError(
+                    "dataloader.evaluator.calibration_bins needs logits, but the model gives "
+                    "labels: model.return_logits=True"
+                )
+
+
 def check_evaluation_files(evaluators: Sequence[DatasetEvaluator], *, new: bool = False) -> None:
     """Check that evaluators write figures to a file each.
 

@@ -108,6 +108,7 @@ class ExportCore(nn.Module):
         self.backbone = with_fixed_padding(copy.deepcopy(model.backbone))
         self.decoder = TraceableDecoder(head.alignment)
         self.levels = copy.deepcopy(head.levels)
+        self.temperature = head.temperature
         self.register_buffer("pixel_mean", model.pixel_mean.clone())
         self.register_buffer("pixel_std", model.pixel_std.clone())
         constraints = model.backbone.padding_constraints
@@ -118,7 +119,7 @@ class ExportCore(nn.Module):
         self.check_size: Callable[[Tensor], Tensor] = checked_size
 
     def forward(self, image: Tensor, size: Tensor | None = None) -> Tensor:
-        """Logits of pictures of one size.
+        """Logits of pictures of one size, divided by the head's temperature.
 
         Args:
             image: (B, 3, h, w) uint8 or floating point in 0..255, channels in the model's order.
@@ -141,9 +142,9 @@ class ExportCore(nn.Module):
         x = F.pad(x, (0, extent[1] - inside[1], 0, extent[0] - inside[0]))
         levels = self.levels(self.backbone(x))
         if self.decode == "pixels":
-            return self.decoder(levels, output, inside, extent)
+            return self._divided(self.decoder(levels, output, inside, extent))
         grid = (levels[0].shape[2], levels[0].shape[3])
-        logits = self.decoder(levels, grid, extent, extent)
+        logits = self._divided(self.decoder(levels, grid, extent, extent))
         stride = self.levels.common_stride
         logits = _resize(logits, (grid[0] * stride, grid[1] * stride))
         for dim in (2, 3):
@@ -153,6 +154,9 @@ class ExportCore(nn.Module):
         if size is None and self.resize is None:
             return logits
         return _resize(logits, output)
+
+    def _divided(self, logits: Tensor) -> Tensor:
+        return logits if self.temperature == 1 else logits / self.temperature
 
     def _padded(self, length: Length) -> Length:
         length = self.square_size or length

@@ -24,8 +24,9 @@ def model_metadata(predictor: Predictor) -> dict[str, Any]:
     Returns:
         ``channel_order`` ("RGB" or "BGR") of the input; ``pixel_mean`` and ``pixel_std`` in that
         order, and ``normalization``, which says that the program applies them; ``ignore_value``,
-        the value of labels in training where a pixel has no class. Where the predictor has
-        metadata also ``classes``, the names in the order of the logits, and ``colors``, their
+        the value of labels in training where a pixel has no class; ``temperature``, which the
+        program has divided its logits by. Where the predictor has metadata also ``classes``, the
+        names in the order of the logits, and ``colors``, their
         (R, G, B) of 0 to 255.
     """
     model = predictor.model
@@ -35,6 +36,7 @@ def model_metadata(predictor: Predictor) -> dict[str, Any]:
         "pixel_mean": _floats(model.pixel_mean),
         "pixel_std": _floats(model.pixel_std),
         "ignore_value": int(model.sem_seg_head.ignore_value),
+        "temperature": model.sem_seg_head.temperature,
     }
     if predictor.metadata is not None:
         described["classes"] = list(predictor.class_names)

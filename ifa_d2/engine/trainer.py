@@ -73,6 +73,7 @@ class Trainer(ResumableTrainer):
         settings.check_world_size(comm.get_world_size())
         start_alone(settings)
         check_inference(cfg)  # now, not at the first evaluation
+        build.check_evaluation_needs(cfg)
         instantiate(cfg.lr_multiplier)  # nor after all else is built
         if comm.is_main_process():
             for warning in (*check_training_data(cfg), *check_scales(cfg)):

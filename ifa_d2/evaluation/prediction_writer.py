@@ -17,7 +17,7 @@ from torch import Tensor
 from ..data.registration import default_colors
 from ..data.sem_seg_folder import expand_path
 from ..files import atomic_path, check_outputs
-from .predictions import predicted_labels
+from .predictions import check_logits, predicted_labels
 
 _logger = logging.getLogger(__name__)
 
@@ -201,12 +201,7 @@ def _file_of(format_name: str, file_name: str, metadata: Metadata) -> Path:
 
 
 def _write_probabilities(path: Path, sem_seg: Tensor, num_classes: int, file_name: str) -> None:
-    if sem_seg.dim() != 3 or len(sem_seg) != num_classes:
-        raise ValueError(
-            f"probabilities need logits of {num_classes} classes, but sem_seg of {file_name!r} has "
-            f"the shape {tuple(sem_seg.shape)}; a FieldSegmentor gives logits with "
-            "model.return_logits=True (MODEL.FIELD_SEGMENTOR.RETURN_LOGITS True in yaml)"
-        )
+    check_logits(sem_seg, num_classes, file_name, "probabilities")
     _, height, width = sem_seg.shape
     header = {"descr": "<f2", "fortran_order": False, "shape": tuple(sem_seg.shape)}
     # Written, not mapped: on a full disk a store into a map ends the process.

@@ -55,6 +55,21 @@ def predicted_labels(sem_seg: Tensor, num_classes: int, source: str) -> np.ndarr
     return np.ascontiguousarray(labels, label_dtype(num_classes))
 
 
+def check_logits(sem_seg: Tensor, num_classes: int, source: str, purpose: str) -> None:
+    """Raise a ValueError unless a model's output is logits (K, H, W).
+
+    Args:
+        sem_seg, num_classes, source: as of :func:`predicted_labels`.
+        purpose: what needs them, in the plural.
+    """
+    if sem_seg.dim() != 3 or len(sem_seg) != num_classes:
+        raise ValueError(
+            f"{purpose} need logits of {num_classes} classes, but sem_seg of {source!r} has "
+            f"the shape {tuple(sem_seg.shape)}; a FieldSegmentor gives logits with "
+            "model.return_logits=True (MODEL.FIELD_SEGMENTOR.RETURN_LOGITS True in yaml)"
+        )
+
+
 def _most_likely(logits: Tensor, dtype: np.dtype, source: str) -> np.ndarray:
     _, height, width = logits.shape
     labels = np.zeros((height, width), dtype)

@@ -1,4 +1,4 @@
-"""Reports of an evaluation: a table, JSON, CSV and a picture."""
+"""Reports of an evaluation: a table, JSON, CSV and pictures."""
 
 import csv
 import json
@@ -14,6 +14,7 @@ from tabulate import tabulate
 
 from ..files import atomic_path
 from ..text import class_captions, draw_as_is, text_style
+from .calibration import Reliability
 
 _WRITTEN_CLASSES = 30  # up to how many the shares are written into the picture
 _NAME_LENGTH = 24  # letters of a class's name in the picture; some of ADE20K's have 60
@@ -121,4 +122,44 @@ def _draw(counts: np.ndarray, class_names: Sequence[str], dataset: str) -> Figur
             color = "white" if share > 50 else "black"
             text = f"{share:.0f}"
             axes.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
+    return figure
+
+
+def write_reliability(
+    folder: str | os.PathLike[str], reliability: Reliability, dataset: str
+) -> None:
+    """Write the reliability diagram of an evaluation as ``reliability.png``.
+
+    Above, the accuracy of each bin of confidence beside the diagonal, on which a calibrated model
+    is; below, the share of the pixels that each bin has.
+
+    Args:
+        folder: where; made if it is not there.
+        reliability: of the data set.
+        dataset: its name.
+    """
+    figure = _draw_reliability(reliability, dataset)
+    with atomic_path(Path(folder) / "reliability.png") as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+
+
+def _draw_reliability(reliability: Reliability, dataset: str) -> Figure:
+    count = len(reliability.pixels)
+    left = np.arange(count) / count
+    figure = Figure(figsize=(5.4, 6.4), layout="constrained")
+    above, below = figure.subplots(2, sharex=True, height_ratios=(3, 1))
+    bars = {"width": 1 / count, "align": "edge", "edgecolor": "white", "linewidth": 0.5}
+    accuracy, confidence = reliability.accuracy, reliability.confidence
+    above.bar(left, np.nan_to_num(accuracy), color="C0", label="share that is right", **bars)
+    above.plot([0, 1], [0, 1], color="0.3", linestyle="--", label="calibrated")
+    # The gap of each bin, at its mean confidence: from what is claimed to what is right.
+    above.vlines(confidence, accuracy, confidence, color="C3", linewidth=2, label="gap")
+    above.plot(confidence, confidence, "_", color="C3", markersize=8)
+    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+    above.legend(loc="upper left")
+    total = max(1, int(reliability.pixels.sum()))
+    below.bar(left, 100 * reliability.pixels / total, color="0.6", **bars)
+    below.set(xlabel="confidence (probability of the most likely class)", ylabel="% of pixels")
+    said = f"{dataset}: ECE {100 * reliability.error:.2f} %, {count} bins, {total:,} pixels"
+    draw_as_is(above.set_title(said, fontsize=10))
     return figure

@@ -15,9 +15,10 @@ from detectron2.utils import comm
 from ..data import read_record_label
 from ..data.labels import translate_label
 from .boundary import BoundaryCounter, Width
+from .calibration import Reliability
 from .confusion import Figures, confusion_figures, count_pairs, mean_of_known, union_figures
-from .predictions import label_dtype, predicted_labels
-from .report import write_confusion, write_json
+from .predictions import check_logits, label_dtype, predicted_labels
+from .report import write_confusion, write_json, write_reliability
 from .tolerance import near_counts, tolerant_figures
 
 _logger = logging.getLogger(__name__)
@@ -36,6 +37,9 @@ class SemSegEvaluator(DatasetEvaluator):
       near its contours (Cheng et al. 2021, https://arxiv.org/abs/2103.16562);
     - of the classes that are chosen, ``F1_<tolerance>px-<class>``, ``Precision_...`` and
       ``Recall_...``, for which a pixel counts that is at most the tolerance away from a right one;
+    - with ``calibration_bins``, ``ECE``, the expected calibration error (Guo et al. 2017,
+      https://arxiv.org/abs/1706.04599): how far the probability of the most likely class is from
+      the share of pixels that are right, averaged over bins of that probability;
     - ``trimap_mIoU_<width>`` and ``trimap_pACC_<width>``, over the pixels near another label;
     - ``absent_classes``, how many classes neither labels nor predictions have, and
       ``predicted_only_classes``, how many are predicted but in no label. Means leave out the former
@@ -63,13 +67,15 @@ class SemSegEvaluator(DatasetEvaluator):
         count_predicted_only: bool | None = None,
         f1_classes: Sequence[str] = (),
         f1_tolerance: int = 2,
+        calibration_bins: int = 0,
     ) -> None:
         """
         Args:
             dataset_name: a registered data set with ``stuff_classes`` and ``ignore_label``.
             distributed: add up the counts of all processes.
             output_dir: where to write ``sem_seg_evaluation.json`` and
-                ``confusion_matrix.{json,csv,png}``; None or empty writes nothing.
+                ``confusion_matrix.{json,csv,png}``, and with ``calibration_bins``
+                ``reliability.png``; None or empty writes nothing.
             boundary_widths: distances from a contour up to which boundary IoU looks: whole pixels,
                 or below 1 shares of the picture's diagonal. Without any, it is not computed.
             trimap_widths: likewise, the widths of the bands around boundaries of trimap metrics.
@@ -78,10 +84,12 @@ class SemSegEvaluator(DatasetEvaluator):
                 ``SemSegEvaluator`` does. None is True for data sets of Cityscapes' evaluator type.
             f1_classes: names of thin classes that get precision, recall and F1 with a tolerance.
             f1_tolerance: in pixels, in a straight line.
+            calibration_bins: bins of equal width of the expected calibration error, 15 as a rule;
+                0 computes none. It needs a model that gives logits.
 
         Raises:
-            ValueError: a data set without classes, an invalid width, an unknown class or a
-                negative tolerance.
+            ValueError: a data set without classes, an invalid width, an unknown class, or a
+                negative tolerance or number of bins.
         """
         metadata = MetadataCatalog.get(dataset_name)
         if not (hasattr(metadata, "stuff_classes") and hasattr(metadata, "ignore_label")):
@@ -108,6 +116,9 @@ class SemSegEvaluator(DatasetEvaluator):
             raise ValueError(f"f1_tolerance must be 0 pixels or more, got {f1_tolerance}")
         self._f1_classes = [self._class_names.index(name) for name in f1_classes]
         self._f1_tolerance = f1_tolerance
+        if calibration_bins < 0:
+            raise ValueError(f"calibration_bins must be 0 or more, got {calibration_bins}")
+        self._calibration_bins = calibration_bins
         self.conditions: dict[str, Any] = {}
         self.reset()
 
@@ -116,6 +127,11 @@ class SemSegEvaluator(DatasetEvaluator):
         """Path of ``sem_seg_evaluation.json``; None where nothing is written."""
         return Path(self._output_dir, EVALUATION) if self._output_dir else None
 
+    @property
+    def needs_logits(self) -> bool:
+        """Whether labels alone cannot be evaluated."""
+        return self._calibration_bins > 0
+
     def reset(self) -> None:
         """Reset the counts."""
         measures = 1 + len(self._boundary_widths) + len(self._trimap_widths)
@@ -123,6 +139,7 @@ class SemSegEvaluator(DatasetEvaluator):
         # The whole picture's, then one for each boundary width, then one for each trimap width.
         self._counts = np.zeros((measures, side, side), np.int64)
         self._near = np.zeros((len(self._f1_classes), 4), np.int64)
+        self._confidences = np.zeros((3, self._calibration_bins), np.int64)
         self._num_images = 0
         self._num_unlabelled = 0
 
@@ -138,16 +155,23 @@ class SemSegEvaluator(DatasetEvaluator):
         Raises:
             FileNotFoundError: there is no label file.
             ValueError: an image without label where others have one, another number of classes than
-                the data set's, a label of another size than the prediction, or a label or a
-                prediction with an id that is no class. The message names the file.
+                the data set's, a label of another size than the prediction, a label or a
+                prediction with an id that is no class, or labels where ``calibration_bins`` needs
+                logits. The message names the file.
         """
         for one, output in zip(inputs, outputs, strict=True):
             record = self._labelled_record(one)
             if record is None:
                 self._num_unlabelled += 1
                 continue
-            prediction = predicted_labels(output["sem_seg"], self._num_classes, one["file_name"])
+            sem_seg, source = output["sem_seg"], one["file_name"]
+            if self.needs_logits:
+                check_logits(sem_seg, self._num_classes, source, "calibration_bins")
+            prediction = predicted_labels(sem_seg, self._num_classes, source)
             label = self._read_label(record, prediction.shape)
+            if self.needs_logits:
+                bins = self._calibration_bins
+                self._confidences += Reliability.of(sem_seg, label, prediction, bins).counts
             for counts, found in zip(self._counts, self._count(label, prediction), strict=True):
                 counts += found
             for counts, chosen in zip(self._near, self._f1_classes, strict=True):
@@ -204,13 +228,16 @@ class SemSegEvaluator(DatasetEvaluator):
         Raises:
             ValueError: some images had a label, others none.
         """
-        part = self._counts, self._near, self._num_images, self._num_unlabelled
+        part = (
+            *(self._counts, self._near, self._confidences),
+            *(self._num_images, self._num_unlabelled),
+        )
         if self._distributed:
             parts = comm.gather(part)
             if not comm.is_main_process():
                 return None
             part = (sum(counted) for counted in zip(*parts, strict=True))
-        counts, near, num_images, num_unlabelled = part
+        counts, near, confidences, num_images, num_unlabelled = part
         if num_images and num_unlabelled:
             raise ValueError(
                 f"{self._dataset_name} has no label for {num_unlabelled} of "
@@ -225,8 +252,11 @@ class SemSegEvaluator(DatasetEvaluator):
         self._log_left_out(whole)
         figures = self._percent(whole) | self._boundary_percent(counts[1:], whole)
         figures |= self._tolerant_percent(near)
+        reliability = Reliability(confidences) if self.needs_logits else None
+        if reliability is not None:
+            figures["ECE"] = 100 * reliability.error
         if self._output_dir:
-            self._write(counts[0], num_images, whole, figures)
+            self._write(counts[0], num_images, whole, figures, reliability)
         return OrderedDict(sem_seg=figures)
 
     def _percent(self, whole: Figures) -> dict[str, float]:
@@ -295,7 +325,12 @@ class SemSegEvaluator(DatasetEvaluator):
             )
 
     def _write(
-        self, counts: np.ndarray, num_images: int, whole: Figures, figures: Mapping[str, float]
+        self,
+        counts: np.ndarray,
+        num_images: int,
+        whole: Figures,
+        figures: Mapping[str, float],
+        reliability: Reliability | None,
     ) -> None:
         classes = [
             {
@@ -328,5 +363,8 @@ class SemSegEvaluator(DatasetEvaluator):
             "predicted_only_classes": self._names(whole.predicted_only),
             "predicted_only_classes_count_in_miou": self._count_predicted_only,
         }
+        if reliability is not None:
+            content["reliability"] = reliability.rows()
+            write_reliability(self._output_dir, reliability, self._dataset_name)
         write_json(self.output_file, content)
         write_confusion(self._output_dir, counts[:-1, :-1], self._class_names, self._dataset_name)

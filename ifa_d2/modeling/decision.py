@@ -1,7 +1,9 @@
-"""From scores to labels.
+"""From scores to labels, probabilities and their entropy.
 
 Shape legend: K classes, S any shape of samples.
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -26,3 +28,19 @@ def best_classes(scores: Tensor) -> tuple[Tensor, Tensor]:
             "the features that it makes of this picture, are no numbers"
         )
     return best, labels
+
+
+def class_probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Compute probabilities (K, *S), float32 at least, of logits that a temperature divides."""
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return (wide if temperature == 1 else wide / temperature).softmax(dim=0)
+
+
+def class_entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Compute the entropy (*S) of the probabilities of logits (K, *S), as a share of ln K.
+
+    0 is certainty, 1 that all classes are equally probable; 0 where there is one class alone.
+    """
+    probabilities = class_probabilities(logits, temperature)
+    nats = torch.special.entr(probabilities).sum(dim=0)  # -p ln p, which is 0 at 0
+    return (nats / max(math.log(len(logits)), 1e-12)).clamp_(0, 1)

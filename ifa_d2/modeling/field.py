@@ -26,7 +26,7 @@ from ..layers import (
     PointQuery,
     PointwiseLevel,
 )
-from .decision import best_classes, label_dtype
+from .decision import best_classes, class_entropy, label_dtype
 from .query_checks import (
     Size,
     Window,
@@ -54,6 +54,8 @@ class SegmentationField:
         image_size: (height, width) of the picture in pixels, the unit of windows.
         picture_share: share (y, x) of the levels' extent that the picture takes; the rest is
             padding.
+        temperature: that logits are divided by, see :class:`ifa_d2.modeling.IFASemSegHead`; labels
+            are those of the undivided ones.
 
     Attributes:
         drawing: draws this field, for :meth:`draw`; None where picture and classes are not known,
@@ -69,6 +71,7 @@ class SegmentationField:
         levels: Sequence[Level],
         image_size: Size,
         picture_share: tuple[Fraction, Fraction] = (Fraction(1), Fraction(1)),
+        temperature: float = 1.0,
     ) -> None:
         if len(levels[0]) != 1:
             raise ValueError(f"levels must be of one picture, got {len(levels[0])}")
@@ -81,6 +84,7 @@ class SegmentationField:
         self._bound: dict[bool, BoundAlignment] = {}  # with autocast, and without
         self.image_size = check_size("image_size", image_size)
         self.picture_share = picture_share
+        self.temperature = temperature
         self.drawing: Callable[..., np.ndarray] | None = None
 
     @property
@@ -147,12 +151,45 @@ class SegmentationField:
 
     @torch.no_grad()
     def logits(self, size: Size | None = None, window: Window | None = None) -> Tensor:
-        """Compute logits (K, H, W), finite or not. See :meth:`query` for arguments and errors."""
-        return self.bound(self.query(size, window))[0]
+        """Compute logits (K, H, W), finite or not, divided by :attr:`temperature`.
+
+        See :meth:`query` for arguments and errors.
+        """
+        return self._divided(self.bound(self.query(size, window))[0])
 
     def probabilities(self, size: Size | None = None, window: Window | None = None) -> Tensor:
         """Compute probabilities (K, H, W), float32. See :meth:`query` for arguments."""
         return self.logits(size, window).float().softmax(dim=0)
+
+    @torch.no_grad()
+    def entropy(self, size: Size | None = None, window: Window | None = None) -> Tensor:
+        """Compute the entropy (H, W) of the probabilities, decoded tile by tile.
+
+        Args:
+            size, window: as of :meth:`query`.
+
+        Returns:
+            A CPU tensor, float32, as a share of ln K: 0 is certainty, 1 that all classes are
+            equally probable.
+
+        Raises:
+            ValueError: as :meth:`query`.
+        """
+        query = self.query(size, window)
+        out = torch.empty(query.size)
+        for place, piece in self.iter_entropy(query):
+            out[place] = piece
+        return out
+
+    @torch.no_grad()
+    def iter_entropy(self, query: GridQuery) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
+        """Yield tiles of :meth:`entropy` on the CPU, and their places (rows, columns)."""
+        for place, logits in self.bound.iter_tiles(query):
+            yield place, class_entropy(logits[0], self.temperature).cpu()
+
+    def _divided(self, logits: Tensor) -> Tensor:
+        """Logits that nobody else holds, divided by the temperature."""
+        return logits if self.temperature == 1 else logits.div_(self.temperature)
 
     def labels(
         self,
@@ -243,7 +280,7 @@ class SegmentationField:
 
     @torch.no_grad()
     def at(self, points: Tensor | np.ndarray | Sequence[Sequence[float]], *, clamp: bool = False):
-        """Compute logits (P, K) at points.
+        """Compute logits (P, K) at points, divided by :attr:`temperature`.
 
         Args:
             points: (P, 2) floating-point (y, x) picture coordinates.
@@ -264,7 +301,7 @@ class SegmentationField:
         share = torch.tensor([float(e) for e in self.picture_share], dtype=torch.float64)
         points = (points.double() * share.to(points.device)).to(self.levels[0].device)
         footprints = points.new_tensor([self._pixel])
-        return self.bound(PointQuery(points[None], footprints))[0].t()
+        return self._divided(self.bound(PointQuery(points[None], footprints))[0]).t()
 
     def draw(
         self,
@@ -384,5 +421,6 @@ def fields_of_features(
         )
         own = (one.get("height", size[0]), one.get("width", size[1]))
         alone = [level[i : i + 1] for level in levels]
-        fields.append(SegmentationField(head.alignment, alone, own, picture_share))
+        field = SegmentationField(head.alignment, alone, own, picture_share, head.temperature)
+        fields.append(field)
     return fields

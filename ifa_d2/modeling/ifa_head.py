@@ -23,6 +23,7 @@ from .head_config import head_config, yacs_options
 from .losses import OhemCrossEntropy
 from .targets import GridTargets, LabelledPoints, Sample, Targets, evaluating, interpolate
 
+_TEMPERATURE = "temperature"  # in a state dict
 # Where modules of checkpoints have gone from before heads were made of parts.
 _MOVED = {
     "projections.": "levels.projections.",
@@ -51,6 +52,12 @@ class IFASemSegHead(nn.Module):
         aux_loss_weight: factor of ``loss_sem_seg_aux``, the sum over ``aux_heads``, and of
             ``loss_sem_seg_regions``, which supervises the soft object regions of a
             :class:`ObjectContextDecoder`.
+
+    Attributes:
+        temperature: that logits are divided by in eval mode, so that their softmax says how often
+            the most likely class is right (Guo et al. 2017, https://arxiv.org/abs/1706.04599, Sec.
+            4.2); 1 until ``tools/fit_temperature.py`` has fitted another. It is part of the state
+            dict where it is not 1. Losses do not know it.
 
     Raises:
         ValueError: parts that do not fit each other.
@@ -94,6 +101,7 @@ class IFASemSegHead(nn.Module):
         self.aux_heads = nn.ModuleList(aux_heads)
         self.loss_weight = loss_weight
         self.aux_loss_weight = aux_loss_weight
+        self.temperature = 1.0
         sampler = self.targets.sampler
         if sampler is not None and sampler.ignore_value != self.ignore_value:
             raise ValueError(
@@ -119,7 +127,7 @@ class IFASemSegHead(nn.Module):
     def forward(
         self, features: Mapping[str, Tensor], targets: Tensor | LabelledPoints | None = None
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """Compute logits (B, K, H, W), or in training the losses.
+        """Compute logits (B, K, H, W), divided by the temperature, or in training the losses.
 
         Args:
             features: (B, C, h, w) each. All are taken to cover the same pixels, as they do where
@@ -137,6 +145,7 @@ class IFASemSegHead(nn.Module):
                 raise ValueError("targets must be given in training, got None")
             return None, self.losses(features, targets)
         logits = self.layers(features)
+        logits = logits if self.temperature == 1 else logits / self.temperature
         height, width = (size * self.common_stride for size in logits.shape[-2:])
         return _resize(logits, (height, width)), {}
 
@@ -202,10 +211,22 @@ class IFASemSegHead(nn.Module):
             for name in moved:
                 state_dict[prefix + now + name.removeprefix(prefix + before)] = state_dict.pop(name)
 
+    def _save_to_state_dict(
+        self, destination: dict[str, Tensor], prefix: str, keep_vars: bool
+    ) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.temperature != 1:
+            destination[prefix + _TEMPERATURE] = torch.tensor(self.temperature, dtype=torch.double)
+
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         self.rename_moved(state_dict, prefix)
+        # Weights that come without have none: that of others would be wrong for them.
+        temperature = float(state_dict.pop(prefix + _TEMPERATURE, 1.0))
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"{prefix}{_TEMPERATURE} must be above 0, got {temperature}")
+        self.temperature = temperature
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 

@@ -211,6 +211,7 @@ def compute_panoptic_fields(
             levels=field.levels,
             image_size=field.image_size,
             picture_share=field.picture_share,
+            temperature=field.temperature,
         )
         for field, found in zip(fields, detections, strict=True)
     ]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..layers import GridAxis, GridQuery
 from ..layers.queries import send
-from .decision import best_classes, label_dtype
+from .decision import best_classes, class_probabilities, label_dtype
 from .field import SegmentationField
 from .views import Size, Span
 
@@ -27,6 +27,7 @@ class Raster:
     """
 
     picture_share = (Fraction(1), Fraction(1))
+    temperature = 1.0  # a model's logits are divided already
 
     def __init__(self, logits: Tensor) -> None:
         self.values = logits
@@ -57,9 +58,10 @@ def _interpolate(values: Tensor, axis: GridAxis, dim: int) -> Tensor:
 def iter_logits(
     source: SegmentationField | Raster, query: GridQuery
 ) -> Iterator[tuple[int, int, Tensor]]:
-    """The first row and column of a piece, and its (K, rows, columns) logits.
+    """The first row and column of a piece, and its (K, rows, columns) logits, undivided.
 
-    The pieces cover the query once and are small, unless a field's norms need all samples at once.
+    They are to be divided by the source's ``temperature`` where probabilities are made of them. The
+    pieces cover the query once and are small, unless a field's norms need all samples at once.
     """
     if isinstance(source, Raster):
         yield from source.iter_logits(query)
@@ -81,7 +83,7 @@ def iter_shares(
         rows, cols: of the window.
     """
     for top, left, logits in iter_logits(source, query):
-        shares = logits.float().softmax(dim=0)
+        shares = class_probabilities(logits, source.temperature)
         row_weights = rows.weights[top : top + shares.shape[1], None]
         col_weights = cols.weights[left : left + shares.shape[2]]
         shares *= (row_weights * col_weights).to(shares.device)

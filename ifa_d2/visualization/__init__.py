@@ -1,8 +1,14 @@
 """Drawings of fields and labels: over the image, side by side, and as contact sheets."""
 
-from .captions import add_legend, caption, letter_size
+from .captions import add_color_bar, add_legend, caption, letter_size
 from .composite import to_rgb
-from .drawing import draw_panoptic, draw_points, draw_segmentation
+from .drawing import (
+    draw_entropy,
+    draw_panoptic,
+    draw_points,
+    draw_segmentation,
+    entropy_colors,
+)
 from .fields import MAX_SAMPLES, MAX_SIDE, draw_field, is_drawable, resize_window
 from .plots import PLOT_SUFFIXES, check_plot_path, line_styles, save_plot
 from .sheets import (
@@ -20,16 +26,19 @@ __all__ = [
     "MAX_SAMPLES",
     "MAX_SIDE",
     "PLOT_SUFFIXES",
+    "add_color_bar",
     "add_legend",
     "caption",
     "check_image_path",
     "check_plot_path",
     "contact_sheet",
+    "draw_entropy",
     "draw_field",
     "draw_panoptic",
     "draw_points",
     "draw_segmentation",
     "enlargement",
+    "entropy_colors",
     "image_and_panels",
     "is_drawable",
     "letter_size",

@@ -1,4 +1,4 @@
-"""Captions above pictures and legends below, in letters that suit their size.
+"""Captions above pictures, legends and colour bars below, in letters that suit their size.
 
 Shape legend: H x W an image's size in pixels. Images are (H, W, 3) uint8 RGB arrays.
 """
@@ -21,6 +21,7 @@ _POINTS = 72 / _DPI  # in a pixel
 _INK = "0.15"
 _LINE = 1.8  # height of a line, in letters
 _MARGIN, _SWATCH, _SPACE = 0.4, 1.4, 1.6  # of a legend, in letters
+_BAR = 16  # length of a colour bar, in letters
 _NAME_LENGTH = 24  # letters of a class's name; some of ADE20K's have 60
 
 
@@ -91,6 +92,41 @@ def add_legend(
         strip.swatch(metadata.stuff_colors[label], x, y, _SWATCH * size, size)
         strip.write(name, x + (_SWATCH + _MARGIN) * size, y, size)
     return np.concatenate([picture, strip.image()])
+
+
+def add_color_bar(
+    picture: np.ndarray, colors: np.ndarray, labels: tuple[str, str], size: float | None = None
+) -> np.ndarray:
+    """Put a bar of colours under a picture, with what its ends mean beside it.
+
+    Args:
+        picture: (H, W, 3).
+        colors: (N, 3) uint8, from left to right.
+        labels: of the left end and of the right one.
+        size: of the letters in pixels, smaller where they are too wide; None is
+            :func:`letter_size` of the picture.
+
+    Returns:
+        (H', W, 3).
+    """
+    size = letter_size(*picture.shape[:2]) if size is None else size
+    while True:
+        strip = _Strip(picture.shape[1], line_height(size) + round(_MARGIN * size))
+        y = (strip.height + _MARGIN * size) / 2
+        left = strip.write(labels[0], _MARGIN * size, y, size)
+        right = strip.write(labels[1], 0, y, size)
+        begin = round(2 * _MARGIN * size + strip.width_of(left))
+        room = strip.width - begin - 2 * _MARGIN * size - strip.width_of(right)
+        if room >= min(_BAR * size, 0.2 * strip.width) or size < 2:
+            break
+        size *= 0.9
+    width = max(1, round(min(_BAR * size, room)))
+    right.set_x((begin + width + _MARGIN * size) / strip.width)
+    image = strip.image()
+    top, height = round(y - size / 2), max(1, round(size))
+    bar = colors[np.arange(width) * len(colors) // width]
+    image[top : top + height, begin : begin + width] = bar[: image.shape[1] - begin]
+    return np.concatenate([picture, image])
 
 
 def _shortened(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Drawings over an image: segmentations, panoptic segmentations, and points.
+"""Drawings over an image: segmentations, panoptic segmentations, and points; and of entropy.
 
 Shape legend: H x W an image's size in pixels. Images are (H, W, 3) uint8 RGB arrays.
 """
@@ -9,6 +9,7 @@ from copy import copy
 from typing import Any
 
 import cv2
+import matplotlib
 import numpy as np
 import torch
 from detectron2.data import Metadata
@@ -83,6 +84,25 @@ def draw_segmentation(
     if outlines:
         _draw_outlines(drawn, _enlarged(labels, scale))
     return _draw_names(drawn, labels, metadata, scale) if names else drawn
+
+
+def draw_entropy(entropy: np.ndarray, *, scale: float = 1.0) -> np.ndarray:
+    """Draw the entropy of probabilities, from black (certain) to light yellow.
+
+    Args:
+        entropy: (H, W) as a share of ln K, as of
+            :meth:`ifa_d2.modeling.SegmentationField.entropy`.
+        scale: of the drawing to the entropy.
+
+    Returns:
+        (scale * H, scale * W, 3), whole pixels, in the colours of :func:`entropy_colors`.
+    """
+    return _enlarged(entropy_colors()[np.rint(255 * entropy).astype(np.uint8)], scale)
+
+
+def entropy_colors() -> np.ndarray:
+    """Colours of entropy from 0 to 1, (256, 3) uint8 RGB; their lightness grows evenly."""
+    return np.rint(255 * matplotlib.colormaps["inferno"](np.arange(256))[:, :3]).astype(np.uint8)
 
 
 def draw_panoptic(

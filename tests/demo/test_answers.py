@@ -18,6 +18,7 @@ from ifa_d2.modeling import compute_panoptic_fields
 from ifa_d2.visualization import (
     add_legend,
     draw_segmentation,
+    entropy_colors,
     letter_size,
     resize_window,
     side_by_side,
@@ -80,6 +81,50 @@ def test_confidence_is_the_probability(parts: tuple) -> None:
     assert 0.3 < (answer.labels == -1).mean() < 0.7
 
 
+def test_entropy_is_of_what_is_evaluated(parts: tuple, trained: Path) -> None:
+    cfg, model, image, _ = parts
+    sample = build_test_mapper(cfg)({"file_name": str(trained / "images" / "1.png")})
+    with torch.no_grad():
+        logits = model([sample])[0]["sem_seg"]
+    answer = Segmenter(cfg, model, View(), entropy=True)(image)
+    assert np.array_equal(answer.labels, ask(parts).labels) and ask(parts).entropy is None
+    expected = torch.distributions.Categorical(logits=logits.permute(1, 2, 0)).entropy() / np.log(3)
+    np.testing.assert_allclose(answer.entropy, expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_entropy_of_a_window_is_the_fields(
+    parts: tuple, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg, model, image, _ = parts
+    monkeypatch.setattr(model.sem_seg_head, "temperature", temperature)
+    options = {"window": (2, 3, 22, 33), "zoom": 2.0}
+    best, labels = field(parts).probabilities((40, 60), (2, 3, 22, 33)).max(dim=0)
+    level = float(best.median())
+    answer = Segmenter(cfg, model, View(confidence=level, **options), entropy=True)(image)
+    assert np.array_equal(answer.labels, labels.masked_fill(best < level, -1).numpy())
+    expected = field(parts).entropy((40, 60), (2, 3, 22, 33)).numpy()
+    np.testing.assert_allclose(answer.entropy, expected, atol=1e-6)
+
+
+def test_entropy_is_the_last_panel_over_its_colour_bar(parts: tuple) -> None:
+    cfg, model, image, _ = parts
+    metadata, truth = MetadataCatalog.get("tiny"), np.zeros((40, 48), np.uint8)
+    segmenter = Segmenter(cfg, model, View(), entropy=True)
+    row = Drawing(segmenter, metadata).draw(image, truth)
+    plain = Drawing(Segmenter(cfg, model, View()), metadata).draw(image, truth)
+    height, width = plain.shape[:2]
+    assert np.array_equal(row[:height, :width], plain)
+    answer = segmenter(image)
+    expected = entropy_colors()[np.rint(255 * answer.entropy).astype(int)]
+    expected = expected.repeat(10, axis=0).repeat(10, axis=1)
+    assert np.array_equal(row[height - 400 : height, width + 6 :], expected)
+    bar = row[height:].reshape(-1, 3).tolist()
+    assert all(entropy_colors()[place].tolist() in bar for place in (10, 128, 250))
+    with pytest.raises(ValueError, match="layout must be 'row', which has a panel for entropy"):
+        Drawing(segmenter, metadata, layout="overlay")
+
+
 class Ramp(nn.Module):
     """A segmentor without a field: class 1 grows linearly from left to right."""
 
@@ -105,6 +150,8 @@ def test_labels_alone_have_no_probabilities(parts: tuple) -> None:
     assert (ask(parts, Labels()).labels == 1).all()
     with pytest.raises(ValueError, match="need logits, but Labels gives labels"):
         ask(parts, Labels(), confidence=0.5)
+    with pytest.raises(ValueError, match="and entropy need logits, but Labels gives labels"):
+        Segmenter(parts[0], Labels(), View(), entropy=True)(parts[2])
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +210,8 @@ def test_panoptic_drawings(parts: tuple, panoptic: nn.Module) -> None:
     segmenter = Segmenter(parts[0], panoptic, View(confidence=0.01))
     with pytest.raises(ValueError, match="legend is of semantic drawings"):
         Drawing(segmenter, metadata, legend=True)
+    with pytest.raises(ValueError, match="entropy is of semantic models"):
+        Segmenter(parts[0], panoptic, View(), entropy=True)
     row = Drawing(segmenter, metadata).draw(parts[2])
     assert row.shape == (line_height(letter_size(400, 480)) + 400, 2 * 480 + 6, 3)
     # Colours lie over most of the picture's second panel.

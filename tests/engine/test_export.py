@@ -115,6 +115,20 @@ def test_files_that_interpolate_take_any_size_and_number(file_format: str, tmp_p
     Exported(tmp_path, file_format, "grid").assert_any_size_and_number()
 
 
+@pytest.mark.parametrize(("file_format", "decode"), [("torchscript", "grid"), ("onnx", "pixels")])
+def test_files_hold_the_temperature(file_format: str, decode: str, tmp_path: Path) -> None:
+    model = make()
+    path, programs = tmp_path / "model.bin", []
+    for temperature in (1.0, 0.4):
+        model.sem_seg_head.temperature = temperature
+        export_model(Predictor(model), path, file_format, decode=decode, example_size=(64, 96))
+        programs.append(load_exported(path, file_format))
+    image = picture((43, 57))
+    with torch.no_grad():
+        plain, divided = (program(image) for program in programs)
+    torch.testing.assert_close(divided, plain / 0.4, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("file_format", "decode"),
     [("torchscript", "pixels"), ("onnx", "pixels"), ("torch.export", "grid")],

@@ -25,6 +25,7 @@ EXPECTED = {
     "pixel_mean": MEAN,
     "pixel_std": STD,
     "ignore_value": 255,
+    "temperature": 1.5,
     "classes": ["road", "道路", 'a "b"'],
     "colors": [[128, 64, 128], [0, 255, 0], [1, 2, 3]],
 }
@@ -32,6 +33,7 @@ EXPECTED = {
 
 def described_predictor() -> Predictor:
     model = make(f"model.pixel_mean={MEAN}", f"model.pixel_std={STD}")
+    model.sem_seg_head.temperature = 1.5
     return Predictor(model, image_format="BGR", metadata=CLASSES)
 
 

@@ -1,5 +1,6 @@
 """One picture's field, asked at sizes, windows and points."""
 
+from contextlib import contextmanager
 from fractions import Fraction
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import entropy
 
 from ifa_d2.analysis.measure import peak_memory
 from ifa_d2.layers import GridQuery, ImplicitAlignment
 from ifa_d2.modeling import SegmentationField
+from ifa_d2.modeling.decision import class_entropy
 from ifa_d2.modeling.projection import PointwiseProjection
 
 IMAGE, PADDED = (30, 44), (32, 64)
@@ -277,3 +280,56 @@ def test_computed_under_autocast_and_asked_outside():
     assert torch.equal(field.at([[0.3, 0.7]]), expected.at([[0.3, 0.7]]))
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.allclose(field.logits(), inside, atol=0.1)
+
+
+@given(window=windows, zoom=st.integers(1, 3))
+def test_entropy_is_that_of_the_probabilities(window, zoom):
+    field = make()
+    field.temperature = 2.5
+    size = ((window[2] - window[0]) * zoom, (window[3] - window[1]) * zoom)
+    expected = entropy(field.probabilities(size, window).double().numpy(), axis=0) / np.log(5)
+    found = field.entropy(size, window)
+    assert found.dtype == torch.float32 and tuple(found.shape) == size
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(0.0, 1.0), (1e4, 0.0)])
+def test_entropy_goes_from_certain_to_all_alike(scale, expected):
+    field = make()
+    for value in (field.alignment.predictor.weight, field.alignment.predictor.bias):
+        value.data *= scale
+    found = field.entropy()
+    assert found.min() >= 0 and found.max() <= 1
+    assert float(found.median()) == pytest.approx(expected, abs=1e-6)
+    assert make(num_classes=1).entropy().unique().tolist() == [0.0]
+
+
+def test_entropy_is_decoded_in_tiles():
+    field = make(ensemble=True)
+    whole = class_entropy(field.logits((300, 400)))
+    with bound_tiles(field, 999):
+        pieces = list(field.iter_entropy(field.query((300, 400))))
+        assert len(pieces) > 50 and all(piece.numel() <= 1200 for _, piece in pieces)
+        torch.testing.assert_close(field.entropy((300, 400)), whole, atol=1e-5, rtol=1e-4)
+
+
+@contextmanager
+def bound_tiles(field, queries):
+    """The field's answers in small tiles."""
+    field.bound._tile_queries, before = queries, field.bound._tile_queries
+    yield
+    field.bound._tile_queries = before
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_a_temperature_divides_logits_and_changes_no_label(temperature):
+    plain, field = make(), make()
+    field.temperature = temperature
+    torch.testing.assert_close(field.logits(), plain.logits() / temperature)
+    torch.testing.assert_close(field.logits(), plain.logits() / temperature)  # once, not twice
+    points = [[0.2, 0.3], [0.9, 0.1]]
+    torch.testing.assert_close(field.at(points), plain.at(points) / temperature)
+    expected = (plain.logits() / temperature).softmax(dim=0)
+    torch.testing.assert_close(field.probabilities(), expected)
+    assert torch.equal(field.labels(), plain.labels())
+    assert torch.equal(field.refined_labels((60, 88)), plain.refined_labels((60, 88)))

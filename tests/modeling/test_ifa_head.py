@@ -231,3 +231,24 @@ def test_inside_semantic_segmentor(fpn):
         (out, _) = model([{**inputs[0], "height": 150, "width": 201}, inputs[1]])
     assert out["sem_seg"].shape == (7, 150, 201)
     assert torch.isfinite(out["sem_seg"]).all()
+
+
+def test_losses_do_not_know_the_temperature_and_a_state_dict_keeps_it():
+    head, other = make(), make()
+    assert "temperature" not in head.state_dict()
+    other.load_state_dict(head.state_dict())
+    other.temperature = 0.5
+    features, targets = make_features(), torch.randint(0, 5, (2, 64, 96))
+    losses = [one(features, targets)[1]["loss_sem_seg"] for one in (head, other)]
+    assert torch.equal(*losses)
+    head.eval(), other.eval()
+    with torch.no_grad():
+        logits = [one(features)[0] for one in (head, other)]
+        assert torch.equal(head.layers(features), other.layers(features))
+    torch.testing.assert_close(logits[1], 2 * logits[0])
+    # As part of a model, to and fro, strictly.
+    around = nn.ModuleDict({"sem_seg_head": head})
+    around.load_state_dict(nn.ModuleDict({"sem_seg_head": other}).state_dict(), strict=True)
+    assert head.temperature == 0.5
+    head.load_state_dict(make().state_dict(), strict=True)
+    assert head.temperature == 1

@@ -390,3 +390,21 @@ def test_errors():
     wrapped = MultiViewSegmentor(model=LabelModel().eval(), flip=True)
     with pytest.raises(ValueError, match=r"logits to be averaged, got shape \(45, 58\)"):
         answer(wrapped, make_image())
+
+
+@pytest.mark.parametrize(("meta", "kwargs"), KINDS)
+@pytest.mark.parametrize("views", [{"flip": True}, {"window": (32, 40), "stride": (16, 20)}])
+def test_views_are_divided_by_the_temperature_before_they_are_averaged(meta, kwargs, views):
+    model, image = make(meta, **kwargs), make_image()
+    model.sem_seg_head.temperature = 3.0
+    logits = MultiViewSegmentor(model=model, return_logits=True, **views)
+    found = answer(logits, image)
+    # The same with the last layer divided, which gives such logits at once.
+    other = make(meta, **kwargs)
+    for value in other.sem_seg_head.alignment.predictor.parameters():
+        value.data /= 3
+    expected = answer(MultiViewSegmentor(model=other, return_logits=True, **views), image)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.exp().sum(dim=0), torch.ones(45, 58))
+    labels = answer(MultiViewSegmentor(model=model, return_logits=False, **views), image)
+    assert (labels == expected.argmax(dim=0)).float().mean() > 0.999

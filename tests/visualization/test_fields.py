@@ -10,10 +10,13 @@ from detectron2.data import Metadata
 from ifa_d2.layers import ImplicitAlignment
 from ifa_d2.modeling import Merging, PanopticField, SegmentationField
 from ifa_d2.visualization import (
+    add_color_bar,
     add_legend,
+    draw_entropy,
     draw_field,
     draw_panoptic,
     draw_segmentation,
+    entropy_colors,
     is_drawable,
     resize_window,
 )
@@ -135,3 +138,27 @@ def test_all_pixels_count_where_a_window_shrinks() -> None:
     checks = np.indices((40, 40)).sum(axis=0) % 2 * np.uint8(200)
     image = np.repeat(checks[..., None].astype(np.uint8), 3, axis=2)
     assert np.abs(resize_window(image, (0, 0, 40, 40), (5, 5)).astype(int) - 100).max() <= 2
+
+
+def test_entropy_has_a_colour_for_each_of_256_parts() -> None:
+    colors = entropy_colors()
+    assert colors.shape == (256, 3) and colors.dtype == np.uint8
+    lightness = colors.astype(float) @ [0.299, 0.587, 0.114]
+    assert (np.diff(lightness) > -0.5).all() and lightness[0] < 5 and lightness[-1] > 220
+    drawn = draw_entropy(np.array([[0.0, 0.5], [0.25, 1.0]], np.float32), scale=2)
+    assert drawn.shape == (4, 4, 3)
+    assert np.array_equal(drawn[::2, ::2].reshape(4, 3), colors[[0, 128, 64, 255]])
+
+
+@pytest.mark.parametrize("width", [100, 140, 600, 3000])
+def test_a_colour_bar_fits_under_its_picture(width: int) -> None:
+    picture = np.full((40, width, 3), 7, np.uint8)
+    drawn = add_color_bar(picture, entropy_colors(), ("0, certain", "1, all alike"))
+    assert drawn.shape[1] == width and np.array_equal(drawn[:40], picture)
+    below = drawn[40:].astype(int)
+    # From dark to light, white around it, and letters on both sides.
+    row = below[len(below) // 2 + 1]
+    (bar,) = np.nonzero(np.ptp(row, axis=1) > 60)
+    assert len(bar) >= 3 and 0 < bar[0] and bar[-1] < width - 1
+    assert row[bar[0]].sum() < row[bar[-1]].sum()
+    assert (below[:, -1] == 255).all()

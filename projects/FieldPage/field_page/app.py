@@ -6,8 +6,9 @@ Everything is held in memory; nothing that is uploaded is written to a file.
     DELETE /api/pictures/ID
     GET    /api/pictures/ID/labels       ?window=y0,x0,y1,x1&size=h,w -> h * w little-endian uint16
     GET    /api/pictures/ID/labels.png   the same as a file of class ids
+    GET    /api/pictures/ID/entropy      ?window=..&size=.. -> h * w bytes: 0 certain, 255 all alike
     GET    /api/pictures/ID/at           ?y=..&x=.. in [0, 1] -> the most probable classes
-    GET    /api/model                    names and colours of the classes, limits
+    GET    /api/model                    names and colours of the classes, of entropy, limits
 
 A request that is not served gets {"error": one sentence}: 404 what is not held, 408 a
 file that does not arrive in time, 413 what is too large, 415 what is no picture, 422 what cannot be
@@ -39,6 +40,7 @@ from starlette.staticfiles import StaticFiles
 from ifa_d2.data.bands import BANDS
 from ifa_d2.engine import Predictor
 from ifa_d2.modeling import SegmentationField
+from ifa_d2.visualization import entropy_colors
 
 from .middleware import CommonHeaders, InFlight
 from .uploads import FORMATS, MAX_SIDE, Limits, PictureStore, UploadError, decode_upload
@@ -79,7 +81,9 @@ class _Pages:
             "pixels": self.limits.max_pixels,
             "samples": self.limits.max_samples,
         }
-        return JSONResponse({"title": self.title, "classes": classes, "limits": limits})
+        shades = [{"color": color} for color in entropy_colors().tolist()]
+        about = {"title": self.title, "classes": classes, "shades": shades, "limits": limits}
+        return JSONResponse(about)
 
     async def upload(self, request: Request) -> Response:
         kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
@@ -113,12 +117,10 @@ class _Pages:
 
     async def labels(self, request: Request) -> Response:
         labels, seconds = await self._ask(request)
-        headers = {
-            "X-Size": ",".join(str(side) for side in labels.shape),
-            "X-Seconds": f"{seconds:.4f}",
-        }
-        content = labels.astype("<u2").tobytes()
-        return Response(content, media_type="application/octet-stream", headers=headers)
+        return _numbers(labels.astype("<u2"), seconds)
+
+    async def entropy(self, request: Request) -> Response:
+        return _numbers(*await self._ask(request, entropy=True))
 
     async def labels_png(self, request: Request) -> Response:
         labels, _ = await self._ask(request)
@@ -135,8 +137,11 @@ class _Pages:
         pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
         return JSONResponse([{"class": label, "probability": share} for label, share in pairs])
 
-    async def _ask(self, request: Request) -> tuple[np.ndarray, float]:
-        """The labels that a request's window and size ask for, and the seconds that they took."""
+    async def _ask(self, request: Request, *, entropy: bool = False) -> tuple[np.ndarray, float]:
+        """The labels that a request's window and size ask for, and the seconds that they took.
+
+        Or the entropy, in 255 parts.
+        """
         field = self._field(request)
         query = field.query(_integers(request, "size", 2), _integers(request, "window", 4))
         rows, cols = query.size
@@ -147,15 +152,16 @@ class _Pages:
                 f"size must be at most {self.limits.max_samples} samples, got {rows} x {cols}"
             )
         start = time.perf_counter()
-        labels = np.empty(query.size, np.uint8 if field.num_classes <= 256 else np.uint16)
-        pieces = field.iter_labels(query)
+        small = entropy or field.num_classes <= 256
+        answer = np.empty(query.size, np.uint8 if small else np.uint16)
+        pieces = field.iter_entropy(query) if entropy else field.iter_labels(query)
         # Piece by piece: other requests get their turn, and none that was given up is worked for.
         while (piece := await self._run(next, pieces, None)) is not None:
             place, part = piece
-            labels[place] = part.numpy()
+            answer[place] = part.mul_(255).round_().numpy() if entropy else part.numpy()
             if await request.is_disconnected():
                 raise HTTPException(499, "the request was given up")
-        return labels, time.perf_counter() - start
+        return answer, time.perf_counter() - start
 
     def _field(self, request: Request) -> SegmentationField:
         field = self.store.get(request.path_params["key"])
@@ -207,6 +213,7 @@ def build_app(
             Route(one, pages.forget, methods=["DELETE"]),
             Route(f"{one}/labels", pages.labels),
             Route(f"{one}/labels.png", pages.labels_png),
+            Route(f"{one}/entropy", pages.entropy),
             Route(f"{one}/at", pages.at),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
@@ -223,6 +230,13 @@ def build_app(
             ClientDisconnect: _say_nobody,
         },
     )
+
+
+def _numbers(values: np.ndarray, seconds: float) -> Response:
+    """Values (h, w) as they are in memory, with their size and the seconds that they took."""
+    size = ",".join(str(side) for side in values.shape)
+    headers = {"X-Size": size, "X-Seconds": f"{seconds:.4f}"}
+    return Response(values.tobytes(), media_type="application/octet-stream", headers=headers)
 
 
 async def _say_upload(request: Request, error: UploadError) -> Response:

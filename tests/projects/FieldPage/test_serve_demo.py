@@ -74,6 +74,16 @@ def test_labels_are_the_predictors(page: Page, query: str, window: Any, size: An
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(body))), expected)
 
 
+def test_entropy_is_the_fields(page: Page) -> None:
+    key = page.upload()["id"]
+    status, headers, body = page.request(f"/api/pictures/{key}/entropy?window=4,8,24,40&size=50,80")
+    expected = page.field().entropy((50, 80), (4, 8, 24, 40)).numpy()
+    assert status == 200 and headers["X-Size"] == "50,80" and float(headers["X-Seconds"]) > 0
+    found = np.frombuffer(body, np.uint8).reshape(50, 80)
+    assert np.abs(found / 255 - expected).max() <= 0.51 / 255
+    assert page.request(f"/api/pictures/{key}/entropy?size=9000,9000")[0] == 422
+
+
 def test_point(page: Page) -> None:
     key = page.upload()["id"]
     best = json.loads(page.request(f"/api/pictures/{key}/at?y=0.7&x=0.3")[2])
@@ -284,6 +294,21 @@ def test_in_a_browser(page: Page, tab: Any, tmp_path: Path) -> None:
     wait_until(lambda: "%" in tab.inner_text("#tip"))
     probability = field.at([[60.5 / 80, 70.5 / 96]])[0].softmax(dim=0).max()
     assert tab.inner_text("#tip").split("\n")[:2] == [names[label], f"{100 * probability:.1f} %"]
+
+    # The switch shows entropy in place of classes, there and back.
+    scale = np.array(
+        [shade["color"] for shade in json.loads(page.request("/api/model")[2])["shades"]]
+    )
+    assert tab.is_hidden("#scale") and scale.shape == (256, 3)
+    tab.check("#entropy")
+    wait_until(settled)
+    assert tab.is_visible("#scale")
+    shown = canvas_labels(tab, "detail", (22, 28), scale)
+    expected = np.rint(255 * field.entropy((22, 28), (4, 8, 26, 36)).numpy())
+    assert np.abs(shown - expected).max() <= 4  # shades nearby are alike
+    tab.uncheck("#entropy")
+    shown = canvas_labels(tab, "detail", (22, 28), colors)
+    assert np.array_equal(shown, labels[4:26, 8:36]) and tab.is_hidden("#scale")
 
     for link, expected in (("#save-picture", labels), ("#save-window", fine)):
         with tab.expect_download() as download:

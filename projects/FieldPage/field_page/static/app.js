@@ -3,7 +3,7 @@
 import * as boxes from "./box.js";
 import { areas, fit, fitted, frame, paint, show } from "./drawing.js";
 import { checkFile, limitsText, listenForFiles } from "./files.js";
-import { finer, sidesOf } from "./finer.js";
+import { askAll, finer, sidesOf } from "./finer.js";
 import { fillLegend, markLegend } from "./legend.js";
 import * as server from "./server.js";
 import { hide as hideTip, showTip } from "./tip.js";
@@ -77,7 +77,7 @@ async function ask() {
   say("decoding");
   try {
     const steps = WHOLE.map((samples) => Math.min(samples, Math.max(...size())));
-    const answers = finer(asked.id, [0, 0, ...size()], steps, limit, signal);
+    const answers = finer(asked.id, [0, 0, ...size()], steps, limit, signal, entropyShown());
     for await (const labels of asked.complete ? [] : answers) {
       Object.assign(asked, { labels, areas: areas(labels, model.classes.length) });
       draw();
@@ -86,9 +86,9 @@ async function ask() {
     const screen = Math.max(...fitted(detailCanvas, ...sidesOf(box)));
     let pixels = null;
     if (screen > Math.max(...sidesOf(box)) && !signal.aborted) {
-      pixels = await server.askLabels(asked.id, box, sidesOf(box), signal);
+      pixels = await askAll(asked.id, box, sidesOf(box), signal, entropyShown());
     }
-    for await (const detail of finer(asked.id, box, [FIRST, screen], limit, signal)) {
+    for await (const detail of finer(asked.id, box, [FIRST, screen], limit, signal, entropyShown())) {
       Object.assign(asked, { detail, pixels: pixels ?? detail, shown: box });
       describe();
       draw();
@@ -111,21 +111,38 @@ function describe() {
   byId("save-window").href = server.labelFile(id, shown, [detail.height, detail.width]);
 }
 
+const entropyShown = () => byId("entropy").checked;
+
+// Labels in the colours of their classes; or their entropy, as soon as it is there.
+function overlay(labels) {
+  const opacity = byId("opacity").value / 100;
+  if (entropyShown() && labels.entropy) return paint(labels.entropy, model.shades, opacity, null);
+  return paint(labels, model.classes, opacity, focus);
+}
+
+// Of the switch: asks for what is not there yet.
+function switchEntropy() {
+  byId("scale").hidden = !entropyShown();
+  draw();
+  if (!current || !entropyShown() || current.labels?.entropy) return;
+  current.complete = false;
+  ask();
+}
+
 const mode = () => document.querySelector('input[name="mode"]:checked').value;
 
 function draw() {
   if (!current) return;
-  const opacity = byId("opacity").value / 100;
   const { image, labels, box, shown, detail, height, width } = current;
   fit(pictureCanvas, height, width);
-  const whole = labels && paint(labels, model.classes, opacity, focus);
+  const whole = labels && overlay(labels);
   show(pictureCanvas, image, [0, 0, height, width], whole);
   frame(pictureCanvas, box, height, width);
   detailCanvas.hidden = !detail;
   if (detail) {
     const asked = mode() === "field" ? detail : current.pixels;
     fit(detailCanvas, shown[2] - shown[0], shown[3] - shown[1]);
-    show(detailCanvas, image, shown, paint(asked, model.classes, opacity, focus));
+    show(detailCanvas, image, shown, overlay(asked));
   }
   if (!labels) return;
   const part = detail && areas(detail, model.classes.length);
@@ -245,6 +262,7 @@ function listen() {
   };
   detailCanvas.onpointerleave = left;
   byId("opacity").oninput = draw;
+  byId("entropy").onchange = switchEntropy;
   for (const input of document.querySelectorAll('input[name="mode"]')) input.onchange = draw;
   byId("legend").onpointerover = (event) => {
     const row = event.target.closest("tbody tr");
@@ -270,6 +288,8 @@ async function start() {
   }
   byId("model").textContent = model.title;
   byId("file").accept = model.limits.types.join();
+  const stops = model.shades.map(({ color }) => `rgb(${color.join()})`);
+  byId("shades").style.background = `linear-gradient(to right, ${stops.join()})`;
   byId("limits").textContent = limitsText(model.limits);
   document.body.dataset.ready = "true";
 }

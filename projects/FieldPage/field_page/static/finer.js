@@ -1,6 +1,6 @@
 // A window's labels, coarse at first and then finer, so that there is something to see at once.
 
-import { askLabels } from "./server.js";
+import { askEntropy, askLabels } from "./server.js";
 
 export const sidesOf = (box) => [box[2] - box[0], box[3] - box[1]];
 
@@ -11,9 +11,16 @@ function zoomOf(sides, samples, limit) {
   return Math.max(1, Math.min(Math.ceil(zoom), Math.floor(Math.sqrt(limit / (sides[0] * sides[1])))));
 }
 
-// Yields {data, height, width, seconds, zoom} for each number of samples of the longer side in `steps`
+// Labels, and with them as `entropy` the entropy, null unless it is wanted.
+export async function askAll(id, box, size, signal, withEntropy) {
+  const labels = await askLabels(id, box, size, signal);
+  const entropy = withEntropy ? await askEntropy(id, box, size, signal) : null;
+  return { ...labels, entropy };
+}
+
+// Yields {data, height, width, seconds, entropy, zoom} for each number of samples of the longer side in `steps`
 // that is finer than the one before. `limit` is of all samples of an answer.
-export async function* finer(id, box, steps, limit, signal) {
+export async function* finer(id, box, steps, limit, signal, withEntropy) {
   const sides = sidesOf(box);
   let before = 0;
   for (const step of steps) {
@@ -21,7 +28,7 @@ export async function* finer(id, box, steps, limit, signal) {
     if (zoom <= before) continue;
     before = zoom;
     const size = sides.map((side) => Math.max(1, Math.round(side * zoom)));
-    const labels = await askLabels(id, box, size, signal);
+    const labels = await askAll(id, box, size, signal, withEntropy);
     if (signal.aborted) return;
     yield { ...labels, zoom };
   }

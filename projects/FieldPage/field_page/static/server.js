@@ -38,6 +38,13 @@ export async function askLabels(id, window, size, signal) {
   return { data, height, width, seconds: Number(response.headers.get("X-Seconds")) };
 }
 
+// {data: Uint8Array of height * width, height, width}: 0 is certain, 255 that all classes are alike.
+export async function askEntropy(id, window, size, signal) {
+  const response = await request(`/api/pictures/${id}/entropy?${query(window, size)}`, { signal });
+  const [height, width] = response.headers.get("X-Size").split(",").map(Number);
+  return { data: new Uint8Array(await response.arrayBuffer()), height, width };
+}
+
 export function labelFile(id, window, size) {
   return `/api/pictures/${id}/labels.png?${query(window, size)}`;
 }
