@@ -28,7 +28,11 @@ from torch import nn
 
 from ifa_d2.engine import Trainer
 from ifa_d2.engine.arguments import errors_in_one_line, training_parser
-from ifa_d2.engine.build import check_evaluation_files, test_dataset_names
+from ifa_d2.engine.build import (
+    check_evaluation_files,
+    check_evaluation_needs,
+    test_dataset_names,
+)
 from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.engine.inference import apply_inference_arguments
 from ifa_d2.engine.inputs import check_datasets
@@ -69,6 +73,7 @@ def read_config(args: argparse.Namespace) -> DictConfig:
     if not args.eval_only and not args.resume:
         check_no_run(TrainSettings.from_config(cfg).output_dir)
     apply_inference_arguments(cfg, args)
+    check_evaluation_needs(cfg)
     for is_train in (False,) if args.eval_only else (True, False):
         check_datasets(cfg, is_train=is_train)
     return cfg

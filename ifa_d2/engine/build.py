@@ -217,7 +217,7 @@ def check_evaluation_needs(cfg: CfgNode | DictConfig) -> None:
     if given is None:
         is_field = isinstance(target, type) and issubclass(target, FieldSegmentor)
         given = not is_field or bool(OmegaConf.select(cfg, "model.return_logits", default=False))
-    if given or "yacs" in cfg:
+    if given:
         return
     for name in test_dataset_names(cfg):
         for one in (one for each in _evaluators(cfg, name) for one in sem_seg_evaluators(each)):

@@ -1,4 +1,4 @@
-"""Drawings over an image: segmentations, panoptic segmentations, and points; and of entropy.
+"""Drawings over an image: segmentations, panoptic ones, and points; and of entropy.
 
 Shape legend: H x W an image's size in pixels. Images are (H, W, 3) uint8 RGB arrays.
 """

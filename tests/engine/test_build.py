@@ -104,3 +104,17 @@ def test_a_criterion_ignores_what_the_data_do() -> None:
         build.build_model(cfg)
     cfg.model.sem_seg_head.criterion.ignore_index = 255
     build.build_model(cfg)
+
+
+def test_an_evaluator_that_needs_logits() -> None:
+    cfg, bins = load_config("camvid/ifa_r18.py"), "dataloader.evaluator.calibration_bins=15"
+    build.check_evaluation_needs(cfg)
+    build.check_evaluation_needs(load_config("shapes/ifa_r18.yaml"))
+    with pytest.raises(
+        ValueError, match=r"calibration_bins needs logits, .*: model\.return_logits"
+    ):
+        build.check_evaluation_needs(load_config("camvid/ifa_r18.py", [bins]))
+    given = "model.return_logits=True"
+    build.check_evaluation_needs(load_config("camvid/ifa_r18.py", [bins, given]))
+    # Other segmentors give logits at all times.
+    build.check_evaluation_needs(load_config("cityscapes/ifa_r18.py", [bins]))
