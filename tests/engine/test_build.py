@@ -111,7 +111,7 @@ def test_an_evaluator_that_needs_logits() -> None:
     build.check_evaluation_needs(cfg)
     build.check_evaluation_needs(load_config("shapes/ifa_r18.yaml"))
     with pytest.raises(
-        ValueError, match=r"calibration_bins needs logits, .*: model\.return_logits"
+        ValueError, match=r"needs logits, .*: model\.return_logits"
     ):
         build.check_evaluation_needs(load_config("camvid/ifa_r18.py", [bins]))
     given = "model.return_logits=True"
