@@ -4,7 +4,7 @@
     python tools/dataset_statistics.py --config-file fields.py
     python tools/dataset_statistics.py --dataset camvid_train
 
-Files are read one at a time; pixels without data do not count.
+Files are read one at a time; pixels without data do not count, see --nodata.
 """
 
 import argparse
@@ -34,6 +34,13 @@ def parse_arguments() -> argparse.Namespace:
         required=False,
         purpose="the first data set that it trains on; or that of --dataset, which it registers",
     )
+    parser.add_argument(
+        "--nodata",
+        type=float,
+        metavar="VALUE",
+        help="of bands: the value that means no data, in place of the one that the data set is "
+        "registered with; a file's own counts as well",
+    )
     add_workers_argument(parser)
     args = parser.parse_args()
     if not args.dataset and not args.config_file:
@@ -50,7 +57,7 @@ def main() -> None:
         names = names if args.dataset else trained
     if not names:
         raise ValueError(f"{args.config_file} trains on no data set: give --dataset")
-    found = pixel_statistics(names[0], workers=args.workers)
+    found = pixel_statistics(names[0], workers=args.workers, nodata=args.nodata)
     kind = "bands" if found.has_bands else "RGB"
     share = 100 * found.without_data / (found.pixels + found.without_data)
     print(f"# {names[0]}, {kind}: {found.pixels} pixels; {share:.2f} % more have no data")

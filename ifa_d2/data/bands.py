@@ -1,10 +1,12 @@
 """Reader of pictures of any number of bands, in their own values.
 
 A pixel where some band has no data is NaN in all: of a float, what is not finite; of a TIFF with
-GDAL's tag of such a value, that value.
+GDAL's tag of such a value, that value; and a value that a data set is registered with.
 """
 
 import os
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,12 +25,15 @@ _ALLOWED = (
 )
 
 
-def read_bands(path: str | os.PathLike[str], count: int | None = None) -> np.ndarray:
+def read_bands(
+    path: str | os.PathLike[str], count: int | None = None, nodata: float | None = None
+) -> np.ndarray:
     """Read a picture's bands.
 
     Args:
         path: a TIFF or PNG, or an address that Detectron2's ``PathManager`` knows.
         count: how many bands it must have; None takes any number.
+        nodata: a value that means no data, besides the one that the file names.
 
     Returns:
         (H, W, C) float32, NaN in all bands of pixels without data. A PNG's colours are RGB.
@@ -45,32 +50,42 @@ def read_bands(path: str | os.PathLike[str], count: int | None = None) -> np.nda
         try:
             with tifffile.TiffFile(local) as file:
                 page = file.pages[0]
-                pixels, nodata = page.asarray(), page.tags.valueof(_GDAL_NODATA)
+                pixels, named = page.asarray(), page.tags.valueof(_GDAL_NODATA)
                 if page.planarconfig == 2 and pixels.ndim == 3:
                     pixels = pixels.transpose(1, 2, 0)
         except Exception as error:  # tifffile raises anything
             raise ValueError(f"cannot read the image {path!r}: {error}") from error
     else:
-        pixels, nodata = cv2.imread(local, cv2.IMREAD_UNCHANGED), None
+        pixels, named = cv2.imread(local, cv2.IMREAD_UNCHANGED), None
         if pixels is None:
             raise ValueError(f"cannot read the image {path!r}: OpenCV cannot decode it")
         if pixels.ndim == 3 and pixels.shape[2] >= 3:
             pixels = pixels[:, :, [2, 1, 0, *range(3, pixels.shape[2])]]
     pixels = pixels.reshape(*pixels.shape[:2], -1)
-    return to_bands(pixels, None if nodata is None else _number(nodata, path))
+    return to_bands(pixels, (nodata, None if named is None else _number(named, path)))
 
 
-def to_bands(pixels: np.ndarray, nodata: float | None = None) -> np.ndarray:
+def read_record_bands(record: Mapping[str, Any]) -> np.ndarray:
+    """Read the picture of a data set's record with ``bands``, and maybe ``nodata``.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`read_bands`.
+    """
+    return read_bands(record["file_name"], record["bands"], record.get("nodata"))
+
+
+def to_bands(pixels: np.ndarray, nodata: Iterable[float | None] = ()) -> np.ndarray:
     """Copy pixels (H, W, C) to float32, with NaN in all bands where some band has no data.
 
     Args:
         pixels: of one of :data:`TYPES`.
-        nodata: a value that means none, besides those that are not finite.
+        nodata: values that mean none, besides those that are not finite; None is passed over.
     """
     bands = np.array(pixels, np.float32, order="C")
     missing = ~np.isfinite(bands)
-    if nodata is not None:
-        missing |= bands == np.float32(nodata)
+    for value in nodata:
+        if value is not None:
+            missing |= bands == np.float32(value)
     bands[missing.any(axis=2)] = np.nan
     return bands
 

@@ -57,7 +57,7 @@ def list_records(name: str) -> list[dict[str, Any]]:
         return DatasetCatalog.get(name)
     keys = ("file_name", "sem_seg_file_name") if dataset.has_labels else ("file_name",)
     metadata = vars(MetadataCatalog.get(name))
-    given = {key: metadata[key] for key in ("ignore_label", "bands") if key in metadata}
+    given = {key: metadata[key] for key in ("ignore_label", "bands", "nodata") if key in metadata}
     return [dict(zip(keys, pair, strict=False)) | given for pair in dataset.pairs().values()]
 
 

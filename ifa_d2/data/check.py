@@ -10,7 +10,7 @@ from detectron2.data import MetadataCatalog
 from tabulate import tabulate
 
 from ..listing import join_some
-from .bands import read_bands
+from .bands import read_record_bands
 from .catalog import check_name, list_records
 from .content import LabelContent
 from .label_table import LabelTable
@@ -220,7 +220,7 @@ def _check(item: _Item, num_classes: int) -> _Result:
         if bands is None:
             image = read_picture(item.image, strict=True)
         else:
-            image = read_bands(item.image, bands)
+            image = read_record_bands(item.record)
         size = image.shape[:2]
         if item.size not in (None, size):
             faults.append(Fault(item.image, f"is {size}, but its record says {item.size}"))

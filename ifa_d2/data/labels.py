@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from ..listing import join_some
 from . import labelme
 from .annotations import draw_annotations
-from .bands import read_bands, without_data
+from .bands import read_record_bands, without_data
 from .label_table import LabelTable
 from .pictures import decode, opened, page_count, pixel_type, refusal, stored_maximum, verify
 
@@ -35,8 +35,8 @@ def read_record_label(
 
     Args:
         record: with `sem_seg_file_name`; and maybe `label_table`, or of COCO's instances
-            `sem_seg_annotations`, `background`, `overlap`, `height` and `width`; or `bands` and
-            `ignore_label`, which is then the label of pixels without data.
+            `sem_seg_annotations`, `background`, `overlap`, `height` and `width`; or `bands`,
+            maybe `nodata`, and `ignore_label`, which is then the label of pixels without data.
         table: for a record without `label_table`.
         strict: see :func:`read_label`.
         image: the picture of bands as it was read; None reads it where it is needed.
@@ -48,7 +48,7 @@ def read_record_label(
     label = _read_whole(record, table, strict)
     if "bands" not in record:
         return label
-    image = read_bands(record["file_name"], record["bands"]) if image is None else image
+    image = read_record_bands(record) if image is None else image
     missing = without_data(image)
     if missing.shape != label.shape or not missing.any():  # whoever reads both compares sizes
         return label

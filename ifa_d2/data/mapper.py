@@ -10,7 +10,7 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
 from .augmentation import build_sem_seg_augmentations
-from .bands import BANDS, read_bands
+from .bands import BANDS, read_record_bands
 from .labels import LabelAugInput, check_label_size, read_record_label, translate_label
 from .pictures import read_picture
 from .points import PointSampler, labels_at, pixel_footprint, trace_back
@@ -113,7 +113,8 @@ class SemSegMapper:
         INPUT.POINTS counts in training alone.
 
         INPUT.SCALE_RANGE () leaves scales to MIN_SIZE_TRAIN, as in Detectron2. INPUT.CROP.TYPE
-        "absolute" crops to CROP.SIZE pixels and pads smaller images.
+        "absolute" crops to CROP.SIZE pixels and pads smaller images, those of INPUT.FORMAT "bands"
+        with no data.
         """
         inputs, ignore_value = cfg.INPUT, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
         if is_train:
@@ -164,9 +165,10 @@ class SemSegMapper:
             raise ValueError(
                 f"{path!r} is registered {said}, but the mapper's image_format is "
                 f"{self.image_format!r}: pictures of bands need image_format {BANDS!r}, others "
-                "'RGB' or 'BGR', in dataloader.train.mapper and dataloader.test.mapper"
+                "'RGB' or 'BGR', in dataloader.train.mapper and dataloader.test.mapper "
+                "(INPUT.FORMAT in a .yaml)"
             )
-        return read_picture(path, self.image_format) if bands is None else read_bands(path, bands)
+        return read_picture(path, self.image_format) if bands is None else read_record_bands(record)
 
     def _draw_points(
         self, sem_seg: torch.Tensor, annotation: np.ndarray, transform: T.Transform
@@ -216,7 +218,7 @@ def _check_band_augmentations(augmentations: Sequence[T.Augmentation | T.Transfo
         if isinstance(each, _OF_COLORS):
             raise ValueError(
                 f"augmentations have {type(each).__name__}, which is of colours: with image_format "
-                f"{BANDS!r} set color_jitter=False"
+                f"{BANDS!r} set color_jitter=False (INPUT.COLOR_JITTER False in a .yaml)"
             )
         if isinstance(each, T.FixedSizeCrop) and each.pad and not np.isnan(each.pad_value):
             raise ValueError(
@@ -242,4 +244,5 @@ def _train_augmentations(inputs: CfgNode, ignore_value: int) -> list[T.Augmentat
         flip=inputs.RANDOM_FLIP,
         color_jitter=inputs.COLOR_JITTER,
         ignore_value=ignore_value,
+        **({"pad_value": float("nan")} if inputs.FORMAT == BANDS else {}),
     )

@@ -1,6 +1,7 @@
 """Registration of a folder of images and a folder of labels as a data set."""
 
 import colorsys
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +39,7 @@ def register_sem_seg_folder(
     label_suffix: str | Sequence[str] = ".png",
     list_file: str | os.PathLike[str] | None = None,
     bands: int | None = None,
+    nodata: float | None = None,
     evaluator_type: str = "sem_seg",
     extra_images: bool = False,
     prepare: Callable[[], object] | None = None,
@@ -76,17 +78,22 @@ def register_sem_seg_folder(
             `label`, paths below the roots, which pairs them. None takes all
         bands: number of bands of the images, where they are not to be read as RGB, see
             :func:`ifa_d2.data.read_bands`; pixels without data are ignored
+        nodata: value of these bands that means no data, besides the one that a file names itself
         evaluator_type: metadata by which the evaluator is chosen
         extra_images: images without a label are left out; otherwise they are an error
         prepare: called before listing, for data that can make itself
         how_to_get: a sentence for the error when a folder, or some files, are missing
 
     Raises:
-        ValueError: bad classes, colours, label, table, suffix, list or number of bands; or the name
-            is taken by something else.
+        ValueError: bad classes, colours, label, table, suffix, list, number of bands or value of no
+            data; or the name is taken by something else.
     """
     if bands is not None and (not isinstance(bands, int) or bands < 1):
         raise ValueError(f"bands must be None or a number of at least 1, got {bands!r}")
+    if nodata is not None and (bands is None or not math.isfinite(nodata)):
+        raise ValueError(
+            f"nodata must be a finite number, of images of bands, got {nodata!r} with bands={bands}"
+        )
     ignore_label = check_classes(classes, ignore_label)
     label_suffixes = _check_suffixes("label_suffix", label_suffix)
     if LABELME_SUFFIX in label_suffixes:
@@ -120,8 +127,9 @@ def register_sem_seg_folder(
         label_table=table,
         list_file=_check_list(list_file),
         bands=bands,
+        nodata=None if nodata is None else float(nodata),
     )
-    given = {"label_table": table, "bands": bands}
+    given = {"label_table": table, "bands": bands, "nodata": folder.nodata}
     if add_to_catalog(folder, **{key: value for key, value in given.items() if value is not None}):
         folder.write_roots()
 

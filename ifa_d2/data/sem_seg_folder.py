@@ -58,6 +58,7 @@ class SemSegFolder:
     label_table: LabelTable | None = None
     list_file: str | None = None
     bands: int | None = None
+    nodata: float | None = None
 
     def __call__(self) -> list[dict]:
         """List the pictures: one dict each, sorted by name.
@@ -65,7 +66,7 @@ class SemSegFolder:
         Returns:
             dicts of `file_name`, `height`, `width`, `image_id` (the name below the root, without
             suffix), `sem_seg_file_name` if there are labels, and `ignore_label`, `num_classes` and
-            maybe `label_table` and `bands`, which the mapper needs to read the files right.
+            maybe `label_table`, `bands` and `nodata`, which the mapper needs to read files right.
 
         Raises:
             FileNotFoundError: a root is missing or holds nothing.
@@ -74,7 +75,7 @@ class SemSegFolder:
                 or an image that cannot be opened; the message names files.
         """
         records = []
-        given = {"label_table": self.label_table, "bands": self.bands}
+        given = {"label_table": self.label_table, "bands": self.bands, "nodata": self.nodata}
         given = {key: value for key, value in given.items() if value is not None}
         for stem, (image, label) in self.check_pairs().items():
             of_bands = self.bands is not None

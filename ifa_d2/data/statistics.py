@@ -1,11 +1,12 @@
 """Mean and standard deviation of a data set's pictures, by channel."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import numpy as np
 
-from .bands import read_bands
+from .bands import read_record_bands
 from .catalog import check_name, list_records
 from .parallel import run_parallel
 from .pictures import read_picture
@@ -29,24 +30,31 @@ class PixelStatistics:
     has_bands: bool
 
 
-def pixel_statistics(name: str, *, workers: int = 1) -> PixelStatistics:
+def pixel_statistics(
+    name: str, *, workers: int = 1, nodata: float | None = None
+) -> PixelStatistics:
     """Compute the mean and the standard deviation of all pictures, one file at a time.
 
     Args:
         name: a registered data set.
         workers: processes.
+        nodata: of pictures of bands, the value that means no data, in place of the one that the
+            data set is registered with; None takes that.
 
     Raises:
-        ValueError: no such data set, a file that cannot be read, or no pixel with data.
+        ValueError: no such data set, a file that cannot be read, no pixel with data, or ``nodata``
+            of pictures in colours.
     """
     check_name(name, "name")
     records = [one for one in list_records(name) if one.get("file_name")]
-    count, bands = 0, records[0].get("bands") if records else None
-    total, mean, squares = 0, 0.0, 0.0
-    paths = [one["file_name"] for one in records]
-    measure = partial(_measure, bands=bands)
+    has_bands = bool(records) and records[0].get("bands") is not None
+    if nodata is not None:
+        if not has_bands:
+            raise ValueError(f"nodata {nodata} is of bands, but {name!r} is registered without")
+        records = [{**one, "nodata": nodata} for one in records]
+    count, total, mean, squares = 0, 0, 0.0, 0.0
     for pixels, own_mean, own_squares, missing in run_parallel(
-        measure, paths, workers=workers, description=name
+        _measure, records, workers=workers, description=name
     ):
         total += missing
         if not pixels:
@@ -58,12 +66,13 @@ def pixel_statistics(name: str, *, workers: int = 1) -> PixelStatistics:
         count += pixels
     if not count:
         raise ValueError(f"data set {name!r} has no pixel with data")
-    return PixelStatistics(mean, np.sqrt(squares / count), count, total, bands is not None)
+    return PixelStatistics(mean, np.sqrt(squares / count), count, total, has_bands)
 
 
-def _measure(path: str, bands: int | None) -> tuple[int, np.ndarray, np.ndarray, int]:
+def _measure(record: Mapping[str, Any]) -> tuple[int, np.ndarray, np.ndarray, int]:
     """Pixels with data, their mean and sum of squared deviations, and pixels without."""
-    image = read_picture(path) if bands is None else read_bands(path, bands)
+    in_colours = record.get("bands") is None
+    image = read_picture(record["file_name"]) if in_colours else read_record_bands(record)
     values = image.reshape(-1, image.shape[2]).astype(np.float64)
     known = values[~np.isnan(values[:, 0])]
     if not len(known):

@@ -102,7 +102,8 @@ class Drawing:
             ValueError: a damaged file, labels of another size or of no class, or a picture that
                 the view's window does not fit; each names the file.
         """
-        image, truth = read_input(picture.path, self.segmenter.image_format), None
+        nodata = self.metadata.get("nodata")
+        image, truth = read_input(picture.path, self.segmenter.image_format, nodata=nodata), None
         try:
             self.segmenter.view.resolve(image.shape[:2])
         except ValueError as error:

@@ -184,7 +184,10 @@ def choose_records(name: str, num: int) -> list[dict[str, Any]]:
 
 
 def read_input(
-    path: str | os.PathLike[str], image_format: str, bands: int | None = None
+    path: str | os.PathLike[str],
+    image_format: str,
+    bands: int | None = None,
+    nodata: float | None = None,
 ) -> np.ndarray:
     """Read a picture for a model: (H, W, 3) uint8 RGB, or (H, W, C) float32 of bands.
 
@@ -192,12 +195,13 @@ def read_input(
         path: of the picture.
         image_format: "RGB", "BGR" or "bands".
         bands: how many bands it must have; None takes any number.
+        nodata: of bands, a value that means no data, besides the one that the file names.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`ifa_d2.data.read_picture` and
             :func:`ifa_d2.data.read_bands`.
     """
-    return read_bands(path, bands) if image_format == BANDS else read_picture(path)
+    return read_bands(path, bands, nodata) if image_format == BANDS else read_picture(path)
 
 
 def picture_input(

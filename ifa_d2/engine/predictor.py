@@ -140,7 +140,7 @@ class Predictor:
                 uint8 array, channels in BGR order as OpenCV and ``DefaultPredictor`` have it; or a
                 (3, H, W) uint8 tensor in BGR order. Of a model of bands: a file, read by
                 :func:`ifa_d2.data.read_bands`, or an (H, W, C) array of uint8, uint16 or float32,
-                NaN where there is no data.
+                NaN, or what the data set is registered with, where there is no data.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -186,10 +186,15 @@ class Predictor:
         check_eval(self.model)
         count = self.model.pixel_mean.numel()
         if isinstance(image, str | os.PathLike):
-            return read_input(image, self.image_format, count)
+            return read_input(image, self.image_format, count, self._nodata)
         if self.image_format == BANDS:
-            return _to_bands(image, count)
+            return _to_bands(image, count, self._nodata)
         return _to_array(image)[:, :, ::-1].copy()
+
+    @property
+    def _nodata(self) -> float | None:
+        """The value of bands that means no data in the data set."""
+        return None if self.metadata is None else self.metadata.get("nodata")
 
     def _inputs(self, picture: np.ndarray) -> dict[str, Any]:
         return picture_input(picture, self.augmentations, self.image_format)
@@ -248,7 +253,7 @@ def find_weights(settings: TrainSettings, overrides: Sequence[str] = ()) -> str:
     return last or settings.init_checkpoint
 
 
-def _to_bands(image: object, count: int) -> np.ndarray:
+def _to_bands(image: object, count: int, nodata: float | None) -> np.ndarray:
     if not isinstance(image, np.ndarray) or image.ndim != 3 or image.dtype not in TYPES:
         raise ValueError(
             f"image must be a file's path or an (H, W, {count}) array of uint8, uint16 or float32, "
@@ -256,7 +261,7 @@ def _to_bands(image: object, count: int) -> np.ndarray:
         )
     if image.shape[2] != count or 0 in image.shape:
         raise ValueError(f"image must have {count} bands, got {image.shape}")
-    return to_bands(image)
+    return to_bands(image, [nodata])
 
 
 def _to_array(image: np.ndarray | Tensor) -> np.ndarray:

@@ -13,6 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..config import add_ifa_config
 from ..data import PanopticInstanceMapper, PanopticMapper, SemSegMapper
+from ..data.bands import BANDS
+from ..modeling import FieldSegmentor
 from .loader import build_train_loader
 
 _CHANNELS = 3  # of pictures as they are read
@@ -115,13 +117,20 @@ def model_config(tree: Mapping[str, Any], *, pretrained: bool = True) -> CfgNode
         pretrained: let a backbone of timm fetch the weights that its training starts from.
 
     Raises:
-        ValueError: the model is for pictures of other than three channels.
+        ValueError: the model is for pictures of other than three channels, which are not of bands;
+            or is of bands and no ``FieldSegmentor``.
     """
     cfg = yacs_config(tree)
-    if len(cfg.MODEL.PIXEL_MEAN) != _CHANNELS:
+    if cfg.INPUT.FORMAT == BANDS:
+        if cfg.MODEL.META_ARCHITECTURE != FieldSegmentor.__name__:
+            raise ValueError(
+                f"MODEL.META_ARCHITECTURE must be FieldSegmentor with INPUT.FORMAT {BANDS}, got "
+                f"{cfg.MODEL.META_ARCHITECTURE}: other models know no pixels without data"
+            )
+    elif len(cfg.MODEL.PIXEL_MEAN) != _CHANNELS:
         raise ValueError(
             f"the length of MODEL.PIXEL_MEAN must be {_CHANNELS}, as pictures are read in colours, "
-            f"got {len(cfg.MODEL.PIXEL_MEAN)}"
+            f"got {len(cfg.MODEL.PIXEL_MEAN)}: INPUT.FORMAT {BANDS} reads other bands"
         )
     if not pretrained:
         cfg.MODEL.TIMM.update(PRETRAINED=False, WEIGHTS_FILE="")

@@ -19,6 +19,7 @@ from timm.utils import freeze as freeze_modules
 from timm.utils.model import freeze_batch_norm_2d
 from torch import Tensor, nn
 
+from ..data.bands import BANDS
 from .packaged_weights import PREFIX, install_command, packaged_address
 
 _logger = logging.getLogger(__name__)
@@ -184,7 +185,7 @@ def _pixels(model_name: str, what: str) -> list[float]:
 def _warn_of_pixels(cfg: CfgNode) -> None:
     """Warn where a yacs config shows pretrained weights other pictures than they know."""
     name = cfg.MODEL.TIMM.MODEL_NAME
-    if ":" in name or not timm.is_model(name.split(".")[0]):
+    if cfg.INPUT.FORMAT == BANDS or ":" in name or not timm.is_model(name.split(".")[0]):
         return
     expected = {
         "INPUT.FORMAT": "RGB",

@@ -26,14 +26,15 @@ from ifa_d2.data import (
     register_sem_seg_folder,
 )
 from ifa_d2.data.check import check_dataset
+from ifa_d2.data.labels import read_record_label
 from ifa_d2.data.statistics import pixel_statistics
 from ifa_d2.demo import Drawing, Segmenter, View
 from ifa_d2.demo.sources import dataset_pictures
 from ifa_d2.engine import Trainer
 from ifa_d2.engine.build import build_model
 from ifa_d2.engine.export import export_model
-from ifa_d2.engine.inputs import check_scales
-from ifa_d2.engine.run import setup_run
+from ifa_d2.engine.inputs import build_mapper, check_scales
+from ifa_d2.engine.run import load_config, setup_run
 from ifa_d2.modeling import TimmBackbone
 from ifa_d2.modeling.field import padded_images
 from ifa_d2.visualization import to_rgb
@@ -87,6 +88,70 @@ def test_pixels_without_data_are_so_in_all_bands(tmp_path: Path) -> None:
     tiff(real, **CHUNKY)(tmp_path / "b.tif")
     missing = np.isnan(read_bands(tmp_path / "b.tif"))
     assert np.argwhere(missing.all(axis=2)).tolist() == [[0, 0], [5, 8]] and missing.sum() == 4
+
+
+def test_a_value_without_a_tag_means_no_data(tmp_path: Path) -> None:
+    pixels = DEEP.copy()
+    pixels[1, 2, 3], pixels[4, 5] = 9, 7
+    tiff(pixels, **CHUNKY)(tmp_path / "bare.tif")
+    tiff(pixels, **CHUNKY, extratags=[GDAL_NODATA])(tmp_path / "tagged.tif")
+    for name, nodata, missing in (
+        ("bare", None, []),
+        ("bare", 9, [[1, 2]]),
+        ("bare", 7.0, [[4, 5]]),
+        ("tagged", 9, [[1, 2], [4, 5]]),  # its own too
+        ("tagged", -9999, [[4, 5]]),
+    ):
+        bands = read_bands(tmp_path / f"{name}.tif", 5, nodata)
+        assert np.argwhere(np.isnan(bands).all(axis=2)).tolist() == missing
+    cv2.imwrite(str(tmp_path / "a.png"), pixels[:, :, 2::-1].copy())
+    assert np.argwhere(np.isnan(read_bands(tmp_path / "a.png", 3, 7))[:, :, 0]).tolist() == [[4, 5]]
+
+
+def test_a_registered_value_is_no_data_everywhere(tmp_path: Path) -> None:
+    """Files without a tag, registered with its value, are those with the tag."""
+    folders = [tmp_path / name for name in ("tagged", "bare")]
+    ways = []
+    for folder, tag in zip(folders, (GDAL_NODATA, None), strict=True):
+        folder.mkdir()
+        (folder / "labels").mkdir()
+        bands = np.random.default_rng(0).integers(10, 999, (48, 64, 5)).astype(np.uint16)
+        bands[-8:, -16:, 2] = 7
+        options = CHUNKY if tag is None else {**CHUNKY, "extratags": [tag]}
+        (folder / "images").mkdir()
+        tiff(bands, **options)(folder / "images" / "0.tif")
+        Image.fromarray((bands[:, :, 0] % 2).astype(np.uint8)).save(folder / "labels" / "0.png")
+        name, given = f"mine_{folder.name}", {} if tag else {"nodata": 7}
+        paths = (folder / "images", folder / "labels")
+        register_sem_seg_folder(name, *paths, ("soil", "crop"), bands=5, **given)
+        register_sem_seg_folder(name, *paths, ("soil", "crop"), bands=5, **given)  # once more
+        (record,) = DatasetCatalog.get(name)
+        assert record.get("nodata") == (None if tag else 7.0)
+        sample = SemSegMapper(is_train=True, image_format="bands")(record)
+        cfg = field_config(tmp_path, name)
+        torch.manual_seed(0)
+        model = build_model(cfg, pretrained=False).eval()
+        predictor = Predictor(model, image_format="bands", metadata=MetadataCatalog.get(name))
+        drawing = Drawing(Segmenter(cfg, model, View()), MetadataCatalog.get(name))
+        (picture,) = dataset_pictures(name, 1)
+        found = pixel_statistics(name)
+        ways.append(
+            {
+                "image": sample["image"].numpy(),
+                "label": sample["sem_seg"].numpy(),
+                "evaluated": read_record_label(record),
+                "file": predictor._read(record["file_name"]),
+                "drawn": drawing.read(picture)[0],
+                "labels": predictor(record["file_name"]).labels().numpy(),
+                "statistics": np.array([*found.mean, *found.std, found.without_data]),
+            }
+        )
+        assert not check_dataset(name).faults
+        if not tag:
+            np.testing.assert_array_equal(predictor._read(bands), ways[-1]["file"])
+    for way, values in ways[0].items():
+        np.testing.assert_array_equal(values, ways[1][way], err_msg=way)
+    assert ways[1]["statistics"][-1] == 8 * 16 and (ways[1]["label"] == 255).sum() == 8 * 16
 
 
 def turned(path: Path) -> None:
@@ -149,9 +214,9 @@ def test_labels_of_pixels_without_data_are_ignored_everywhere(tmp_path: Path) ->
     read_everywhere(label.tolist(), image_format="bands")
 
 
-def field_config(root: Path) -> DictConfig:
+def field_config(root: Path, name: str = "mine") -> DictConfig:
     """The Lite0 recipe for the fields, with the lines that the page says."""
-    found = pixel_statistics("mine")
+    found = pixel_statistics(name)
     cfg = get_config("camvid/ifa_lite0.py")
     cfg.model.backbone.in_channels = 5
     cfg.model.pixel_mean, cfg.model.pixel_std = found.mean.tolist(), found.std.tolist()
@@ -165,7 +230,7 @@ def field_config(root: Path) -> DictConfig:
         color_jitter=False, pad_value=float("nan"), short_edge=48, crop_size=(64, 64)
     )
     data.train.mapper.num_points = 64
-    data.train.dataset.names = data.test.dataset.names = "mine"
+    data.train.dataset.names = data.test.dataset.names = name
     data.train.num_workers = data.test.num_workers = 0
     cfg.train.update(max_iter=2, batch_size=2, output_dir=str(root / "out"), device="cpu")
     return cfg
@@ -206,6 +271,13 @@ def test_statistics_are_those_of_all_pixels_with_data(
     numbers = [float(one) for one in re.findall(r"[\d.]+", mean.split("=")[1])]
     np.testing.assert_allclose(numbers, found.mean, rtol=1e-5)
     assert std.startswith("model.pixel_std = [") and len(std.split(",")) == 5
+    value = float(values[0, 0])
+    monkeypatch.setattr(
+        sys, "argv", ["", "--dataset", "mine", "--workers", "1", "--nodata", f"{value}"]
+    )
+    runpy.run_path(str(ROOT / "tools" / "dataset_statistics.py"))["main"]()
+    comment = capsys.readouterr().out.splitlines()[0]
+    assert comment.startswith(f"# mine, bands: {(values != value).all(axis=1).sum()} pixels;")
 
 
 def test_statistics_of_colours(tmp_path: Path) -> None:
@@ -217,6 +289,8 @@ def test_statistics_of_colours(tmp_path: Path) -> None:
     found = pixel_statistics("mine")
     np.testing.assert_allclose(found.mean, both.mean(axis=0))
     np.testing.assert_allclose(found.std, both.std(axis=0))
+    with pytest.raises(ValueError, match=r"nodata 0\.0 is of bands, but 'mine' is registered with"):
+        pixel_statistics("mine", nodata=0.0)
 
 
 def test_every_way_reads_the_same_values(cfg: DictConfig, fields: Path) -> None:
@@ -276,6 +350,50 @@ def test_a_training_of_bands_ends_with_figures(cfg: DictConfig) -> None:
     assert all(one.isfinite().all() for one in trainer.model.state_dict().values())
 
 
+def yacs_config(root: Path, *more: str) -> DictConfig:
+    """A small yacs recipe for the fields."""
+    found = pixel_statistics("mine")
+    options = [
+        *("INPUT.FORMAT=bands", "INPUT.COLOR_JITTER=False", "MODEL.DEVICE=cpu"),
+        f"MODEL.PIXEL_MEAN={found.mean.tolist()}",
+        f"MODEL.PIXEL_STD={found.std.tolist()}",
+        *("MODEL.SEM_SEG_HEAD.NUM_CLASSES=2", "MODEL.SEM_SEG_HEAD.CONVS_DIM=8"),
+        *("DATASETS.TRAIN=('mine',)", "DATASETS.TEST=('mine',)", "DATALOADER.NUM_WORKERS=0"),
+        *("INPUT.MIN_SIZE_TRAIN=(48,)", "INPUT.CROP.SIZE=[64,96]", "INPUT.POINTS.NUM_POINTS=64"),
+        *("SOLVER.MAX_ITER=2", "SOLVER.IMS_PER_BATCH=2", "SOLVER.WARMUP_ITERS=0"),
+        f"OUTPUT_DIR={root / 'yacs'}",
+    ]
+    return load_config("shapes/ifa_r18.yaml", [*options, *more])
+
+
+def test_a_yacs_config_of_bands_is_trained_and_predicts(cfg: DictConfig, tmp_path: Path) -> None:
+    cfg = yacs_config(tmp_path)
+    setup_run(cfg)
+    trainer = Trainer(cfg)
+    assert trainer.model.backbone.stem.conv1.in_channels == 5
+    batch = next(iter(trainer.data_loader))
+    assert all(one["image"].shape == (5, 64, 96) for one in batch)
+    # Of 48 rows at scale 1, some are padded: with no data in all bands.
+    assert any(one["image"].isnan().any() for one in batch)
+    trainer.resume_or_load(resume=False)
+    assert 0 <= trainer.train()["sem_seg"]["mIoU"] <= 100
+    predictor = Predictor.build(cfg)
+    (record, *_) = DatasetCatalog.get("mine")
+    assert predictor.image_format == "bands"
+    assert predictor(record["file_name"]).labels().shape == (48, 64)
+
+
+def test_what_a_yacs_config_of_bands_needs_is_said(cfg: DictConfig, tmp_path: Path) -> None:
+    for change, said in (
+        ("MODEL.META_ARCHITECTURE=SemanticSegmentor", "META_ARCHITECTURE must be FieldSegmentor"),
+        ("INPUT.FORMAT=RGB", "PIXEL_MEAN must be 3, .* got 5: INPUT.FORMAT bands reads other"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            build_model(yacs_config(tmp_path, change), pretrained=False)
+    with pytest.raises(ValueError, match=r"RandomBrightness, .* \(INPUT.COLOR_JITTER False in a"):
+        build_mapper(yacs_config(tmp_path, "INPUT.COLOR_JITTER=True"), is_train=True)
+
+
 @pytest.mark.parametrize("channels", [1, 2, 6])
 def test_the_first_convolution_of_weights_is_spread_over_bands(channels: int) -> None:
     """As timm does: repeated, times 3 / channels; summed for one."""
@@ -307,6 +425,9 @@ def test_what_does_not_go_with_bands(cfg: DictConfig, fields: Path, tmp_path: Pa
         SemSegMapper(is_train=True, image_format="L")
     with pytest.raises(ValueError, match="bands must be None or a number of at least 1, got 0"):
         register_sem_seg_folder("none", fields / "images", None, ["a", "b"], bands=0)
+    for options in ({"nodata": 0}, {"nodata": float("nan"), "bands": 5}):
+        with pytest.raises(ValueError, match="nodata must be a finite number, of images of bands"):
+            register_sem_seg_folder("none", fields / "images", None, ["a", "b"], **options)
     predictor = Predictor(build_model(cfg, pretrained=False), image_format="bands")
     for wrong, said in (
         (DEEP[:, :, :3], r"image must have 5 bands, got \(6, 9, 3\)"),

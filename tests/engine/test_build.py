@@ -110,9 +110,7 @@ def test_an_evaluator_that_needs_logits() -> None:
     cfg, bins = load_config("camvid/ifa_r18.py"), "dataloader.evaluator.calibration_bins=15"
     build.check_evaluation_needs(cfg)
     build.check_evaluation_needs(load_config("shapes/ifa_r18.yaml"))
-    with pytest.raises(
-        ValueError, match=r"needs logits, .*: model\.return_logits"
-    ):
+    with pytest.raises(ValueError, match=r"needs logits, .*: model\.return_logits"):
         build.check_evaluation_needs(load_config("camvid/ifa_r18.py", [bins]))
     given = "model.return_logits=True"
     build.check_evaluation_needs(load_config("camvid/ifa_r18.py", [bins, given]))
