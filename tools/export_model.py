@@ -8,6 +8,7 @@ The program in the file takes
 
 - image: (B, 3, H, W) uint8, pictures of one size, channels in the order of the model's input, which
   the command prints (RGB for all recipes here); any B, H and W, for torch.export H and W above 32;
+  of a model of bands (B, C, H, W) uint8 or float32, NaN where there is no data;
 - size, with --output-size input: (2,) int64, the height and width of the output;
 
 and gives logits, (B, classes, height, width) float32, at that size or the picture's own.
@@ -24,7 +25,6 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from ifa_d2.data import read_picture
 from ifa_d2.engine.arguments import (
     add_config_argument,
     add_overrides_argument,
@@ -35,6 +35,7 @@ from ifa_d2.engine.arguments import (
 from ifa_d2.engine.build import build_test_mapper
 from ifa_d2.engine.export import DECODES, FORMATS, ExportMismatchError, export_model
 from ifa_d2.engine.export_metadata import model_metadata
+from ifa_d2.engine.inputs import read_input
 from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.predictor import Predictor, load_model
 from ifa_d2.engine.run import load_config
@@ -126,7 +127,7 @@ def main(args: list[str] | None = None) -> None:
     else:
         predictor = Predictor.build(cfg, options.weights, options.opts)
     predictor.model.to(torch.device(options.device))
-    metadata = model_metadata(predictor)
+    metadata, count = model_metadata(predictor), predictor.model.pixel_mean.numel()
     if is_model_alone(cfg):
         del metadata["channel_order"]  # which nothing says
     checks = export_model(
@@ -138,7 +139,10 @@ def main(args: list[str] | None = None) -> None:
         test_resize=not options.no_test_resize,
         semantic_only=options.semantic_only,
         example_size=tuple(options.input_size),
-        pictures=[read_picture(path) for path in options.image],
+        pictures=[
+            read_input(path, predictor.image_format, count, predictor.nodata)
+            for path in options.image
+        ],
         tolerance=options.tolerance,
         metadata=metadata,
     )

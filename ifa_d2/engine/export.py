@@ -74,7 +74,8 @@ def export_model(
 ) -> list[Check]:
     """Write a model to a file, which appears once it has agreed with the predictor.
 
-    They are compared on drawn streets of three sizes, and on pictures that are given.
+    They are compared on drawn streets of three sizes, and on pictures that are given. A program of
+    bands takes values as files have them, and no data as the predictor does.
 
     Args:
         predictor: of the model; its augmentations become part of the program.
@@ -86,7 +87,7 @@ def export_model(
             resized before, and is compared with a predictor of none.
         example_size: (height, width) of the pictures that are recorded, and of the first that is
             checked. The program is not bound to it.
-        pictures: (H, W, 3) uint8 RGB, to compare on too.
+        pictures: (H, W, 3) uint8 RGB, or (H, W, C) bands, to compare on too.
         tolerance: the largest :attr:`Check.error` that passes, 0 or above.
         metadata: what the file says of the model, of JSON's types; None is
             :func:`ifa_d2.engine.export_metadata.model_metadata`.
@@ -105,26 +106,30 @@ def export_model(
         raise ValueError(f"example_size must be at least {MIN_EXAMPLE} a side, got {example_size}")
     if not 0 <= tolerance < float("inf"):
         raise ValueError(f"tolerance must be 0 or above, got {tolerance}")
-    if predictor.image_format == BANDS:
-        raise ValueError("predictor must be of pictures in colours: programs are not of bands")
     if path.is_dir():
         raise ValueError(f"path must name a file, got the directory {path}")
     augmentations = predictor.augmentations.augs if test_resize else ()
     reference = Predictor(
-        predictor.model, augmentations=augmentations, image_format=predictor.image_format
+        predictor.model,
+        augmentations=augmentations,
+        image_format=predictor.image_format,
+        metadata=predictor.metadata,
     )
     resize = ShortestEdge.of(augmentations)
     options = {"decode": decode, "resize": resize, "semantic_only": semantic_only}
+    if predictor.image_format == BANDS:
+        options |= {"bands": True, "nodata": predictor.nodata}
     core = ExportCore(predictor.model, **options).eval()
     described = model_metadata(predictor) if metadata is None else metadata
     texts = onnx_properties(described) if file_format == "onnx" else archive_files(described)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         file = Path(folder, path.name)
-        example = _example(reference, _street(example_size), output_size_input, batch=2)
+        example = _example(reference, _drawn(predictor, example_size), output_size_input, batch=2)
         _record(core, example, file, file_format, texts)
         program = load_exported(file, file_format)
-        images = [*map(_street, _check_sizes(example_size)), *pictures]
+        sizes = _check_sizes(example_size)
+        images = [*(_drawn(predictor, size) for size in sizes), *pictures]
         checks = list(_checks(reference, program, images, decode, output_size_input))
         for check in checks:
             if not check.error <= tolerance:  # NaN does not pass
@@ -215,9 +220,19 @@ def _check_sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
     ]
 
 
-def _street(size: tuple[int, int]) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, the same for a size every time."""
-    return make_scene(*size).image(*size)
+def _drawn(predictor: Predictor, size: tuple[int, int]) -> np.ndarray:
+    """A street (H, W, 3) uint8 RGB; or of bands such shades (H, W, C), with a corner of no data.
+
+    It is the same for a size every time.
+    """
+    street = make_scene(*size).image(*size)
+    if predictor.image_format != BANDS:
+        return street
+    mean, std = (getattr(predictor.model, name).flatten() for name in ("pixel_mean", "pixel_std"))
+    shades = street[:, :, np.arange(len(mean)) % 3] / 64.0 - 2
+    bands = (mean.cpu().numpy() + std.cpu().numpy() * shades).astype(np.float32)
+    bands[: size[0] // 8, : size[1] // 8] = np.nan
+    return bands
 
 
 def _example(
@@ -269,12 +284,13 @@ def eager_logits(
 
     Args:
         predictor: see :func:`export_model`.
-        picture: (h, w, 3) uint8 RGB.
+        picture: (h, w, 3) uint8 RGB, or (h, w, C) bands.
         size: (height, width) of the output.
         decode: see :class:`ifa_d2.engine.export_core.ExportCore`.
     """
     if decode == "pixels":
-        return predictor(picture[:, :, ::-1]).logits(size)
+        reordered = picture if predictor.image_format == BANDS else picture[:, :, ::-1]
+        return predictor(reordered).logits(size)
     model = predictor.model
     inputs = picture_input(picture, predictor.augmentations, predictor.image_format)
     images = padded_images(model, [inputs])

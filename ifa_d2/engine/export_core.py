@@ -76,10 +76,14 @@ class ExportCore(nn.Module):
             finest feature's grid, and interpolates, as ``SemanticSegmentor`` does, for about a
             sixteenth of the decoder's time and memory.
         resize: of the picture before the model.
+        bands: pictures are of bands: a pixel where one is not finite has no data, and is the
+            pixel mean, as a :class:`Predictor` shows it.
+        nodata: a value of bands that means no data, too; None is none.
         semantic_only: take a ``PanopticFPN`` for its semantic head alone.
 
     Raises:
-        ValueError: another model, a model in training mode, or an unknown ``decode``.
+        ValueError: another model, a model in training mode, an unknown ``decode``, or a resize of
+            bands.
     """
 
     def __init__(
@@ -89,8 +93,15 @@ class ExportCore(nn.Module):
         decode: str = "pixels",
         resize: ShortestEdge | None = None,
         semantic_only: bool = False,
+        bands: bool = False,
+        nodata: float | None = None,
     ) -> None:
         super().__init__()
+        if bands and resize is not None:
+            raise ValueError(
+                "a program of bands holds no resize: leave it out (--no-test-resize) and apply it "
+                "to pictures yourself"
+            )
         head = getattr(model, "sem_seg_head", None)
         if not isinstance(head, IFASemSegHead):
             raise ValueError(f"model.sem_seg_head must be an IFASemSegHead, got {type(head)}")
@@ -105,6 +116,8 @@ class ExportCore(nn.Module):
             raise ValueError("model must be in eval mode, got one in training mode")
         self.decode = decode
         self.resize = resize
+        self.bands = bands
+        self.nodata = nodata
         self.backbone = with_fixed_padding(copy.deepcopy(model.backbone))
         self.decoder = TraceableDecoder(head.alignment)
         self.levels = copy.deepcopy(head.levels)
@@ -115,14 +128,15 @@ class ExportCore(nn.Module):
         self.square_size = constraints.get("square_size", 0)
         self.divisor = constraints.get("size_divisibility", padding_divisor(model))
         # TorchScript's recorder keeps a check only if it is a compiled function.
-        self.check_image: Callable[[Tensor], Tensor] = checked_image
+        self.check_image: Callable[[Tensor, int, bool], Tensor] = checked_image
         self.check_size: Callable[[Tensor], Tensor] = checked_size
 
     def forward(self, image: Tensor, size: Tensor | None = None) -> Tensor:
         """Logits of pictures of one size, divided by the head's temperature.
 
         Args:
-            image: (B, 3, h, w) uint8 or floating point in 0..255, channels in the model's order.
+            image: (B, 3, h, w) uint8 or floating point in 0..255, channels in the model's order;
+                or (B, C, h, w) bands, of these types.
             size: (2,) int64, the (height, width) of the output; None is the picture's.
 
         Returns:
@@ -131,7 +145,7 @@ class ExportCore(nn.Module):
         Raises:
             ValueError: another shape or type, or numbers that are not finite.
         """
-        image = self.check_image(image).float()
+        image = self.check_image(image, self.pixel_mean.numel(), not self.bands).float()
         own = (image.shape[2], image.shape[3])
         output = own if size is None else _lengths(self.check_size(size))
         if self.resize is not None:
@@ -139,6 +153,11 @@ class ExportCore(nn.Module):
         inside = (image.shape[2], image.shape[3])
         extent = (self._padded(inside[0]), self._padded(inside[1]))
         x = (image - self.pixel_mean) / self.pixel_std
+        if self.bands:
+            known = torch.isfinite(image)
+            if self.nodata is not None:
+                known = known & (image != self.nodata)
+            x = torch.where(known.all(dim=1, keepdim=True), x, torch.zeros_like(x))
         x = F.pad(x, (0, extent[1] - inside[1], 0, extent[0] - inside[0]))
         levels = self.levels(self.backbone(x))
         if self.decode == "pixels":
@@ -168,17 +187,17 @@ class ExportCore(nn.Module):
         return length
 
 
-def checked_image(image: Tensor) -> Tensor:
-    """The pictures, (B, 3, h, w).
+def checked_image(image: Tensor, channels: int, finite: bool) -> Tensor:
+    """The pictures, (B, C, h, w).
 
     Raises:
-        ValueError: another shape or type, or a value that is not finite.
+        ValueError: another shape or type, or, where it matters, a value that is not finite.
     """
-    if image.dim() != 4 or image.size(1) != 3 or image.numel() == 0:
-        raise ValueError(f"image must have shape (B, 3, H, W), got {image.size()}")
+    if image.dim() != 4 or image.size(1) != channels or image.numel() == 0:
+        raise ValueError(f"image must have shape (B, {channels}, H, W), got {image.size()}")
     if image.dtype != torch.uint8 and not image.is_floating_point():
-        raise ValueError("image must be uint8, or floating point from 0 to 255")
-    if image.is_floating_point() and not bool(torch.isfinite(image).all()):
+        raise ValueError("image must be uint8 or floating point, in colours from 0 to 255")
+    if finite and image.is_floating_point() and not bool(torch.isfinite(image).all()):
         raise ValueError("image must hold finite numbers")
     return image
 

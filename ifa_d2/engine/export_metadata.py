@@ -6,12 +6,17 @@ from typing import Any
 
 from torch import Tensor
 
+from ..data.bands import BANDS
 from .predictor import Predictor
 
 METADATA_FILE = "metadata.json"  # of a TorchScript or torch.export archive
 _NORMALIZATION = (
     "part of the program: (image - pixel_mean) / pixel_std, channel by channel, of values of 0 to "
     "255"
+)
+_OF_BANDS = (
+    "part of the program: (image - pixel_mean) / pixel_std, band by band, of values as files have "
+    "them; 0 in all bands where one is not finite or is nodata"
 )
 
 
@@ -22,22 +27,24 @@ def model_metadata(predictor: Predictor) -> dict[str, Any]:
         predictor: of the model.
 
     Returns:
-        ``channel_order`` ("RGB" or "BGR") of the input; ``pixel_mean`` and ``pixel_std`` in that
-        order, and ``normalization``, which says that the program applies them; ``ignore_value``,
-        the value of labels in training where a pixel has no class; ``temperature``, which the
-        program has divided its logits by. Where the predictor has metadata also ``classes``, the
-        names in the order of the logits, and ``colors``, their
-        (R, G, B) of 0 to 255.
+        ``channel_order`` ("RGB", "BGR" or "bands") of the input; ``pixel_mean`` and ``pixel_std``
+        in that order, and ``normalization``, which says that the program applies them;
+        ``ignore_value``, the value of labels in training where a pixel has no class;
+        ``temperature``, which the program has divided its logits by; and of bands ``nodata``, if a
+        value means that there are no data. Where the predictor has metadata also ``classes``, the
+        names in the order of the logits, and ``colors``, their (R, G, B) of 0 to 255.
     """
     model = predictor.model
     described: dict[str, Any] = {
         "channel_order": predictor.image_format,
-        "normalization": _NORMALIZATION,
+        "normalization": _OF_BANDS if predictor.image_format == BANDS else _NORMALIZATION,
         "pixel_mean": _floats(model.pixel_mean),
         "pixel_std": _floats(model.pixel_std),
         "ignore_value": int(model.sem_seg_head.ignore_value),
         "temperature": model.sem_seg_head.temperature,
     }
+    if predictor.nodata is not None:
+        described["nodata"] = predictor.nodata
     if predictor.metadata is not None:
         described["classes"] = list(predictor.class_names)
         colors = predictor.metadata.get("stuff_colors")

@@ -164,6 +164,11 @@ class Predictor:
         """Whether fields know instances and the merged map too."""
         return isinstance(self.model, PanopticFPN)
 
+    @property
+    def nodata(self) -> float | None:
+        """Value of bands that means no data, as the data set is registered; None for none."""
+        return None if self.metadata is None else self.metadata.get("nodata")
+
     def averaged_labels(self, image: Picture, **views: Any) -> Tensor:
         """Compute labels (H, W) of logits averaged over views of a picture.
 
@@ -186,15 +191,10 @@ class Predictor:
         check_eval(self.model)
         count = self.model.pixel_mean.numel()
         if isinstance(image, str | os.PathLike):
-            return read_input(image, self.image_format, count, self._nodata)
+            return read_input(image, self.image_format, count, self.nodata)
         if self.image_format == BANDS:
-            return _to_bands(image, count, self._nodata)
+            return _to_bands(image, count, self.nodata)
         return _to_array(image)[:, :, ::-1].copy()
-
-    @property
-    def _nodata(self) -> float | None:
-        """The value of bands that means no data in the data set."""
-        return None if self.metadata is None else self.metadata.get("nodata")
 
     def _inputs(self, picture: np.ndarray) -> dict[str, Any]:
         return picture_input(picture, self.augmentations, self.image_format)

@@ -199,6 +199,10 @@ class IFASemSegHead(nn.Module):
             logits, share = _resize(logits, sample.labels.shape[-2:]), 1.0
         return evaluate_criterion(self.criterion, logits, sample.labels, share=min(share, 1.0))
 
+    def extra_repr(self) -> str:
+        """The temperature, by which models of equal weights differ."""
+        return f"temperature={self.temperature}" if self.temperature != 1 else ""
+
     def rename_moved(self, state_dict: dict[str, Tensor], prefix: str) -> None:
         """Give tensors of checkpoints from before heads had parts their present names.
 

@@ -435,7 +435,8 @@ def test_what_does_not_go_with_bands(cfg: DictConfig, fields: Path, tmp_path: Pa
     ):
         with pytest.raises(ValueError, match=said):
             predictor(wrong)
-    with pytest.raises(ValueError, match="programs are not of bands"):
+    predictor.augmentations.augs.append(T.ResizeShortestEdge(32, 99))
+    with pytest.raises(ValueError, match="a program of bands holds no resize: leave it out"):
         export_model(predictor, tmp_path / "a.onnx", "onnx")
     with pytest.raises(ValueError, match="the page shows no bands"):
         build_app(predictor, MetadataCatalog.get("mine"))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import instantiate
+from detectron2.data import Metadata
 from detectron2.data import transforms as T
 from detectron2.modeling import SemanticSegmentor
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from ifa_d2.engine.export import (
     export_model,
     load_exported,
 )
+from ifa_d2.engine.export_metadata import model_metadata
 from ifa_d2.engine.predictor import Predictor
 from ifa_d2.modeling import TimmBackbone, use_alignment
 from ifa_d2.modeling.backbone import PaddedResNet
@@ -127,6 +129,40 @@ def test_files_hold_the_temperature(file_format: str, decode: str, tmp_path: Pat
     with torch.no_grad():
         plain, divided = (program(image) for program in programs)
     torch.testing.assert_close(divided, plain / 0.4, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("file_format", "nodata"), [("torchscript", None), ("onnx", 7.0), ("torch.export", 7.0)]
+)
+def test_programs_take_bands_as_the_predictor_does(
+    file_format: str, nodata: float | None, tmp_path: Path
+) -> None:
+    mean, std = [500.0, 1000.0, 0.5, 80.0, 9.0], [100.0, 300.0, 0.2, 30.0, 4.0]
+    pixels = (f"model.pixel_mean={mean}", f"model.pixel_std={std}")
+    model = make("model.backbone.stem.in_channels=5", *pixels)
+    given = {} if nodata is None else {"nodata": nodata}
+    metadata = Metadata(name="fields", stuff_classes=["soil", "crop", "wood"], **given)
+    predictor = Predictor(model, image_format="bands", metadata=metadata)
+    path = tmp_path / "program"
+    assert all(
+        check.error < 1e-5
+        for check in export_model(predictor, path, file_format, example_size=(64, 96))
+    )
+    program = load_exported(path, file_format)
+    values = np.random.default_rng(1).normal(size=(50, 70, 5))
+    bands = (np.array(mean) + np.array(std) * values).astype(np.float32)
+    bands[:9, :7] = np.nan
+    bands[20:30, 20:40, 3] = np.inf  # one band is enough
+    bands[33:44, 50:66, 1] = 7
+    with torch.no_grad():
+        logits = program(torch.from_numpy(bands.transpose(2, 0, 1).copy())[None])[0]
+    assert relative_error(logits, predictor(bands).logits()) < 1e-5
+    described = model_metadata(predictor)
+    assert described["channel_order"] == "bands" and described.get("nodata") == nodata
+    assert described["normalization"].endswith("one is not finite or is nodata")
+    if file_format == "torchscript":
+        with pytest.raises(torch.jit.Error, match=r"image must have shape \(B, 5, H, W\), got"):
+            program(torch.zeros(1, 3, 64, 64))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from torch import nn
 from ifa_d2 import add_ifa_config
 from ifa_d2.layers import GridQuery, textbook_alignment
 from ifa_d2.modeling import IFASemSegHead, JitteredGridTargets
+from ifa_d2.rasters.journal import model_digest
 from tests.heads import make_head
 
 SHAPES = {f"res{i + 2}": ShapeSpec(channels=4 * 2**i, stride=4 * 2**i) for i in range(4)}
@@ -252,3 +253,12 @@ def test_losses_do_not_know_the_temperature_and_a_state_dict_keeps_it():
     assert head.temperature == 0.5
     head.load_state_dict(make().state_dict(), strict=True)
     assert head.temperature == 1
+
+
+def test_models_of_two_temperatures_are_two_to_a_raster_s_journal():
+    head = make()
+    before = model_digest(head)
+    head.temperature = 0.5
+    assert model_digest(head) != before and "temperature=0.5" in repr(head)
+    head.temperature = 1.0
+    assert model_digest(head) == before and "temperature" not in repr(head)
