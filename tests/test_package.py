@@ -23,6 +23,7 @@ PARTS = (
         "config",
         "data",
         "layers",
+        "fields",
         "modeling",
         "checkpoints",
         "evaluation",
@@ -96,7 +97,8 @@ def test_checkout_finds_its_own_recipes(tmp_path: Path) -> None:
 
 
 def test_without_detectron2_one_sentence_says_how_to_get_it(tmp_path: Path) -> None:
-    result = _run("import sys; sys.modules['detectron2'] = None; import ifa_d2", tmp_path, ROOT)
+    code = "import sys; sys.modules['detectron2'] = None; from ifa_d2 import Predictor"
+    result = _run(code, tmp_path, ROOT)
     assert result.returncode == 1
     message = result.stderr.strip().splitlines()[-1]
     assert message.startswith("ImportError: ifa_d2 needs Detectron2")
@@ -150,10 +152,68 @@ def test_nothing_imports_backwards() -> None:
         own = {name.split(".")[1] for name in imported if name.startswith("ifa_d2.")}
         backwards = [name for name in own if PARTS.index(name) > PARTS.index(part)]
         assert not backwards, f"{path.relative_to(ROOT)} imports {backwards}"
-        if part == "layers":
+        if part in ("layers", "fields"):
             assert not [name for name in imported if name.startswith("detectron2")], path
         seen |= {(part, name) for name in own}
     assert {("modeling", "layers"), ("engine", "modeling"), ("demo", "engine")} <= seen
+
+
+def test_what_detectron2_deprecates_is_hidden_by_each_part_that_needs_it() -> None:
+    for part in (path for path in (ROOT / "ifa_d2").iterdir() if (path / "__init__.py").is_file()):
+        imported = set().union(*map(_imports, part.rglob("*.py")))
+        needs = any(name.split(".")[0] == "detectron2" for name in imported)
+        lines = (part / "__init__.py").read_text().splitlines()
+        own = [line for line in lines if line.startswith("from .")]
+        assert needs == bool(own and own[0].startswith("from .. import compat")), part
+
+
+def test_the_package_alone_imports_nothing_else(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "import ifa_d2\n"
+        "assert not {'torch', 'numpy', 'detectron2'} & set(sys.modules)\n"
+        "assert {'Predictor', 'get_config', 'layers', 'fields'} <= set(dir(ifa_d2))\n"
+        "try:\n"
+        "    ifa_d2.Predictors\n"
+        "except AttributeError as error:\n"
+        "    print(error)\n"
+    )
+    result = _run(code, tmp_path, ROOT)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "module 'ifa_d2' has no attribute 'Predictors'"
+
+
+def test_names_of_the_package_register_data_and_models(tmp_path: Path) -> None:
+    code = (
+        "from ifa_d2 import add_ifa_config\n"
+        "from detectron2.data import DatasetCatalog\n"
+        "from detectron2.modeling import META_ARCH_REGISTRY\n"
+        "assert 'shapes_train' in DatasetCatalog and 'FieldSegmentor' in META_ARCH_REGISTRY\n"
+    )
+    result = _run(code, tmp_path, ROOT)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_field_needs_no_detectron2(tmp_path: Path) -> None:
+    """Features of any network are decoded, refined and windowed without it."""
+    code = (
+        "import sys\n"
+        "sys.modules['detectron2'] = None\n"
+        "import torch\n"
+        "from ifa_d2.fields import Refinement, SegmentationField\n"
+        "from ifa_d2.layers import ImplicitAlignment\n"
+        "torch.manual_seed(0)\n"
+        "options = {'in_channels': [8, 4], 'hidden_dims': [16], 'num_classes': 5}\n"
+        "alignment = ImplicitAlignment(**options).eval()\n"
+        "levels = [torch.randn(1, 8, 6, 9), torch.randn(1, 4, 3, 5)]\n"
+        "field = SegmentationField(alignment, levels, (24, 36))\n"
+        "labels = field.labels((48, 72))\n"
+        "assert torch.equal(labels, field.logits((48, 72)).argmax(0).to(labels.dtype))\n"
+        "assert field.refined_labels((48, 72), refinement=Refinement()).shape == (48, 72)\n"
+        "assert 'detectron2' not in {n for n, m in sys.modules.items() if m is not None}\n"
+    )
+    result = _run(code, tmp_path, ROOT)
+    assert result.returncode == 0, result.stderr
 
 
 def test_what_setup_does_not_name_is_not_imported(tmp_path: Path) -> None:

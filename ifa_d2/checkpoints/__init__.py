@@ -1,1 +1,2 @@
 """Checkpoints of other code: names and layouts of weights turned into ours."""
+

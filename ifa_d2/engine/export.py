@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..data.bands import BANDS
 from ..data.shapes.street import make_scene
-from ..modeling.field import padded_images
+from ..modeling.picture_fields import padded_images
 from .export_core import DECODES, ExportCore, ShortestEdge, checked_image, checked_size
 from .export_metadata import archive_files, model_metadata, onnx_properties
 from .inputs import picture_input

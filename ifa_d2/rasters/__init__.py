@@ -10,6 +10,7 @@ if find_spec("rasterio") is None:
         "rasters are read by rasterio, which is not installed: `python -m pip install rasterio`"
     )
 
+from .. import compat  # noqa: F401 (before Detectron2)
 from .plan import WINDOW, RasterPlan, plan_raster
 from .run import segment_raster
 from .source import RasterSource
