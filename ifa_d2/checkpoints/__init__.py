@@ -1,2 +1,1 @@
 """Checkpoints of other code: names and layouts of weights turned into ours."""
-

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ..data.bands import BANDS
 from ..data.shapes.street import make_scene
+from ..extras import check_extra
 from ..modeling.picture_fields import padded_images
 from .export_core import DECODES, ExportCore, ShortestEdge, checked_image, checked_size
 from .export_metadata import archive_files, model_metadata, onnx_properties
@@ -107,6 +108,8 @@ def export_model(
         raise ValueError(f"tolerance must be 0 or above, got {tolerance}")
     if predictor.image_format == BANDS:
         raise ValueError("predictor must be of pictures in colours: programs are not of bands")
+    if file_format == "onnx":
+        check_extra("export", "the format onnx")
     if path.is_dir():
         raise ValueError(f"path must name a file, got the directory {path}")
     augmentations = predictor.augmentations.augs if test_resize else ()
