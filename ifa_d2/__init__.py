@@ -1,22 +1,29 @@
-"""Implicit Feature Alignment (ECCV 2022) for Detectron2."""
+"""Implicit Feature Alignment (ECCV 2022) for Detectron2.
 
-import warnings
-from importlib.util import find_spec
+``ifa_d2.layers`` and ``ifa_d2.fields`` need torch alone. Importing ``ifa_d2.data`` registers the
+built-in data sets, importing ``ifa_d2.modeling`` the models, as with Detectron2's own packages;
+whatever reads a config imports both. The names below import what they need when first used.
+"""
 
-if find_spec("detectron2") is None:
-    raise ImportError(
-        "ifa_d2 needs Detectron2: run `make setup` in the ifa_d2 repository for a pinned one, or "
-        "`python -m pip install 'git+https://github.com/facebookresearch/detectron2.git'`."
-    )
-
-# What Detectron2 and its libraries use is deprecated in newer torch and setuptools; a user can do
-# nothing about it.
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", ".torch.jit.* is deprecated")
-    warnings.filterwarnings("ignore", "pkg_resources is deprecated")
-    from . import data, modeling
-    from .config import add_ifa_config, get_config
-    from .engine import Predictor
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+_HOMES = {"Predictor": "engine", "add_ifa_config": "config", "get_config": "config"}
+_PARTS = ("config", "data", "engine", "evaluation", "fields", "layers", "modeling", "visualization")
 __all__ = ["Predictor", "__version__", "add_ifa_config", "data", "get_config", "modeling"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a part, or what a public name stands for (PEP 562)."""
+    if name in _PARTS:
+        return import_module(f".{name}", __name__)
+    if name in _HOMES:
+        for part in ("data", "modeling"):  # which register what configs name
+            import_module(f".{part}", __name__)
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, *_PARTS})

@@ -1,11 +1,21 @@
-"""Detectron2 on current releases of what it needs."""
+"""Detectron2 on current releases of what it needs.
+
+Each part of the package that needs Detectron2 imports this module before it.
+"""
 
 import importlib
 import sys
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+if find_spec("detectron2") is None:
+    raise ImportError(
+        "ifa_d2 needs Detectron2: run `make setup` in the ifa_d2 repository for a pinned one, or "
+        "`python -m pip install 'git+https://github.com/facebookresearch/detectron2.git'`. "
+        "Without it there are ifa_d2.layers and ifa_d2.fields."
+    )
 _NAME = "pkg_resources"
 
 
@@ -32,4 +42,11 @@ def _resource_filename(package: str, resource: str) -> str:
     return str(Path(importlib.import_module(package).__path__[0], resource))
 
 
-model_zoo = _import_model_zoo()
+# What Detectron2 and its libraries use is deprecated in newer torch and setuptools; a user can do
+# nothing about it.
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", ".torch.jit.* is deprecated")
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated")
+    model_zoo = _import_model_zoo()
+    for _module in ("modeling", "projects.deeplab"):
+        importlib.import_module(f"detectron2.{_module}")

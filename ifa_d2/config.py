@@ -5,13 +5,14 @@ import difflib
 from pathlib import Path
 from typing import Any
 
+from .compat import model_zoo  # before Detectron2
+
+# isort: split
 import torch
 import yaml
 from detectron2.config import CfgNode, LazyConfig, get_cfg
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig
-
-from .compat import model_zoo
 
 _MODEL_ZOO = "model_zoo://"
 # Options of a head that are names and numbers, with their defaults: below MODEL.IFA, in capitals.

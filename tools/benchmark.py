@@ -26,7 +26,6 @@ Nothing else should run on the machine meanwhile.
 import argparse
 import json
 import os
-import shlex
 import sys
 from typing import Any
 
@@ -55,6 +54,7 @@ from ifa_d2.analysis.benchmarks.parser import (
     parse_arguments,
 )
 from ifa_d2.analysis.measure import device_name
+from ifa_d2.commands import command_line
 from ifa_d2.engine.arguments import errors_in_one_line
 from ifa_d2.files import atomic_path
 from ifa_d2.visualization import check_plot_path
@@ -149,7 +149,7 @@ def main() -> None:
         with atomic_path(args.json) as temporary:
             temporary.write_text(json.dumps(result, indent=2) + "\n")
     if args.markdown:
-        command = shlex.join(["python", "tools/benchmark.py", *sys.argv[1:]])
+        command = command_line("benchmark", *sys.argv[1:])
         with atomic_path(args.markdown) as temporary:
             temporary.write_text(f"```\n{command}\n```\n\n{where}\n\n{tables}\n")
 

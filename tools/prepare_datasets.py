@@ -27,6 +27,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from tabulate import tabulate
 
+from ifa_d2.commands import command_line
 from ifa_d2.data import read_picture
 from ifa_d2.data.check import check_dataset
 from ifa_d2.data.inspection import (
@@ -168,7 +169,7 @@ def prepare_folder(args: argparse.Namespace) -> int:
     draw_sheet(recipe, sheet)
     print(f"drew {sheet}: look whether the labels lie where they should")
     print(f"it trains for {MAX_ITER} iterations; train.max_iter=100 is a short trial")
-    print(f"next: python tools/train_net.py --config-file {output}")
+    print(f"next: {command_line('train', '--config-file', str(output))}")
     return 0
 
 

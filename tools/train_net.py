@@ -13,7 +13,6 @@ import argparse
 import copy
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
 
+from ifa_d2.commands import command_line, this_command_line
 from ifa_d2.engine import Trainer
 from ifa_d2.engine.arguments import errors_in_one_line, training_parser
 from ifa_d2.engine.build import (
@@ -131,7 +131,7 @@ def say_end(args: argparse.Namespace, cfg: DictConfig, results: dict, weights: s
         return  # not the main process, or an evaluator of the user's own
     folder = cfg.train.output_dir
     files = [name for name in FILES if os.path.isfile(os.path.join(folder, name))]
-    demo = ["python", "tools/demo.py", "--config-file", args.config_file, "--weights", weights]
+    demo = ["--config-file", args.config_file, "--weights", weights]
     demo += ["--dataset", test_dataset_names(cfg)[0], *(["--tta"] if args.tta else [])]
     for flag in ("sliding_window", "stride"):
         if getattr(args, flag):
@@ -142,7 +142,7 @@ def say_end(args: argparse.Namespace, cfg: DictConfig, results: dict, weights: s
     said = ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
     _logger.info(
         f"Done: {said}. In {folder}: {', '.join(files)}. To see what the model does:\n"
-        f"    {shlex.join(demo)}"
+        f"    {command_line('demo', *demo)}"
     )
 
 
@@ -188,7 +188,7 @@ def say_resume(args: argparse.Namespace) -> str:
     if not last.has_checkpoint():
         return f"before the first checkpoint, nothing is saved in {folder}"
     flag = [] if args.resume else ["--resume"]
-    command = shlex.join(["python", sys.argv[0], *flag, *sys.argv[1:]])
+    command = this_command_line(*flag, *sys.argv[1:])
     return f"{last.get_checkpoint_file()} is saved, continue with: {command}"
 
 

@@ -33,7 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..engine.build import without_pretrained
 from ..layers import GridQuery, ImplicitAlignment, textbook_alignment
 from ..modeling import IFASemSegHead
-from ..modeling.field import padding_divisor
+from ..modeling.picture_fields import padding_divisor
 
 DENSE = "alignment on the grid"
 FIRST, REST = "alignment, first layer", "alignment, other layers"

@@ -1,5 +1,6 @@
 """Data sets and the mapper. Importing this package registers the built-in data sets."""
 
+from .. import compat  # noqa: F401 (before Detectron2)
 from . import builtin, panoptic_sets
 from .augmentation import build_sem_seg_augmentations
 from .bands import read_bands

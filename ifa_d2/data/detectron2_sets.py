@@ -17,6 +17,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_sem_seg
 from detectron2.data.datasets.builtin_meta import CITYSCAPES_CATEGORIES
 
+from ..commands import command_line
 from .palettes import ade20k_colors
 from .sem_seg_folder import SemSegFolder, expand_path
 
@@ -143,7 +144,7 @@ def _cityscapes(split: str, label_root: str | None, how_to_get: str) -> SemSegFo
 def how_to_prepare(dataset: str) -> str:
     """Instructions that end an error about a missing data set."""
     return (
-        f"Run `python tools/prepare_datasets.py {dataset} ROOT`, which also says what to download, "
+        f"Run `{command_line('prepare', dataset, 'ROOT')}`, which also says what to download, "
         "and set DETECTRON2_DATASETS to ROOT."
     )
 

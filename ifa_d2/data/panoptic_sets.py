@@ -13,6 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin_meta import CITYSCAPES_CATEGORIES
 from detectron2.data.datasets.cityscapes_panoptic import load_cityscapes_panoptic
 
+from ..commands import command_line
 from .sem_seg_folder import expand_path
 
 _THINGS = [category for category in CITYSCAPES_CATEGORIES if category["isthing"]]
@@ -23,7 +24,7 @@ CITYSCAPES_STUFF = MappingProxyType({one["id"]: i for i, one in enumerate(_STUFF
 _HOW_TO_GET = (
     "Run `CITYSCAPES_DATASET=ROOT/cityscapes python -m "
     "cityscapesscripts.preparation.createPanopticImgs --set-names train val` and "
-    "`python tools/prepare_datasets.py cityscapes_panoptic ROOT`, and set DETECTRON2_DATASETS to "
+    f"`{command_line('prepare', 'cityscapes_panoptic', 'ROOT')}`, and set DETECTRON2_DATASETS to "
     "ROOT."
 )
 

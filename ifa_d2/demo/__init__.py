@@ -1,5 +1,6 @@
 """Parts of the demo command: sources, answers, drawings and films."""
 
+from .. import compat  # noqa: F401 (before Detectron2)
 from .answer_drawing import Drawing, find_metadata
 from .answers import Answer, Segmenter, View, label_ids
 from .sources import (

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from ..engine.build import build_test_mapper
 from ..engine.inputs import picture_input
+from ..fields import best_classes, class_entropy, class_probabilities
 from ..layers import GridQuery
 from ..modeling import IFASemSegHead, compute_panoptic_fields
-from ..modeling.decision import best_classes, class_entropy, class_probabilities
-from ..modeling.field import compute_fields
+from ..modeling.picture_fields import compute_fields
 from ..modeling.scores import Raster, iter_logits
 from ..visualization import MAX_SAMPLES, MAX_SIDE, is_drawable, resize_window, to_rgb
 

@@ -1,5 +1,6 @@
 """Training, prediction and export."""
 
+from .. import compat  # noqa: F401 (before Detectron2)
 from .loader import TrainingStream, build_train_loader
 from .predictor import Predictor
 from .solver import get_optimizer_params, poly_schedule

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ..commands import as_started
 from ..data.parallel import default_workers
 from ..evaluation import FORMATS
 from .errors import error_sentence
@@ -17,7 +18,7 @@ from .inference import add_inference_arguments
 def command_parser(description: str) -> argparse.ArgumentParser:
     """A parser whose help begins with a command's docstring, line by line as it is written."""
     return argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=as_started(description), formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
 

@@ -4,7 +4,6 @@ import copy
 import logging
 import warnings
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import Any
 
 from detectron2.config import CfgNode, instantiate
@@ -20,6 +19,7 @@ from torch.utils.data import DataLoader
 from ..config import called_by
 from ..data.bands import BANDS
 from ..evaluation import SemSegEvaluator
+from ..extras import check_extra
 from ..modeling import FieldSegmentor, IFASemSegHead
 from .settings import TrainSettings
 from .yacs_config import to_lazy_config
@@ -182,11 +182,8 @@ def build_evaluator(cfg: CfgNode | DictConfig, dataset_name: str) -> DatasetEval
     """
     evaluators = _evaluators(cfg, dataset_name)
     panoptic = any(isinstance(evaluator, COCOPanopticEvaluator) for evaluator in evaluators)
-    if panoptic and find_spec("panopticapi") is None:
-        raise ImportError(
-            f"{dataset_name} is evaluated by panopticapi, which is not installed: "
-            "`python -m pip install panopticapi-lite`"
-        )
+    if panoptic:
+        check_extra("panoptic", f"the panoptic quality of {dataset_name}")
     return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
 
 

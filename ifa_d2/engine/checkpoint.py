@@ -11,6 +11,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import Detectron2Handler, PathManager
 
 from ..checkpoints.foreign_weights import read_weights_file, rename_weights
+from ..commands import command_line
 from ..files import atomic_path
 from ..listing import join_some
 from ..modeling import IFASemSegHead
@@ -42,7 +43,7 @@ def check_initial_weights(path: str) -> None:
         if os.path.isfile(path):
             return
         source = _SOURCES.get(os.path.basename(path))
-        command = f"python tools/convert_imagenet_checkpoint.py {source or 'IN.pth'} {path}"
+        command = command_line("convert-imagenet", source or "IN.pth", path)
         raise FileNotFoundError(
             f"initial weights {path} do not exist: name others with train.init_checkpoint "
             f"(MODEL.WEIGHTS), or make them with `{command}`; {_FROM_SCRATCH}"

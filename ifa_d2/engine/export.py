@@ -23,7 +23,8 @@ from torch import Tensor
 
 from ..data.bands import BANDS
 from ..data.shapes.street import make_scene
-from ..modeling.field import padded_images
+from ..extras import check_extra
+from ..modeling.picture_fields import padded_images
 from .export_core import DECODES, ExportCore, ShortestEdge, checked_image, checked_size
 from .export_metadata import archive_files, model_metadata, onnx_properties
 from .inputs import picture_input
@@ -106,6 +107,8 @@ def export_model(
         raise ValueError(f"example_size must be at least {MIN_EXAMPLE} a side, got {example_size}")
     if not 0 <= tolerance < float("inf"):
         raise ValueError(f"tolerance must be 0 or above, got {tolerance}")
+    if file_format == "onnx":
+        check_extra("export", "the format onnx")
     if path.is_dir():
         raise ValueError(f"path must name a file, got the directory {path}")
     augmentations = predictor.augmentations.augs if test_resize else ()

@@ -21,7 +21,7 @@ from ..layers.queries import Length
 from ..layers.resample import free_length, resize_bilinear, shortest_edge_size
 from ..layers.traceable import TraceableDecoder
 from ..modeling import IFASemSegHead
-from ..modeling.field import padding_divisor
+from ..modeling.picture_fields import padding_divisor
 
 DECODES = ("pixels", "grid")
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from ..data.bands import BANDS, TYPES, to_bands
 from ..data.mapper import check_image_format
+from ..fields import SegmentationField, check_eval
 from ..modeling import IFASemSegHead, MultiViewSegmentor, compute_panoptic_fields
-from ..modeling.field import SegmentationField, compute_fields
-from ..modeling.query_checks import check_eval
+from ..modeling.picture_fields import compute_fields
 from ..visualization import draw_field, to_rgb
 from .build import build_model, build_test_mapper, test_dataset_names
 from .checkpoint import Checkpointer

@@ -1,5 +1,6 @@
 """Evaluators: metrics of a data set, and its predictions as files."""
 
+from .. import compat  # noqa: F401 (before Detectron2)
 from .label_tiff import write_label_tiff
 from .prediction_writer import FORMATS, PredictionWriter
 from .report import per_class_table

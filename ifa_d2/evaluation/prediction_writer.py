@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cityscapesscripts.helpers.labels import name2label
 from detectron2.data import Metadata, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from ..data.registration import default_colors
 from ..data.sem_seg_folder import expand_path
+from ..extras import check_extra
 from ..files import atomic_path, check_outputs
 from .predictions import check_logits, predicted_labels
 
@@ -175,6 +175,9 @@ class _CityscapesIds:
     """Converter of labels to a picture of Cityscapes' own ids, by the classes' names."""
 
     def __init__(self, metadata: Metadata) -> None:
+        check_extra("cityscapes", "formats: 'cityscapes'")
+        from cityscapesscripts.helpers.labels import name2label
+
         unknown = [name for name in metadata.stuff_classes if name not in name2label]
         if unknown:
             raise ValueError(

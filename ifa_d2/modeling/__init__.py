@@ -1,11 +1,12 @@
 """Models: backbones, segmentation heads and losses, fields, meta-architectures."""
 
+from .. import compat  # noqa: F401 (before Detectron2)
+from ..fields import Refinement, SegmentationField
 from .auxiliary import AuxiliaryHead
 from .backbone import build_ifa_resnet_backbone, build_resnet
 from .criterion import LabelledPixels, WeightedSum
 from .detail_backbone import DetailBackbone
 from .feature_levels import FeatureLevels
-from .field import SegmentationField, compute_fields
 from .field_segmentor import FieldSegmentor
 from .grid_decoder import AlignedLevels, ConvDecoder, ObjectContextDecoder
 from .head_recipe import fit_channels, level_features, use_alignment
@@ -15,6 +16,7 @@ from .multi_view_segmentor import MultiViewSegmentor
 from .panoptic_deeplab_head import IFAPanopticDeepLabHead
 from .panoptic_field import Merging, PanopticField, compute_panoptic_fields
 from .panoptic_fpn import FieldPanopticFPN
+from .picture_fields import compute_fields
 from .projection import (
     ASPPProjection,
     DeepLabASPP,
@@ -22,7 +24,6 @@ from .projection import (
     PointwiseProjection,
     PyramidPooling,
 )
-from .refinement import Refinement
 from .targets import (
     GridTargets,
     JitteredGridTargets,

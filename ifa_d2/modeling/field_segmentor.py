@@ -8,8 +8,8 @@ from detectron2.modeling import META_ARCH_REGISTRY, SemanticSegmentor
 from detectron2.structures import ImageList
 from torch import Tensor
 
-from .field import SegmentationField, compute_fields, padded_images, padding_divisor
-from .refinement import Refinement
+from ..fields import Refinement, SegmentationField
+from .picture_fields import compute_fields, padded_images, padding_divisor
 from .targets import LabelledPoints
 
 

@@ -17,8 +17,8 @@ from detectron2.data import transforms as T
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..fields import SegmentationField
 from ..layers import GridQuery
-from .field import SegmentationField
 from .scores import Raster, RunningScores, iter_shares
 from .views import Size, Span, Strip, Views, reach
 

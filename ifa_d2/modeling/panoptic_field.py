@@ -1,6 +1,6 @@
 """Panoptic segmentation of one picture as a field.
 
-Units and axes are those of :mod:`ifa_d2.modeling.field`. Boxes are Detectron2's, (x0, y0, x1, y1).
+Units and axes are those of :mod:`ifa_d2.fields.field`. Boxes are Detectron2's, (x0, y0, x1, y1).
 
 Shape legend: N instances, M x M their masks as the model predicts them, H x W samples.
 """
@@ -19,8 +19,8 @@ from detectron2.modeling.meta_arch.panoptic_fpn import (
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
-from .field import SegmentationField, fields_of_features, padded_images
-from .query_checks import Size, Window, check_eval
+from ..fields import SegmentationField, Size, Window, check_eval
+from .picture_fields import fields_of_features, padded_images
 
 Segments = list[dict[str, Any]]
 

@@ -9,10 +9,9 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from ..fields import SegmentationField, best_classes, class_probabilities, label_dtype
 from ..layers import GridAxis, GridQuery
 from ..layers.queries import send
-from .decision import best_classes, class_probabilities, label_dtype
-from .field import SegmentationField
 from .views import Size, Span
 
 # What one piece of scores may take.

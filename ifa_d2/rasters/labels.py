@@ -13,8 +13,9 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 from torch import Tensor, nn
 
+from ..fields import SegmentationField
 from ..layers import GridAxis, GridQuery
-from ..modeling.field import SegmentationField, compute_fields
+from ..modeling.picture_fields import compute_fields
 from ..modeling.scores import RunningScores, iter_shares
 from ..modeling.views import Size, Span, reach
 from .plan import Block
@@ -37,7 +38,7 @@ def block_labels(
     """Compute the labels of a block, (H, W).
 
     Args:
-        model: as of :func:`ifa_d2.modeling.field.compute_fields`.
+        model: as of :func:`ifa_d2.modeling.picture_fields.compute_fields`.
         source: the raster.
         block: of its plan.
         batch_size: windows that pass the model at once.

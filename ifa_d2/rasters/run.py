@@ -24,7 +24,7 @@ from ..engine.errors import error_sentence
 from ..engine.output_dir import locked_output
 from ..evaluation.label_tiff import write_bands
 from ..files import check_outputs
-from ..modeling.field import padding_divisor
+from ..modeling.picture_fields import padding_divisor
 from ..modeling.views import Size
 from .journal import block_file, journal_folder, model_digest, open_journal
 from .labels import block_labels, label_type

@@ -1,5 +1,6 @@
 """Drawings of fields and labels: over the image, side by side, and as contact sheets."""
 
+from .. import compat  # noqa: F401 (before Detectron2)
 from .captions import add_color_bar, add_legend, caption, letter_size
 from .composite import to_rgb
 from .drawing import (

@@ -39,7 +39,7 @@ from ifa_d2.engine.run import load_config
 from ifa_d2.layers import concatenate_levels
 from ifa_d2.layers.levels import materialize
 from ifa_d2.modeling import SegmentationField, compute_fields
-from ifa_d2.modeling.field import padded_images
+from ifa_d2.modeling.picture_fields import padded_images
 from ifa_d2.visualization import (
     add_legend,
     check_image_path,

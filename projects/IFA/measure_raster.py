@@ -41,7 +41,7 @@ from ifa_d2.engine.build import build_model
 from ifa_d2.engine.inference import add_window_arguments
 from ifa_d2.engine.run import load_config
 from ifa_d2.files import atomic_path
-from ifa_d2.modeling.field import padding_divisor
+from ifa_d2.modeling.picture_fields import padding_divisor
 from ifa_d2.rasters import plan_raster
 from ifa_d2.rasters.journal import journal_folder
 

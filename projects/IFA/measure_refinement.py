@@ -33,9 +33,9 @@ from ifa_d2.engine.arguments import (
 )
 from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.run import load_config
+from ifa_d2.fields import refined_labels
 from ifa_d2.files import atomic_path
 from ifa_d2.modeling import Refinement, SegmentationField
-from ifa_d2.modeling.refinement import refined_labels
 
 
 def measure(

@@ -36,7 +36,7 @@ from ifa_d2.engine.export import export_model
 from ifa_d2.engine.inputs import build_mapper, check_scales
 from ifa_d2.engine.run import load_config, setup_run
 from ifa_d2.modeling import TimmBackbone
-from ifa_d2.modeling.field import padded_images
+from ifa_d2.modeling.picture_fields import padded_images
 from ifa_d2.visualization import to_rgb
 from tests.data.readers import read_everywhere
 

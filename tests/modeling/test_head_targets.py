@@ -12,8 +12,8 @@ from ifa_d2.data import PointSampler, SemSegMapper
 from ifa_d2.data.points import labels_at
 from ifa_d2.layers import PointQuery
 from ifa_d2.modeling import FieldSegmentor, IFASemSegHead
-from ifa_d2.modeling.field import padded_images
 from ifa_d2.modeling.losses import OhemCrossEntropy
+from ifa_d2.modeling.picture_fields import padded_images
 from ifa_d2.modeling.targets import LabelledPoints
 from tests.heads import make_head
 

@@ -13,8 +13,8 @@ from torch import nn
 
 from ifa_d2.layers import GridQuery, textbook_alignment
 from ifa_d2.modeling import FieldSegmentor, IFASemSegHead, TimmBackbone, compute_fields
-from ifa_d2.modeling.field import padded_images
 from ifa_d2.modeling.head_config import ALIGNMENTS, head_config
+from ifa_d2.modeling.picture_fields import padded_images
 
 SIZE = (61, 83)
 _VIT = {"depth": 4, "embed_dim": 32, "num_heads": 2}

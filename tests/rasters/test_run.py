@@ -19,7 +19,7 @@ from rasterio.transform import Affine
 
 from ifa_d2.engine import Predictor
 from ifa_d2.engine.output_dir import locked_output
-from ifa_d2.modeling.field import compute_fields
+from ifa_d2.modeling.picture_fields import compute_fields
 from ifa_d2.rasters import plan, run, segment_raster
 from ifa_d2.rasters.journal import journal_folder
 from ifa_d2.rasters.labels import block_labels

@@ -1,17 +1,16 @@
 """Cityscapes: training ids of 19 classes, next to the label pictures of gtFine.
 
 Training ids are looked up in labelIds, which the benchmark's own evaluation reads; where those or
-instanceIds are not there, cityscapesscripts draws them from the polygons.
+instanceIds are not there, cityscapesscripts draws them from the polygons. It is imported where it
+is used: other data sets do without.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from cityscapesscripts.helpers.annotation import Annotation
-from cityscapesscripts.helpers.labels import id2label, name2label
-from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
-from cityscapesscripts.preparation.json2labelImg import createLabelImage
 
+from ...extras import check_extra
 from ..labels import read_label
 from .base import Job, Preparation, Source, check_partners, name_some
 
@@ -22,6 +21,7 @@ _PAGE = "https://www.cityscapes-dataset.com/downloads/ (free account)"
 
 
 def _list_jobs(root: Path, label_root: Path) -> list[Job]:
+    check_extra("cityscapes", "preparing cityscapes")
     base, jobs = root / "cityscapes", []
     for split in _SPLITS:
         images = _by_name(base / "leftImg8bit" / split, _IMAGE)
@@ -59,6 +59,10 @@ def _by_name(folder: Path, suffix: str) -> dict[str, Path]:
 
 
 def _read(job: Job) -> dict[Path, np.ndarray | Path]:
+    from cityscapesscripts.helpers.annotation import Annotation
+    from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
+    from cityscapesscripts.preparation.json2labelImg import createLabelImage
+
     ids_file, instances_file = job.others
     if job.source == ids_file:
         return {job.label: _train_ids()[read_label(str(ids_file))]}
@@ -79,8 +83,10 @@ def _read(job: Job) -> dict[Path, np.ndarray | Path]:
     return files
 
 
-def _check_labels(annotation: Annotation) -> None:
+def _check_labels(annotation: Any) -> None:
     """Raise a ValueError for polygons that would make cityscapesscripts exit."""
+    from cityscapesscripts.helpers.labels import name2label
+
     drawn = {polygon.label for polygon in annotation.objects if not polygon.deleted}
     unknown = sorted(name for name in drawn if name.removesuffix("group") not in name2label)
     if unknown:
@@ -89,6 +95,8 @@ def _check_labels(annotation: Annotation) -> None:
 
 def _train_ids() -> np.ndarray:
     """Training ids by label ids, (256,) uint8; the licence plate (id -1) has none."""
+    from cityscapesscripts.helpers.labels import id2label
+
     table = np.full(256, 255, np.uint8)
     for label in id2label.values():
         if label.id >= 0:

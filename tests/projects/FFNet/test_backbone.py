@@ -12,7 +12,7 @@ from ffnet_backbone import (
 )
 from torch import nn
 
-from ifa_d2.modeling.field import padded_images
+from ifa_d2.modeling.picture_fields import padded_images
 from tests.projects.FFNet.published_network import BACKBONES, Backbone
 
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ifa_d2.analysis.measure import peak_memory
+from ifa_d2.fields import refined_labels
 from ifa_d2.layers import ImplicitAlignment
 from ifa_d2.modeling import Refinement, SegmentationField
-from ifa_d2.modeling.refinement import refined_labels
 
 
 def make_field(num_classes: int = 4, size: int = 16) -> SegmentationField:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy.stats import entropy
 
 from ifa_d2.analysis.measure import peak_memory
+from ifa_d2.fields import class_entropy
 from ifa_d2.layers import GridQuery, ImplicitAlignment
 from ifa_d2.modeling import SegmentationField
-from ifa_d2.modeling.decision import class_entropy
 from ifa_d2.modeling.projection import PointwiseProjection
 
 IMAGE, PADDED = (30, 44), (32, 64)

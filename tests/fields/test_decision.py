@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ifa_d2.modeling.decision import label_dtype
+from ifa_d2.fields import label_dtype
 
 
 @pytest.mark.parametrize(
