@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "check": ("tools/check_dataset.py",),
     "browse": ("tools/browse_dataset.py",),
     "statistics": ("tools/dataset_statistics.py",),
+    "calibrate": ("tools/fit_temperature.py",),
     "analyze": ("tools/analyze_model.py",),
     "plot": ("tools/plot_metrics.py",),
     "benchmark": ("tools/benchmark.py",),
