@@ -116,6 +116,11 @@ class SemSegEvaluator(DatasetEvaluator):
         """Path of ``sem_seg_evaluation.json``; None where nothing is written."""
         return Path(self._output_dir, EVALUATION) if self._output_dir else None
 
+    @property
+    def confusion(self) -> np.ndarray:
+        """Confusion matrix (K + 1, K + 1) of what this process was given, see :mod:`.confusion`."""
+        return self._counts[0].copy()
+
     def reset(self) -> None:
         """Reset the counts."""
         measures = 1 + len(self._boundary_widths) + len(self._trimap_widths)
