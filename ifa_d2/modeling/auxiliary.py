@@ -20,7 +20,7 @@ class AuxiliaryHead(nn.Module):
         channels: channels of the 3x3 convolution; None leaves it out, so that the feature is
             classified as it is.
         num_classes: number of classes K, of the labels.
-        norm: name of a norm, see Detectron2's ``get_norm``.
+        norm: of the 3x3 convolution, by the names of Detectron2's ``get_norm``.
         dropout: share of channels dropped in training.
         class_groups: the group of each class, K numbers 0, 1, ... of which none is left out; None
             is each class by itself.

@@ -65,6 +65,12 @@ def test_labels_become_those_of_groups_and_ignored_ones_stay(ignore_value: int) 
     assert (auxiliary(class_groups=GROUPS).num_groups, auxiliary().num_groups) == (3, CLASSES)
 
 
+def test_groups_go_where_the_head_goes_and_not_into_checkpoints() -> None:
+    aux = auxiliary(class_groups=GROUPS)
+    assert "class_groups" not in aux.state_dict()
+    assert aux.to("meta").group_labels(labels(2, 7).to("meta"), 255).device.type == "meta"
+
+
 @pytest.mark.parametrize("targets", [GridTargets(), PointTargets()])
 def test_a_group_for_each_class_is_the_loss_of_classes_to_the_bit(targets) -> None:
     given = labels(2, 40, 56) if isinstance(targets, GridTargets) else points()
