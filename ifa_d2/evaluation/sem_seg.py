@@ -274,5 +274,5 @@ class SemSegEvaluator(DatasetEvaluator):
             write_reliability(self._output_dir, reliability, self._dataset_name)
         write_json(self.output_file, content)
         write_confusion(
-            self._output_dir, metrics.confusion, metrics.class_names, self._dataset_name
+            self._output_dir, metrics.confusion[:-1, :-1], metrics.class_names, self._dataset_name
         )

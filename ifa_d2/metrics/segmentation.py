@@ -154,8 +154,8 @@ class SegmentationMetrics:
 
     @property
     def confusion(self) -> np.ndarray:
-        """(K, K) int64: ``[i, j]`` counts the pixels of label i that are predicted as j."""
-        return self.counts[0][0, :-1, :-1]
+        """Confusion matrix (K + 1, K + 1), see :mod:`ifa_d2.metrics.confusion`; a copy."""
+        return self.counts[0][0].copy()
 
     @property
     def whole(self) -> Figures:

@@ -36,7 +36,7 @@ def test_a_picture_by_hand() -> None:
     assert figures["IoU-water"] == 0
     assert figures["mIoU"] == pytest.approx(100 * (2 / 5 + 2 / 4) / 3)
     assert figures["pACC"] == pytest.approx(100 * 4 / 7)
-    assert metrics.confusion.tolist() == [[2, 1, 0], [1, 2, 0], [1, 0, 0]]
+    assert metrics.confusion[:-1, :-1].tolist() == [[2, 1, 0], [1, 2, 0], [1, 0, 0]]
     assert metrics.num_pictures == 1
 
 
