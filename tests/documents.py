@@ -15,7 +15,8 @@ PAGES = tuple(
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`([^`]+)`")
 _PROGRAM = (
-    r"(?:python|pip|make|git|apt-get|source|export|torchrun|srun|wandb|(?:tools|projects)/\S+\.py)"
+    r"(?:python|pip|ifa-d2|make|git|apt-get|source|export|torchrun|srun|wandb"
+    r"|(?:tools|projects)/\S+\.py)"
 )
 # A program with arguments, behind variables that are set for it.
 _COMMAND = re.compile(rf"(?:\w+=\S+ )*{_PROGRAM} \S")

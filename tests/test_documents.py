@@ -31,7 +31,8 @@ NOT_RUN = {
     "git clone REPOSITORY ifa && cd ifa": "downloads, of a place that the reader knows",
     "source .venv/bin/activate": "the environment need not lie there",
     "python -m pip install 'git+https://github.com/facebookresearch/detectron2.git'": "downloads",
-    "pip install -e .": "changes the environment that this runs in",
+    "python -m pip install .": "changes the environment that this runs in",
+    "ifa-d2 --help": "is run by tests/test_commands.py, wherever the program lies",
     "python tools/train_net.py --config-file configs/camvid/ifa_r50.py --num-gpus 4 "
     "model.backbone.norm=SyncBN": "needs four GPUs",
     "python projects/IFA/measure_raster.py --config-file tests/tiny_recipe.py --random-weights "

@@ -286,7 +286,5 @@ def test_extras_are_those_of_setup() -> None:
 def test_a_missing_extra_is_said_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
     check_extra("geo", "reading rasters")
     monkeypatch.setitem(sys.modules, "rasterio", None)
-    with pytest.raises(
-        ImportError, match=r"reading rasters needs rasterio, .*pip install rasterio"
-    ):
+    with pytest.raises(ImportError, match=r"rasters needs rasterio, .*pip install rasterio"):
         check_extra("geo", "reading rasters")

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from ..data.bands import BANDS
-from .predictor import Predictor
+
+if TYPE_CHECKING:
+    from .predictor import Predictor
 
 METADATA_FILE = "metadata.json"  # of a TorchScript or torch.export archive
 _NORMALIZATION = (
@@ -20,7 +22,7 @@ _OF_BANDS = (
 )
 
 
-def model_metadata(predictor: Predictor) -> dict[str, Any]:
+def model_metadata(predictor: "Predictor") -> dict[str, Any]:
     """Describe a model for those who run it elsewhere.
 
     Args:

@@ -21,6 +21,8 @@ from ..modeling.picture_fields import compute_fields
 from ..visualization import draw_field, to_rgb
 from .build import build_model, build_test_mapper, test_dataset_names
 from .checkpoint import Checkpointer
+from .export_metadata import model_metadata
+from .hub import HubMixin
 from .inputs import picture_input, read_input
 from .run import load_config, names_weights
 from .settings import TrainSettings
@@ -30,12 +32,16 @@ from .zoo import PREFIX, zoo_file
 Picture = str | os.PathLike[str] | np.ndarray | Tensor  # a file, or an array in BGR order
 
 
-class Predictor:
+class Predictor(HubMixin):
     """Computes a picture's features once and predicts at any resolution, window or point.
 
     Used as Detectron2's ``DefaultPredictor``, but what it returns is a
     :class:`ifa_d2.modeling.SegmentationField`, and of a ``PanopticFPN`` a
     :class:`ifa_d2.modeling.PanopticField`.
+
+    ``Predictor.save_pretrained(FOLDER)`` writes a model with its config, and
+    ``Predictor.from_pretrained`` reads such a folder or a repository of the Hugging Face Hub, see
+    :class:`ifa_d2.engine.hub.HubMixin`.
 
     Args:
         model: with a ``backbone``, a ``sem_seg_head`` that is an ``IFASemSegHead``, and pixel
@@ -48,6 +54,7 @@ class Predictor:
 
     Attributes:
         metadata: as above.
+        cfg: the config that the predictor was built of; None where it was made of a model.
 
     Raises:
         ValueError: a model without such a head, or metadata of another number of classes.
@@ -125,12 +132,14 @@ class Predictor:
         cfg = to_lazy_config(cfg)
         model = load_model(cfg, weights, overrides)
         mapper = build_test_mapper(cfg)
-        return cls(
+        predictor = cls(
             model,
             augmentations=mapper.augmentations.augs,
             image_format=mapper.image_format,
             metadata=_metadata(cfg, model),
         )
+        predictor.cfg = cfg
+        return predictor
 
     def __call__(self, image: Picture) -> SegmentationField:
         """The field of a picture.
@@ -185,6 +194,10 @@ class Predictor:
             model=self.model, fields=fields, return_logits=False, **views
         )
         return segmentor([self._inputs(self._read(image))])[0]["sem_seg"]
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the model, see :func:`ifa_d2.engine.export_metadata.model_metadata`."""
+        return model_metadata(self)
 
     def _read(self, image: Picture) -> np.ndarray:
         """A picture as of :func:`.read_input`, which shares no memory with what was given."""
