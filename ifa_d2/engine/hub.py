@@ -142,6 +142,8 @@ def _described_classes(described: dict[str, Any]) -> Metadata | None:
     metadata = Metadata(stuff_classes=described["classes"], ignore_label=described["ignore_value"])
     if described.get("colors"):
         metadata.set(stuff_colors=described["colors"])
+    if described.get("nodata") is not None:
+        metadata.set(nodata=described["nodata"])
     return metadata
 
 

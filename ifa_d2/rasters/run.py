@@ -86,7 +86,7 @@ def segment_raster(
     if colors is not None and len(colors) != num_classes:
         raise ValueError(f"colors must be of {num_classes} classes, got {len(colors)}")
     mean = model.pixel_mean.flatten().tolist()
-    raster = RasterSource.from_file(source, mean, predictor.image_format)
+    raster = RasterSource.from_file(source, mean, predictor.image_format, predictor.nodata)
     with opened(source) as dataset:
         output_size = _output_size(dataset, scale, ground_distance)
         check_georeference(dataset, output_size)
@@ -151,6 +151,7 @@ class _Job:
         return {
             "input": [status.st_size, status.st_mtime_ns] if status else raster.path,
             "bands": list(raster.bands),
+            **({} if raster.nodata is None else {"nodata": raster.nodata}),
             "size": list(plan.size),
             "output_size": list(plan.output_size),
             "window": list(plan.window),

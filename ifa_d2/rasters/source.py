@@ -48,7 +48,8 @@ class RasterSource:
         bands: numbers of the bands, from 1, in the order of the model's input.
         fill: what pixels without data are shown as, a value for each band.
         masked: whether there may be pixels without data: the file has a value for them, a mask or
-            transparency, or its numbers may be none.
+            transparency, its numbers may be none, or there is ``nodata``.
+        nodata: a value that means no data, besides the one that the file names; None is none.
     """
 
     path: str
@@ -56,10 +57,15 @@ class RasterSource:
     bands: tuple[int, ...]
     fill: tuple[float, ...]
     masked: bool
+    nodata: float | None = None
 
     @classmethod
     def from_file(
-        cls, path: str | os.PathLike[str], pixel_mean: Sequence[float], image_format: str = "RGB"
+        cls,
+        path: str | os.PathLike[str],
+        pixel_mean: Sequence[float],
+        image_format: str = "RGB",
+        nodata: float | None = None,
     ) -> "RasterSource":
         """Look at a file's header.
 
@@ -67,6 +73,7 @@ class RasterSource:
             path: of the file.
             pixel_mean: of the model, a value for each band.
             image_format: channel order of a model of three bands, "RGB" or "BGR".
+            nodata: as above.
 
         Raises:
             OSError: there is no such file, or nothing that GDAL reads.
@@ -88,7 +95,8 @@ class RasterSource:
             size = (dataset.height, dataset.width)
         if len(bands) == _COLORS and image_format == "BGR":
             bands = bands[::-1]
-        return cls(os.fspath(path), size, bands, tuple(pixel_mean), masked or is_float)
+        masked = masked or is_float or nodata is not None
+        return cls(os.fspath(path), size, bands, tuple(pixel_mean), masked, nodata)
 
     def image(self, dataset: DatasetReader, rows: Span, cols: Span) -> Tensor | None:
         """Read a window, (C, h, w) float32; None without data."""
@@ -106,9 +114,13 @@ class RasterSource:
         if not self.masked:
             return np.ones((window.height, window.width), bool)
         valid = dataset.dataset_mask(window=window) > 0
-        if dataset.dtypes[0] == "float32":
-            for band in self.bands:  # one at a time, as windows may be of a block
-                valid &= np.isfinite(dataset.read(band, window=window))
+        is_float = dataset.dtypes[0] == "float32"
+        # One at a time, as windows may be of a block.
+        for band in self.bands if is_float or self.nodata is not None else ():
+            values = dataset.read(band, window=window).astype(np.float32, copy=False)
+            valid &= np.isfinite(values)
+            if self.nodata is not None:
+                valid &= values != np.float32(self.nodata)
         return valid
 
 

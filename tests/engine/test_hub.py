@@ -109,3 +109,17 @@ def test_places_on_this_machine_are_not_written(trained: Path, tmp_path: Path) -
     Predictor.build(cfg).save_pretrained(tmp_path / "model")
     assert str(trained) not in (tmp_path / "model" / "config.yaml").read_text()
     assert cfg.train.output_dir == str(trained / "out")
+
+
+def test_a_temperature_goes_along(saved: tuple[Predictor, Path], tmp_path: Path) -> None:
+    predictor, _ = saved
+    head = predictor.model.sem_seg_head
+    head.temperature = 0.57
+    try:
+        predictor.save_pretrained(tmp_path / "calibrated")
+    finally:
+        head.temperature = 1.0
+    loaded = Predictor.from_pretrained(tmp_path / "calibrated")
+    assert loaded.model.sem_seg_head.temperature == 0.57
+    image = np.random.default_rng(0).integers(0, 256, (37, 50, 3), np.uint8)
+    torch.testing.assert_close(loaded(image).logits(), predictor(image).logits() / 0.57)

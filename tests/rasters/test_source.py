@@ -45,6 +45,19 @@ def test_bands_in_the_file_s_order(tmp_path: Path, dtype: str) -> None:
     assert np.array_equal(window(source, 3, 4, 20).numpy(), pixels[:, 3:23, 4:24])
 
 
+def test_a_value_of_the_data_set_means_no_data_too(tmp_path: Path) -> None:
+    pixels = make_pixels(40, 50, 5, "uint16").clip(2)
+    pixels[2, 5:9, 7:20] = 1  # one band is enough
+    path = write_raster(tmp_path / "a.tif", pixels)
+    source = RasterSource.from_file(path, (9.0,) * 5, "bands", nodata=1.0)
+    assert source.masked and not RasterSource.from_file(path, (9.0,) * 5, "bands").masked
+    missing = np.zeros((40, 50), bool)
+    missing[5:9, 7:20] = True
+    found = window(source, 0, 0, 40)
+    assert np.array_equal(found.numpy(), np.where(missing, 9, pixels)[:, :, :40])
+    assert window(source, 5, 7, 4) is None
+
+
 def test_pixels_without_data_are_shown_as_the_mean(tmp_path: Path) -> None:
     pixels = make_pixels(40, 50).clip(1)
     pixels[:, 5:9, 7:20] = 0

@@ -104,18 +104,25 @@ def test_two_processes_train_as_one(
 
 def test_two_processes_evaluate_as_one(data: Path, tmp_path: Path) -> None:
     train_tiny(tmp_path, "train.max_iter=30", "train.eval_period=0", "train.log_period=30")
-    cfg = tiny_config(tmp_path, f"train.init_checkpoint={tmp_path}/model_final.pth")
+    bins = "dataloader.evaluator.calibration_bins=15"
+    cfg = tiny_config(tmp_path, f"train.init_checkpoint={tmp_path}/model_final.pth", bins)
     model = Trainer.build_model(cfg)
     Checkpointer(model).load(cfg.train.init_checkpoint)
     expected = Trainer.test(cfg, model)["sem_seg"]
     # Without naming weights, the last checkpoint of the output directory is evaluated.
     output = f"train.output_dir={tmp_path}"
-    done = run(data, "--num-processes", 2, "--eval-only", "--verbose", output)
-    figures = ", ".join(f"sem_seg/{key} {expected[key]:.2f}" for key in ("mIoU", "mACC", "pACC"))
-    assert f"Done: {figures}. In {tmp_path / 'inference'}: log.txt. To see" in done.stdout
+    written = "dataloader.evaluator.output_dir=${train.output_dir}"
+    done = run(data, "--num-processes", 2, "--eval-only", "--verbose", output, bins, written)
+    keys = ("mIoU", "mACC", "pACC", "ECE")
+    figures = ", ".join(f"sem_seg/{key} {expected[key]:.2f}" for key in keys)
+    files = "sem_seg_evaluation.json, confusion_matrix.png, reliability.png, log.txt"
+    assert f"Done: {figures}. In {tmp_path / 'inference'}: {files}. To see" in done.stdout
+    content = json.loads((tmp_path / "inference" / "sem_seg_evaluation.json").read_text())
+    assert content["figures"]["ECE"] == expected["ECE"]  # to the last digit
     assert per_class_table(expected, ("left", "right", "middle")) in done.stdout
     # The flags say the same as the config's keys.
     cfg.inference = {"tta": True, "window": [33, 40], "stride": [2 / 3, 16]}
+    cfg.dataloader.evaluator.calibration_bins = 0
     expected = Trainer.test(cfg, model)["sem_seg"]
     flags = ("--tta", "--sliding-window", 33, 40, "--stride", "2/3", 16)
     done = run(data, "--eval-only", "--verbose", *flags, output)
