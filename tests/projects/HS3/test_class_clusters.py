@@ -13,7 +13,7 @@ from class_clusters import (
     nested_clusters,
 )
 
-from ifa_d2.evaluation.confusion import count_pairs
+from ifa_d2.metrics.confusion import count_pairs
 
 
 def planted(rates: dict[tuple[int, int], float], pixels: list[int]) -> np.ndarray:

@@ -17,7 +17,7 @@ from torch import nn
 
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config
-from ifa_d2.evaluation.confusion import count_pairs
+from ifa_d2.metrics.confusion import count_pairs
 from ifa_d2.modeling import compute_fields
 from tests.tiny import RECIPE, tiny_config
 
