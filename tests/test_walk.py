@@ -19,7 +19,8 @@ def test_what_is_counted() -> None:
 def test_a_walk_is_no_longer_than_it_was() -> None:
     """Bounds of what was measured; they go down with the code, not up."""
     bounds = {
-        "FieldSegmentor answers one picture": (13, 17),
+        # One more than it was: fields left the file that needs Detectron2.
+        "FieldSegmentor answers one picture": (14, 17),
         "the layer alone, inference on a grid": (6, 11),
         "field.refined_labels()": (10, 15),
     }
