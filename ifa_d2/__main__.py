@@ -1,4 +1,4 @@
-"""``python -m ifa_d2``, where the command ``ifa-d2`` is not on the path."""
+"""The command ``ifa-d2`` as ``python -m ifa_d2``, where it is not on the path."""
 
 from .commands import main
 

@@ -1,4 +1,4 @@
-"""The command ``ifa-d2``: scripts of tools/ and the page, by short names, wherever they lie.
+"""The command ``ifa-d2``: scripts of tools/ and the page, by short names.
 
     ifa-d2 train --config-file shapes/ifa_r18.py
 
@@ -49,7 +49,7 @@ def script_path(command: str) -> Path:
 
 
 def command_line(command: str, *arguments: str) -> str:
-    """What a user types to run a command: ``ifa-d2 ...`` or ``python tools/...``.
+    """Spell a command as a user types it: ``ifa-d2 ...`` or ``python tools/...``.
 
     The latter in a checkout, unless this process was itself started as the former.
     """
@@ -60,7 +60,7 @@ def command_line(command: str, *arguments: str) -> str:
 
 
 def this_command_line(*arguments: str) -> str:
-    """What a user types to start this process's command with other arguments."""
+    """Spell this process's command with other arguments, as a user types it."""
     if sys.argv[0].startswith(f"{PROGRAM} "):
         return shlex.join([*sys.argv[0].split(), *arguments])
     return shlex.join(["python", sys.argv[0], *arguments])

@@ -191,13 +191,16 @@ class Checkpointer(DetectionCheckpointer):
             )
         self.logger.warning(f"{said}: is it of another model?")
 
-    def load_trained(self, path: str) -> None:
+    def load_trained(self, path: str, *, auxiliary: bool = False) -> None:
         """Load the weights to predict with, of which none may be left as it was drawn.
+
+        Args:
+            path: a file or an address.
+            auxiliary: those of auxiliary heads may not lack either, for who asks these.
 
         Raises:
             FileNotFoundError, ValueError: as :meth:`load`; or the file lacks a parameter, or a
-                statistic of a norm, that the model predicts by, or has it in another shape. An
-                auxiliary head's may lack.
+                statistic of a norm, that the model predicts by, or has it in another shape.
         """
         if _is_address(path):
             _fetch(path, f"{self.save_dir or 'this run'} has no checkpoint, and {path}")
@@ -208,7 +211,7 @@ class Checkpointer(DetectionCheckpointer):
         drawn = [
             f"{name} {self._absent[name]}".rstrip()
             for name, tensor in tensors.items()
-            if id(tensor) not in loaded and _AUXILIARY not in name.split(".")
+            if id(tensor) not in loaded and (auxiliary or _AUXILIARY not in name.split("."))
         ]
         if drawn:
             raise ValueError(

@@ -58,7 +58,7 @@ class HubMixin(
     pipeline_tag="image-segmentation",
     tags=["semantic-segmentation", "implicit-feature-alignment"],
 ):
-    """What a :class:`ifa_d2.Predictor` has of ``save_pretrained`` and ``from_pretrained``.
+    """Saving and loading of a :class:`ifa_d2.Predictor` for the Hugging Face Hub.
 
     A folder holds ``model.safetensors``, all weights, a frozen backbone's too; ``config.yaml``; and
     ``config.json``, which describes the classes, so that whoever loads the model need not register

@@ -224,17 +224,20 @@ def _metadata(cfg: DictConfig, model: nn.Module) -> Metadata | None:
     return metadata if same else None
 
 
-def load_model(cfg: Any, weights: str | None, overrides: Sequence[str] = ()) -> nn.Module:
+def load_model(
+    cfg: Any, weights: str | None, overrides: Sequence[str] = (), *, auxiliary: bool = False
+) -> nn.Module:
     """The model of a config with its weights, in eval mode.
 
     Args:
         cfg: of either kind.
         weights: a checkpoint; None is that of :func:`find_weights`.
         overrides: what ``cfg`` was read with.
+        auxiliary: its auxiliary heads are to be asked too.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: there are no weights, or they lack some that the model predicts by.
+        ValueError: there are no weights, or they lack some that the model answers by.
     """
     cfg = to_lazy_config(cfg)
     settings = TrainSettings.from_config(cfg)
@@ -242,7 +245,7 @@ def load_model(cfg: Any, weights: str | None, overrides: Sequence[str] = ()) -> 
     if not weights:
         raise ValueError(f"weights must be given: {settings.output_dir} has no checkpoint")
     model = build_model(cfg, pretrained=False)
-    Checkpointer(model, settings.output_dir).load_trained(weights)
+    Checkpointer(model, settings.output_dir).load_trained(weights, auxiliary=auxiliary)
     return model.eval()
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,10 @@ from detectron2.utils import comm
 
 from ..data import read_record_label
 from ..data.labels import translate_label
-from .boundary import BoundaryCounter, Width
+from ..metrics import SegmentationMetrics
 from .calibration import Reliability
-from .confusion import Figures, confusion_figures, count_pairs, mean_of_known, union_figures
 from .predictions import check_logits, label_dtype, predicted_labels
 from .report import write_confusion, write_json, write_reliability
-from .tolerance import near_counts, tolerant_figures
 
 _logger = logging.getLogger(__name__)
 EVALUATION = "sem_seg_evaluation.json"
@@ -100,22 +98,20 @@ class SemSegEvaluator(DatasetEvaluator):
         self._dataset_name = dataset_name
         self._distributed = distributed
         self._output_dir = output_dir
-        self._class_names: list[str] = list(metadata.stuff_classes)
-        self._num_classes = len(self._class_names)
         self._ignore_label: int = metadata.ignore_label
         self._label_table = metadata.get("label_table")
-        self._boundary_widths = Width.parse("boundary_widths", boundary_widths)
-        self._trimap_widths = Width.parse("trimap_widths", trimap_widths)
         if count_predicted_only is None:
             count_predicted_only = metadata.get("evaluator_type") == "cityscapes_sem_seg"
-        self._count_predicted_only = count_predicted_only
-        unknown = [name for name in f1_classes if name not in self._class_names]
-        if unknown:
-            raise ValueError(f"f1_classes must be of {self._class_names}, got {unknown}")
-        if f1_tolerance < 0:
-            raise ValueError(f"f1_tolerance must be 0 pixels or more, got {f1_tolerance}")
-        self._f1_classes = [self._class_names.index(name) for name in f1_classes]
-        self._f1_tolerance = f1_tolerance
+        classes = list(metadata.stuff_classes)
+        self.metrics = SegmentationMetrics(
+            classes,
+            len(classes),  # of labels as they are read here
+            boundary_widths=boundary_widths,
+            trimap_widths=trimap_widths,
+            count_predicted_only=count_predicted_only,
+            f1_classes=f1_classes,
+            f1_tolerance=f1_tolerance,
+        )
         if calibration_bins < 0:
             raise ValueError(f"calibration_bins must be 0 or more, got {calibration_bins}")
         self._calibration_bins = calibration_bins
@@ -134,13 +130,8 @@ class SemSegEvaluator(DatasetEvaluator):
 
     def reset(self) -> None:
         """Reset the counts."""
-        measures = 1 + len(self._boundary_widths) + len(self._trimap_widths)
-        side = self._num_classes + 1
-        # The whole picture's, then one for each boundary width, then one for each trimap width.
-        self._counts = np.zeros((measures, side, side), np.int64)
-        self._near = np.zeros((len(self._f1_classes), 4), np.int64)
+        self.metrics.reset()
         self._confidences = np.zeros((3, self._calibration_bins), np.int64)
-        self._num_images = 0
         self._num_unlabelled = 0
 
     def process(
@@ -166,27 +157,13 @@ class SemSegEvaluator(DatasetEvaluator):
                 continue
             sem_seg, source = output["sem_seg"], one["file_name"]
             if self.needs_logits:
-                check_logits(sem_seg, self._num_classes, source, "calibration_bins")
-            prediction = predicted_labels(sem_seg, self._num_classes, source)
+                check_logits(sem_seg, self.metrics.num_classes, source, "calibration_bins")
+            prediction = predicted_labels(sem_seg, self.metrics.num_classes, source)
             label = self._read_label(record, prediction.shape)
             if self.needs_logits:
                 bins = self._calibration_bins
                 self._confidences += Reliability.of(sem_seg, label, prediction, bins).counts
-            for counts, found in zip(self._counts, self._count(label, prediction), strict=True):
-                counts += found
-            for counts, chosen in zip(self._near, self._f1_classes, strict=True):
-                counts += near_counts(
-                    label, prediction, self._num_classes, chosen, self._f1_tolerance
-                )
-            self._num_images += 1
-
-    def _count(self, label: np.ndarray, prediction: np.ndarray) -> Iterator[np.ndarray]:
-        """Count the confusion matrix of each measure."""
-        yield count_pairs(label, prediction, self._num_classes)
-        if self._boundary_widths or self._trimap_widths:
-            counter = BoundaryCounter(label, prediction, self._num_classes)
-            yield from map(counter.boundary, self._boundary_widths)
-            yield from map(counter.trimap, self._trimap_widths)
+            self.metrics.update(label, prediction)
 
     @cached_property
     def _labelled_records(self) -> dict[str, Mapping[str, Any]]:
@@ -199,7 +176,7 @@ class SemSegEvaluator(DatasetEvaluator):
         if one.get("sem_seg_file_name"):
             return one
         record = self._labelled_records.get(one["file_name"])
-        if record is None and (self._labelled_records or self._num_images):
+        if record is None and (self._labelled_records or self.metrics.num_pictures):
             raise ValueError(f"{self._dataset_name} has no label for {one['file_name']!r}")
         return record
 
@@ -214,11 +191,11 @@ class SemSegEvaluator(DatasetEvaluator):
         label = translate_label(
             label,
             path,
-            num_classes=self._num_classes,
+            num_classes=self.metrics.num_classes,
             ignore_label=self._ignore_label,
-            ignore_value=self._num_classes,
+            ignore_value=self.metrics.num_classes,
         )
-        return label.astype(label_dtype(self._num_classes), copy=False)
+        return label.astype(label_dtype(self.metrics.num_classes), copy=False)
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
         """Compute the metrics; None but on the main process, {} for images without labels.
@@ -228,87 +205,39 @@ class SemSegEvaluator(DatasetEvaluator):
         Raises:
             ValueError: some images had a label, others none.
         """
-        part = (
-            *(self._counts, self._near, self._confidences),
-            *(self._num_images, self._num_unlabelled),
-        )
+        part = self.metrics.counts, self._confidences, self._num_unlabelled
+        parts = [part]
         if self._distributed:
             parts = comm.gather(part)
             if not comm.is_main_process():
                 return None
-            part = (sum(counted) for counted in zip(*parts, strict=True))
-        counts, near, confidences, num_images, num_unlabelled = part
-        if num_images and num_unlabelled:
+        counts, confidences, unlabelled = zip(*parts, strict=True)
+        total, num_unlabelled = self.metrics.of_all(counts), sum(unlabelled)
+        if total.num_pictures and num_unlabelled:
             raise ValueError(
                 f"{self._dataset_name} has no label for {num_unlabelled} of "
-                f"{num_images + num_unlabelled} images"
+                f"{total.num_pictures + num_unlabelled} images"
             )
         if num_unlabelled:
             _logger.warning(
                 f"{self._dataset_name}: none of its records has a label, so there are no metrics"
             )
             return OrderedDict()
-        whole = confusion_figures(counts[0], count_predicted_only=self._count_predicted_only)
-        self._log_left_out(whole)
-        figures = self._percent(whole) | self._boundary_percent(counts[1:], whole)
-        figures |= self._tolerant_percent(near)
-        reliability = Reliability(confidences) if self.needs_logits else None
+        self._log_left_out(total)
+        figures = total.compute()
+        reliability = Reliability(sum(confidences)) if self.needs_logits else None
         if reliability is not None:
             figures["ECE"] = 100 * reliability.error
         if self._output_dir:
-            self._write(counts[0], num_images, whole, figures, reliability)
+            self._write(total, figures, reliability)
         return OrderedDict(sem_seg=figures)
 
-    def _percent(self, whole: Figures) -> dict[str, float]:
-        """Metrics of whole pictures, in Detectron2's order and by its names."""
-
-        def by_class(prefix: str, values: np.ndarray) -> dict[str, float]:
-            return self._by_class(prefix, values)
-
-        return {
-            "mIoU": 100 * whole.miou,
-            "fwIoU": 100 * whole.fwiou,
-            **by_class("IoU", whole.iou),
-            "mACC": 100 * whole.macc,
-            "pACC": 100 * whole.pacc,
-            **by_class("ACC", whole.recall),
-            "mPrecision": 100 * mean_of_known(whole.precision),
-            **by_class("Precision", whole.precision),
-            "absent_classes": float(whole.absent.sum()),
-            "predicted_only_classes": float(whole.predicted_only.sum()),
-        }
-
-    def _by_class(self, prefix: str, values: np.ndarray) -> dict[str, float]:
-        pairs = zip(self._class_names, values, strict=True)
-        return {f"{prefix}-{name}": 100 * float(value) for name, value in pairs}
-
-    def _boundary_percent(self, counts: np.ndarray, whole: Figures) -> dict[str, float]:
-        """Metrics near boundaries, from matrices in the order of the widths."""
-        figures: dict[str, float] = {}
-        counted = ~np.isnan(whole.iou)
-        for width, matrix in zip(self._boundary_widths, counts, strict=False):
-            iou = union_figures(matrix, counted)
-            figures[f"mBoundaryIoU_{width.name}"] = 100 * mean_of_known(iou)
-            figures |= self._by_class(f"BoundaryIoU_{width.name}", iou)
-        trimaps = counts[len(self._boundary_widths) :]
-        for width, matrix in zip(self._trimap_widths, trimaps, strict=True):
-            near = confusion_figures(matrix, count_predicted_only=self._count_predicted_only)
-            figures[f"trimap_mIoU_{width.name}"] = 100 * near.miou
-            figures[f"trimap_pACC_{width.name}"] = 100 * near.pacc
-        return figures
-
-    def _tolerant_percent(self, near: np.ndarray) -> dict[str, float]:
-        """Metrics with a tolerance, for the classes that have them."""
-        return {
-            f"{kind}_{self._f1_tolerance}px-{self._class_names[chosen]}": value
-            for chosen, counts in zip(self._f1_classes, near, strict=True)
-            for kind, value in tolerant_figures(counts).items()
-        }
-
     def _names(self, chosen: np.ndarray) -> list[str]:
-        return [name for name, is_one in zip(self._class_names, chosen, strict=True) if is_one]
+        pairs = zip(self.metrics.class_names, chosen, strict=True)
+        return [name for name, is_one in pairs if is_one]
 
-    def _log_left_out(self, whole: Figures) -> None:
+    def _log_left_out(self, metrics: SegmentationMetrics) -> None:
+        whole = metrics.whole
         absent, predicted_only = self._names(whole.absent), self._names(whole.predicted_only)
         if not whole.labelled.any():
             _logger.warning(f"{self._dataset_name}: no pixel has a label, so there are no metrics")
@@ -318,7 +247,7 @@ class SemSegEvaluator(DatasetEvaluator):
                 f"{', '.join(absent)}"
             )
         if whole.labelled.any() and predicted_only:
-            done = "counted as IoU 0" if self._count_predicted_only else "left out of mIoU"
+            done = "counted as IoU 0" if metrics.count_predicted_only else "left out of mIoU"
             _logger.info(
                 f"{self._dataset_name}: {done}, predicted but in no label: "
                 f"{', '.join(predicted_only)}"
@@ -326,45 +255,24 @@ class SemSegEvaluator(DatasetEvaluator):
 
     def _write(
         self,
-        counts: np.ndarray,
-        num_images: int,
-        whole: Figures,
+        metrics: SegmentationMetrics,
         figures: Mapping[str, float],
         reliability: Reliability | None,
     ) -> None:
-        classes = [
-            {
-                "class": name,
-                "iou": figures[f"IoU-{name}"],
-                "precision": figures[f"Precision-{name}"],
-                "recall": figures[f"ACC-{name}"],
-                "boundary_iou": {
-                    width.name: figures[f"BoundaryIoU_{width.name}-{name}"]
-                    for width in self._boundary_widths
-                },
-                **{
-                    f"{kind.lower()}_{self._f1_tolerance}px": figures[
-                        f"{kind}_{self._f1_tolerance}px-{name}"
-                    ]
-                    for kind in (("Precision", "Recall", "F1") if index in self._f1_classes else ())
-                },
-                "labelled_pixels": int(whole.labelled[index]),
-                "predicted_pixels": int(whole.predicted[index]),
-            }
-            for index, name in enumerate(self._class_names)
-        ]
         content = {
             "dataset": self._dataset_name,
             **self.conditions,
-            "images": num_images,
+            "images": metrics.num_pictures,
             "figures": {key: value for key, value in figures.items() if "-" not in key},
-            "classes": classes,
-            "absent_classes": self._names(whole.absent),
-            "predicted_only_classes": self._names(whole.predicted_only),
-            "predicted_only_classes_count_in_miou": self._count_predicted_only,
+            "classes": metrics.class_rows(),
+            "absent_classes": self._names(metrics.whole.absent),
+            "predicted_only_classes": self._names(metrics.whole.predicted_only),
+            "predicted_only_classes_count_in_miou": metrics.count_predicted_only,
         }
         if reliability is not None:
             content["reliability"] = reliability.rows()
             write_reliability(self._output_dir, reliability, self._dataset_name)
         write_json(self.output_file, content)
-        write_confusion(self._output_dir, counts[:-1, :-1], self._class_names, self._dataset_name)
+        write_confusion(
+            self._output_dir, metrics.confusion[:-1, :-1], metrics.class_names, self._dataset_name
+        )

@@ -1,6 +1,6 @@
 """Checks of sizes, windows, points and modes of fields.
 
-Units and axes are those of :mod:`ifa_d2.modeling.field`.
+Units and axes are those of :mod:`ifa_d2.fields.field`.
 """
 
 import math

@@ -5,6 +5,7 @@ input's size (h and w times the finest feature's stride).
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -85,13 +86,6 @@ class IFASemSegHead(nn.Module):
         made = alignment.predictor.out_channels
         if made != num_classes:
             raise ValueError(f"alignment.num_classes must be num_classes {num_classes}, got {made}")
-        for aux in aux_heads:
-            known = levels.feature_channels
-            if known.get(aux.feature) != aux.conv.in_channels:
-                raise ValueError(
-                    f"feature and in_channels of an auxiliary head must be of {known}, got "
-                    f"{aux.feature!r} and {aux.conv.in_channels}"
-                )
         self.num_classes = num_classes
         self.levels = levels
         self.alignment = alignment
@@ -99,6 +93,8 @@ class IFASemSegHead(nn.Module):
         self.criterion = criterion or OhemCrossEntropy()
         check_criterion(self.criterion, num_classes)
         self.aux_heads = nn.ModuleList(aux_heads)
+        for aux in aux_heads:
+            self._check_auxiliary(aux)
         self.loss_weight = loss_weight
         self.aux_loss_weight = aux_loss_weight
         self.temperature = 1.0
@@ -179,14 +175,54 @@ class IFASemSegHead(nn.Module):
             losses["loss_sem_seg_regions"] = self._auxiliary_loss(regions, sample, share)
         if len(self.aux_heads):
             losses["loss_sem_seg_aux"] = sum(
-                self._auxiliary_loss(head(features[head.feature]), sample, share)
-                for head in self.aux_heads
+                self._auxiliary_loss(logits, self._grouped(sample, head), share) * head.loss_weight
+                for head, logits in zip(
+                    self.aux_heads, self.auxiliary_logits(features), strict=True
+                )
             )
         return losses
+
+    def auxiliary_logits(self, features: Mapping[str, Tensor]) -> list[Tensor]:
+        """Compute what the auxiliary heads say, in training or not: (B, G, h, w) of each.
+
+        The G groups of classes and the size are each head's own.
+        """
+        return [head(features[head.feature]) for head in self.aux_heads]
 
     def grid(self, features: Mapping[str, Tensor]) -> GridQuery:
         """Return the query of the finest feature's grid."""
         return GridQuery.regular(*features[self.levels.in_features[0]].shape[-2:])
+
+    def _grouped(self, sample: Sample, head: AuxiliaryHead) -> Sample:
+        return replace(sample, labels=head.group_labels(sample.labels, self.ignore_value))
+
+    def _check_auxiliary(self, aux: AuxiliaryHead) -> None:
+        """Check that an auxiliary head fits the features, the labels and the criterion."""
+        known = self.levels.feature_channels
+        if known.get(aux.feature) != aux.in_channels:
+            raise ValueError(
+                f"feature and in_channels of an auxiliary head must be of {known}, got "
+                f"{aux.feature!r} and {aux.in_channels}"
+            )
+        if aux.num_classes != self.num_classes:
+            raise ValueError(
+                f"num_classes of the auxiliary head of {aux.feature} must be {self.num_classes}, "
+                f"got {aux.num_classes}"
+            )
+        if aux.class_groups is None:
+            return
+        if 0 <= self.ignore_value < aux.num_groups:
+            raise ValueError(
+                f"ignore_value must be none of the {aux.num_groups} class_groups of the auxiliary "
+                f"head of {aux.feature}, got {self.ignore_value}"
+            )
+        try:
+            check_criterion(self.criterion, aux.num_groups)
+        except ValueError as error:
+            raise ValueError(
+                f"class_groups of the auxiliary head of {aux.feature} need a criterion that "
+                f"weights no classes: {error}"
+            ) from error
 
     def _auxiliary_loss(self, logits: Tensor, sample: Sample, share: float) -> Tensor:
         if not sample.upsampled:

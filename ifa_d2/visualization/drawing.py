@@ -75,7 +75,7 @@ def draw_segmentation(
     # Not by Visualizer.draw_sem_seg: its outlines run through the centres of the border pixels, and
     # regions of one pixel's width would be lost.
     is_class = (sem_seg >= 0) & (sem_seg < len(metadata.stuff_classes))
-    labels = np.where(is_class, sem_seg, -1).astype(np.int16)
+    labels = np.where(is_class, sem_seg.astype(np.int32), np.int32(-1))
     colors = np.asarray(metadata.stuff_colors, np.float64)[np.where(is_class, sem_seg, 0)]
     blended = np.where(is_class[..., None], (1 - alpha) * image + alpha * colors, image)
     drawn = _enlarged(blended.round().astype(np.uint8), scale)

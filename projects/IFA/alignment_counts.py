@@ -15,11 +15,11 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ifa_d2.engine import build
-from ifa_d2.evaluation.boundary import BoundaryCounter, Width
-from ifa_d2.evaluation.confusion import count_pairs
 from ifa_d2.evaluation.predictions import label_dtype
-from ifa_d2.evaluation.tolerance import near_counts
 from ifa_d2.files import atomic_path
+from ifa_d2.metrics.boundary import BoundaryCounter, Width
+from ifa_d2.metrics.confusion import count_pairs
+from ifa_d2.metrics.tolerance import near_counts
 from ifa_d2.modeling import SegmentationField, compute_fields
 
 # The size of the model's input as a share of the picture's, and the stride at which the field is

@@ -25,9 +25,9 @@ from torch import nn
 from ifa_d2.analysis.measure import alternate, device_name, peak_memory
 from ifa_d2.engine import build
 from ifa_d2.engine.predictor import load_model
-from ifa_d2.evaluation.confusion import confusion_figures, count_pairs
 from ifa_d2.evaluation.predictions import label_dtype
 from ifa_d2.files import atomic_path
+from ifa_d2.metrics.confusion import confusion_figures, count_pairs
 from ifa_d2.modeling import compute_fields, level_features
 
 STRIDES = (8, 4, 2, 1)

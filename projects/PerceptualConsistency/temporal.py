@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from ifa_d2.evaluation.confusion import confusion_figures, count_pairs
+from ifa_d2.metrics.confusion import confusion_figures, count_pairs
 
 
 class FlowConsistency:

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from ifa_d2.data import read_picture
 from ifa_d2.data.labels import read_record_classes
-from ifa_d2.evaluation.confusion import mean_of_known
 from ifa_d2.evaluation.predictions import label_dtype, predicted_labels
+from ifa_d2.metrics.confusion import mean_of_known
 
 
 @dataclass(frozen=True)

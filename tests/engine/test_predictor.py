@@ -123,6 +123,9 @@ def test_initial_weights_alone_are_not_predicted_with(trained: Path, tmp_path: P
     assert any(".aux_heads." in key for key in whole)
     torch.save({k: w for k, w in whole.items() if ".aux_heads." not in k}, tmp_path / "less.pth")
     assert torch.equal(load_model(cfg, str(tmp_path / "less.pth")).state_dict()[key], whole[key])
+    load_model(cfg, str(trained / "out" / "model_final.pth"), auxiliary=True)
+    with pytest.raises(ValueError, match=r"less\.pth is no trained .* lacks .*\.aux_heads\.0\."):
+        load_model(cfg, str(tmp_path / "less.pth"), auxiliary=True)
 
 
 def test_yaml_model_of_resized_input(tmp_path: Path) -> None:

@@ -166,6 +166,21 @@ def test_reset_forgets(pictures: Pictures) -> None:
     assert evaluator.evaluate()["sem_seg"] == evaluate(pictures, [(label, prediction)])
 
 
+def test_confusion_is_that_of_all_pictures_so_far(pictures: Pictures) -> None:
+    pairs = random_pairs(3, 3)
+    inputs = [pictures.write(str(index), label) for index, (label, _) in enumerate(pairs)]
+    evaluator = SemSegEvaluator(NAME)
+    expected = np.zeros((4, 4), np.int64)
+    for one, (label, prediction) in zip(inputs, pairs, strict=True):
+        evaluator.process([one], [logits(prediction)])
+        np.add.at(expected, (np.where(label == IGNORE, 3, label), prediction), 1)
+    assert np.array_equal(evaluator.metrics.confusion, expected)
+    evaluator.metrics.confusion[:] = 0  # a copy
+    assert evaluator.metrics.confusion.sum() == expected.sum()
+    evaluator.reset()
+    assert not evaluator.metrics.confusion.any()
+
+
 def test_labels_of_more_than_8_bits(tmp_path: Path) -> None:
     """300 classes, and an ignored value beyond them."""
     folders = tmp_path / "images", tmp_path / "labels"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from bootstrap import f1, mean_boundary_iou, mean_iou, paired_interval
 
-from ifa_d2.evaluation.confusion import confusion_figures, mean_of_known, union_figures
+from ifa_d2.metrics.confusion import confusion_figures, mean_of_known, union_figures
 
 
 def matrices(*shape: int, seed: int = 0) -> np.ndarray:

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from ifa_d2.evaluation.confusion import confusion_figures, count_pairs, union_figures
 from ifa_d2.evaluation.predictions import label_dtype
+from ifa_d2.metrics.confusion import confusion_figures, count_pairs, union_figures
 
 
 @pytest.mark.parametrize("max_pixels", [1, 130, 2**24])

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ifa_d2.evaluation.boundary import BoundaryCounter, Width, mixed_within
-from ifa_d2.evaluation.confusion import confusion_figures, union_figures
+from ifa_d2.metrics.boundary import BoundaryCounter, Width, mixed_within
+from ifa_d2.metrics.confusion import confusion_figures, union_figures
 
 K = 3  # classes; K itself is "no class"
 
