@@ -86,12 +86,10 @@ class Reliability:
     def rows(self) -> list[dict[str, float]]:
         """Each bin in plain types, confidences and accuracies from 0 to 1."""
         edges = np.linspace(0, 1, len(self.pixels) + 1).tolist()
-        columns = zip(edges, edges[1:], *self._columns(), strict=False)
+        figures = [one.tolist() for one in (self.pixels, self.accuracy, self.confidence)]
         names = ("above", "up_to", "pixels", "accuracy", "confidence")
-        return [dict(zip(names, row, strict=True)) for row in columns]
-
-    def _columns(self) -> list[list[float]]:
-        return [one.tolist() for one in (self.pixels, self.accuracy, self.confidence)]
+        rows = zip(edges[:-1], edges[1:], *figures, strict=True)
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def _mean(self, sums: np.ndarray) -> np.ndarray:
         out = np.full(sums.shape, np.nan)
