@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-import ifa_d2  # noqa: F401 (first: it hides warnings of Detectron2's own imports)
+import ifa_d2.compat  # noqa: F401 (first: it hides warnings of Detectron2's own imports)
 
 # isort: split
 import numpy as np

@@ -9,7 +9,7 @@ Files are read one at a time; pixels without data do not count, see --nodata.
 
 import argparse
 
-import ifa_d2  # noqa: F401 (first: it hides warnings of Detectron2's own imports)
+import ifa_d2.compat  # noqa: F401 (first: it hides warnings of Detectron2's own imports)
 
 # isort: split
 import numpy as np

@@ -14,7 +14,7 @@ the temperature was not fitted on: each half of the pictures with the temperatur
 import argparse
 from pathlib import Path
 
-import ifa_d2  # noqa: F401 (first: it hides warnings of Detectron2's own imports)
+import ifa_d2.compat  # noqa: F401 (first: it hides warnings of Detectron2's own imports)
 
 # isort: split
 from tabulate import tabulate

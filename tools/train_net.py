@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import ifa_d2  # noqa: F401 (first: it hides warnings of Detectron2's own imports)
+import ifa_d2.compat  # noqa: F401 (first: it hides warnings of Detectron2's own imports)
 
 # isort: split
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
