@@ -35,6 +35,7 @@ def test_there_are_recipes() -> None:
         "camvid/ifa_dinov3_s.py",
         "camvid/ifa_lite0.py",
         "camvid/ifa_lite0_frozen.py",
+        "camvid/ifa_lite0_stride2.py",
         "camvid/ifa_r18.py",
         "camvid/ifa_r50.py",
         "camvid/ifa_swin_t.py",
