@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from detectron2.data import Metadata
 from field_page import Limits, UploadError, decode_upload
 from field_page.uploads import FORMATS as PAGE_FORMATS
 from PIL import Image, ImageOps
@@ -107,7 +108,7 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Read]:
     cfg = tiny_config(tmp_path_factory.mktemp("out"))
     model = build_model(cfg, pretrained=False)
     predictor = Predictor(model)
-    drawing = Drawing(Segmenter(cfg, model, View()), None)
+    drawing = Drawing(Segmenter(cfg, model, View()), Metadata())
 
     def mapped(mapper: Callable[[dict], dict], path: Path) -> np.ndarray:
         return _rgb(mapper({"file_name": str(path)})["image"], mapper.image_format)
