@@ -1,8 +1,9 @@
 """Implicit Feature Alignment (ECCV 2022) for Detectron2.
 
-``ifa_d2.layers`` and ``ifa_d2.fields`` need torch alone. Importing ``ifa_d2.data`` registers the
-built-in data sets, importing ``ifa_d2.modeling`` the models, as with Detectron2's own packages;
-whatever reads a config imports both. The names below import what they need when first used.
+``ifa_d2.layers`` and ``ifa_d2.fields`` need torch alone, ``ifa_d2.metrics`` NumPy and OpenCV.
+Importing ``ifa_d2.data`` registers the built-in data sets, importing ``ifa_d2.modeling`` the
+models, as with Detectron2's own packages; whatever reads a config imports both. The names below
+import what they need when first used.
 """
 
 from importlib import import_module
@@ -10,7 +11,10 @@ from typing import Any
 
 __version__ = "0.1.0"
 _HOMES = {"Predictor": "engine", "add_ifa_config": "config", "get_config": "config"}
-_PARTS = ("config", "data", "engine", "evaluation", "fields", "layers", "modeling", "visualization")
+_PARTS = (
+    *("config", "data", "layers", "fields", "modeling", "metrics", "evaluation"),
+    *("visualization", "engine"),
+)
 __all__ = ["Predictor", "__version__", "add_ifa_config", "data", "get_config", "modeling"]
 
 

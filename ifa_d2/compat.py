@@ -14,7 +14,7 @@ if find_spec("detectron2") is None:
     raise ImportError(
         "ifa_d2 needs Detectron2: run `make setup` in the ifa_d2 repository for a pinned one, or "
         "`python -m pip install 'git+https://github.com/facebookresearch/detectron2.git'`. "
-        "Without it there are ifa_d2.layers and ifa_d2.fields."
+        "Without it there are ifa_d2.layers, ifa_d2.fields and ifa_d2.metrics."
     )
 _NAME = "pkg_resources"
 

@@ -199,7 +199,7 @@ def test_the_package_alone_imports_nothing_else(tmp_path: Path) -> None:
         "import sys\n"
         "import ifa_d2\n"
         "assert not {'torch', 'numpy', 'detectron2'} & set(sys.modules)\n"
-        "assert {'Predictor', 'get_config', 'layers', 'fields'} <= set(dir(ifa_d2))\n"
+        "assert {'Predictor', 'get_config', 'layers', 'fields', 'metrics'} <= set(dir(ifa_d2))\n"
         "try:\n"
         "    ifa_d2.Predictors\n"
         "except AttributeError as error:\n"

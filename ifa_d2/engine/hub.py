@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from ..files import atomic_path
 from ..listing import join_some
+from .export_metadata import model_metadata
 from .run import load_config
 from .saved_config import config_text
 
@@ -81,11 +82,11 @@ class HubMixin(
             )
         cfg = copy.deepcopy(self.cfg)
         cfg.train.update(output_dir="", init_checkpoint="")  # places on this machine
-        text = config_text(cfg, [])
+        text, described = config_text(cfg, []), json.dumps(model_metadata(self), indent=1)
         weights = {name: value.contiguous() for name, value in self.model.state_dict().items()}
         with atomic_path(save_directory / WEIGHTS) as temporary:
             temporary.write_bytes(safetensors.torch.save(weights))
-        for name, content in ((CONFIG, text), (CONFIG_NAME, json.dumps(self.describe(), indent=1))):
+        for name, content in ((CONFIG, text), (CONFIG_NAME, described)):
             with atomic_path(save_directory / name) as temporary:
                 temporary.write_text(content, encoding="utf-8")
 
@@ -114,7 +115,9 @@ class HubMixin(
             FileNotFoundError: a folder without one of the files.
             ValueError: a config that names functions of packages that are not trusted.
         """
-        files = {}
+        files: dict[str, Path] = {}
+        options = {"revision": revision, "cache_dir": cache_dir, "token": token}
+        options |= {"force_download": force_download, "local_files_only": local_files_only}
         for name in (WEIGHTS, CONFIG, CONFIG_NAME):
             if Path(model_id).is_dir():
                 files[name] = Path(model_id, name)
@@ -124,8 +127,6 @@ class HubMixin(
                         "Predictor.save_pretrained"
                     )
                 continue
-            options = {"revision": revision, "cache_dir": cache_dir, "token": token}
-            options |= {"force_download": force_download, "local_files_only": local_files_only}
             files[name] = Path(hf_hub_download(model_id, name, **options))
         if not trust_remote_code:
             _check_trusted(files[CONFIG])

@@ -21,7 +21,6 @@ from ..modeling.picture_fields import compute_fields
 from ..visualization import draw_field, to_rgb
 from .build import build_model, build_test_mapper, test_dataset_names
 from .checkpoint import Checkpointer
-from .export_metadata import model_metadata
 from .hub import HubMixin
 from .inputs import picture_input, read_input
 from .run import load_config, names_weights
@@ -194,10 +193,6 @@ class Predictor(HubMixin):
             model=self.model, fields=fields, return_logits=False, **views
         )
         return segmentor([self._inputs(self._read(image))])[0]["sem_seg"]
-
-    def describe(self) -> dict[str, Any]:
-        """Describe the model, see :func:`ifa_d2.engine.export_metadata.model_metadata`."""
-        return model_metadata(self)
 
     def _read(self, image: Picture) -> np.ndarray:
         """A picture as of :func:`.read_input`, which shares no memory with what was given."""
