@@ -92,7 +92,7 @@ def make_small(cfg: Any) -> None:
 
 def _make_package_small() -> None:
     """Import what all commands import, and change it as this module's docstring says."""
-    from ifa_d2.analysis.benchmarks import parser
+    from ifa_d2.cli import benchmark
     from ifa_d2.data.preparation import PREPARATIONS
     from ifa_d2.data.shapes.prepare import SHAPES_COUNTS
     from ifa_d2.engine import Trainer, run
@@ -101,7 +101,7 @@ def _make_package_small() -> None:
     for preparation in itertools.chain(*PREPARATIONS.values()):
         counts = CRACKFOREST_COUNTS if preparation.name == "crackforest" else COUNTS
         object.__setattr__(preparation, "counts", counts)
-    parser.FULL_MEGAPIXELS = 0.03
+    benchmark.FULL_MEGAPIXELS = 0.03
     apply_overrides, build_trainer = run.apply_overrides, Trainer.__init__
     parse = argparse.ArgumentParser.parse_args
 

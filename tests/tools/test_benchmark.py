@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ifa_d2.commands import COMMANDS
+
 COMMAND = Path(__file__).parents[2] / "tools" / "benchmark.py"
 
 
@@ -106,6 +108,13 @@ def test_panoptic(tmp_path: Path) -> None:
     assert "semantic branch" in printed
 
 
+def test_startup(tmp_path: Path) -> None:
+    result, printed = _run(tmp_path, "startup")
+    seconds = {row["command"]: row["seconds"] for row in result["rows"]}
+    assert {f"{name} --help" for name in COMMANDS} < seconds.keys()
+    assert min(seconds.values()) > 0 and "train, first line" in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -114,7 +123,6 @@ def test_panoptic(tmp_path: Path) -> None:
         (["peers", "--repeats", "0"], "--repeats must be at least 1, got 0"),
         (["growth", "--classes", "19", "-2"], r"--classes must be at least 1, got \[19, -2\]"),
         (["growth", "--megapixels", "nan"], r"--megapixels must be in \(0, 1e6\], got \[nan\]"),
-        (["growth", "--device", "nothing"], "--device nothing cannot be used"),
         (["peers", "--memory-format", "odd"], "--memory-format: invalid choice: 'odd'"),
     ],
 )
@@ -130,3 +138,8 @@ def test_mistakes_are_named(
         command["main"]()
     assert stop.value.code == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    with pytest.raises(ValueError, match="device nothing cannot be used"):
+        runpy.run_path(str(COMMAND))["main"](["growth", "--device", "nothing"])

@@ -1,7 +1,6 @@
 """Predictions that tools/train_net.py writes while it evaluates."""
 
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -16,9 +15,10 @@ from detectron2.config import LazyConfig
 from omegaconf import ListConfig
 from PIL import Image
 
+from ifa_d2.arguments import training_parser
+from ifa_d2.cli.train_net import main
 from ifa_d2.data import read_label
 from ifa_d2.engine import Trainer
-from ifa_d2.engine.arguments import training_parser
 from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.engine.run import load_config
 from ifa_d2.evaluation import PredictionWriter
@@ -113,9 +113,8 @@ def test_the_cityscapes_server_gets_its_files(tmp_path: Path) -> None:
 )
 def test_mistakes_are_named(trained: Path, arguments: list[str], message: str) -> None:
     arguments = ["--config-file", str(RECIPE), *arguments, f"train.output_dir={trained / 'out'}"]
-    command = runpy.run_path(str(COMMAND))
     with pytest.raises(ValueError, match=message):
-        command["main"](training_parser("").parse_args(arguments))
+        main(training_parser("").parse_args(arguments))
 
 
 @pytest.mark.parametrize("name", ["before", "truth"])
@@ -126,13 +125,12 @@ def test_predictions_mix_with_nothing(trained: Path, tmp_path: Path, name: str) 
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     arguments = ["--config-file", str(RECIPE), "--eval-only", "--save-predictions"]
     arguments += [str(tmp_path / name), f"train.output_dir={trained / 'out'}"]
-    command = runpy.run_path(str(COMMAND))
     with pytest.raises(ValueError, match=f"{folder} holds files already, such as .*png"):
-        command["main"](training_parser("").parse_args(arguments))
+        main(training_parser("").parse_args(arguments))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     folder.rename(tmp_path / name / "ids before")
     (tmp_path / name / "ids").mkdir()
-    command["main"](training_parser("").parse_args(arguments))
+    main(training_parser("").parse_args(arguments))
     assert len(list((tmp_path / name / "ids").iterdir())) == COUNT
 
 

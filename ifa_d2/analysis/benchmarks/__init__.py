@@ -10,6 +10,7 @@ from .head import head_tables, run_head
 from .panoptic import CASES as PANOPTIC_CASES
 from .panoptic import panoptic_tables, run_panoptic
 from .peers import peers_tables, run_peers
+from .startup import run_startup, startup_tables
 
 __all__ = [
     "PANOPTIC_CASES",
@@ -24,4 +25,6 @@ __all__ = [
     "run_head",
     "run_panoptic",
     "run_peers",
+    "run_startup",
+    "startup_tables",
 ]
