@@ -7,6 +7,7 @@
     python tools/benchmark.py evaluator [--input-size H W] [--classes K] [--json FILE]
     python tools/benchmark.py panoptic  [--input-size H W] [--parts model branch] [--json FILE]
     python tools/benchmark.py startup   [--json FILE]
+    python tools/benchmark.py upsamplers [--sides S ...] [--classes K] [--json FILE]
 
 head    times `layers` of the segmentation head (projections, alignment, MLP) against the textbook
         evaluation of the same parameters: concatenate, then MLP. `gemm_ratio` is the time of ours
@@ -21,6 +22,9 @@ panoptic
         times Panoptic FPN with IFA and with its own semantic head: whole models and that branch
         alone, in inference and training.
 startup times how long each command takes to its help, and a training to its first line.
+upsamplers
+        times labels of every pixel over features of stride 16: linear and bilinear, IFA, CARAFE and
+        SAPA; and reckons those of FeatUp, JAFAR, AnyUp and NAF from their layers.
 
 Nothing else should run on the machine meanwhile.
 """
@@ -44,6 +48,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     _add_evaluator(commands)
     _add_panoptic(commands)
     _add_startup(commands)
+    _add_upsamplers(commands)
     for command in commands.choices.values():
         command.add_argument("--device", default="cpu", help="cpu (default) or cuda")
         command.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
@@ -161,6 +166,31 @@ def _add_startup(commands: Any) -> None:
     _add_repeats(startup, 5)
 
 
+def _add_upsamplers(commands: Any) -> None:
+    upsamplers = commands.add_parser(
+        "upsamplers", help="labels of every pixel from features of stride 16"
+    )
+    upsamplers.add_argument(
+        "--sides",
+        type=int,
+        nargs="+",
+        default=[448, 896, 2048, 8192],
+        metavar="S",
+        help="of the square pictures, multiples of 16 pixels (default: 448 896 2048 8192)",
+    )
+    upsamplers.add_argument(
+        "--classes", type=int, default=150, metavar="K", help="number of classes (default: 150)"
+    )
+    upsamplers.add_argument(
+        "--max-gib",
+        type=float,
+        default=8.0,
+        metavar="G",
+        help="what would hold more is not run (default: 8)",
+    )
+    _add_repeats(upsamplers, 3)
+
+
 def _add_size(
     command: argparse.ArgumentParser, text: str, default: tuple[int, int] | None = None
 ) -> None:
@@ -182,7 +212,7 @@ def _add_repeats(command: argparse.ArgumentParser, default: int) -> None:
 
 def _check(command: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Stop with a message that names the argument that is out of range."""
-    for name in ("repeats", "classes", "stride_ratios", "points", "input_size"):
+    for name in ("repeats", "classes", "stride_ratios", "points", "input_size", "sides"):
         value = getattr(args, name, None)
         if value is not None and min(value if isinstance(value, list | tuple) else [value]) < 1:
             command.error(f"--{name.replace('_', '-')} must be at least 1, got {value}")

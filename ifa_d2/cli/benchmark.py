@@ -24,7 +24,9 @@ from ..analysis.benchmarks import (
     run_panoptic,
     run_peers,
     run_startup,
+    run_upsamplers,
     startup_tables,
+    upsamplers_tables,
 )
 from ..analysis.measure import device_name
 from ..commands import command_line
@@ -106,6 +108,18 @@ def benchmark_startup(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return result, startup_tables(result)
 
 
+def benchmark_upsamplers(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Measure the ``upsamplers`` command."""
+    result = run_upsamplers(
+        sides=args.sides,
+        num_classes=args.classes,
+        repeats=args.repeats,
+        device=args.device,
+        max_gib=args.max_gib,
+    )
+    return result, upsamplers_tables(result)
+
+
 def machine(device: str) -> dict[str, Any]:
     """Circumstances of the figures."""
     name = device_name(device)
@@ -119,6 +133,7 @@ COMMANDS = {
     "evaluator": benchmark_evaluator,
     "panoptic": benchmark_panoptic,
     "startup": benchmark_startup,
+    "upsamplers": benchmark_upsamplers,
 }
 
 

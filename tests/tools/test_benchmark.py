@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ifa_d2.commands import COMMANDS
+from tests.forked_python import forked_python
 
 COMMAND = Path(__file__).parents[2] / "tools" / "benchmark.py"
 
@@ -20,7 +21,7 @@ def _run(folder: Path, *arguments: str) -> tuple[dict, str]:
     path, markdown = folder / "made" / "rows.json", folder / "made" / "tables.md"
     files = ["--json", str(path), "--markdown", str(markdown)]
     process = subprocess.run(
-        [sys.executable, "-W", "ignore", str(COMMAND), *arguments, "--repeats", "1", *files],
+        [forked_python(), str(COMMAND), *arguments, "--repeats", "1", *files],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -106,6 +107,22 @@ def test_panoptic(tmp_path: Path) -> None:
     assert {row["part"] for row in rows} == {"branch"} and result["input"] == [64, 96]
     assert all(row["time_ratio"] > 0 and row["mib"] > 0 for row in rows)
     assert "semantic branch" in printed
+
+
+def test_upsamplers(tmp_path: Path) -> None:
+    arguments = ["--sides", "64", "96", "--classes", "5", "--max-gib", "0.003"]
+    result, printed = _run(tmp_path, "upsamplers", *arguments)
+    measured = [(row["side"], row["method"]) for row in result["measured"]]
+    # SAPA would hold more than 3 MiB at 64 pixels, and all but ours and the reference at 96.
+    ours = ("linear + bilinear", "IFA")
+    assert measured == [(64, name) for name in (*ours, "CARAFE")] + [(96, name) for name in ours]
+    by_name = {row["method"]: row for row in result["measured"] if row["side"] == 64}
+    assert by_name["linear + bilinear"]["time_ratio"] == 1
+    # Scores once a cell; hidden layers of 256 and 128 at each pixel, the first from the cells.
+    assert by_name["linear + bilinear"]["macs"] == 384 * 5 / 16**2
+    assert by_name["IFA"]["macs"] >= 256 * 128 + 128 * 5
+    assert {row["method"] for row in result["reckoned"]} == {"FeatUp", "JAFAR", "AnyUp", "NAF"}
+    assert "reckoned" in printed
 
 
 def test_startup(tmp_path: Path) -> None:

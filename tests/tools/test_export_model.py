@@ -19,6 +19,7 @@ from ifa_d2.engine.export import eager_logits
 from ifa_d2.engine.predictor import Predictor, load_model
 from ifa_d2.engine.run import load_config
 from tests.engine.test_export_metadata import read
+from tests.forked_python import forked_python
 from tests.tiny import RECIPE, tiny_config
 
 COMMAND = Path(__file__).parents[2] / "tools" / "export_model.py"
@@ -121,7 +122,7 @@ def test_errors_are_one_sentence_and_no_file(
 ) -> None:
     given = arguments(weights, tmp_path / "model", "--format", "torchscript", *more)
     done = subprocess.run(
-        [sys.executable, str(COMMAND), *given],
+        [forked_python(), str(COMMAND), *given],
         env={**os.environ, "PYTHONPATH": str(COMMAND.parents[1])},
         capture_output=True,
         text=True,

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,14 @@ import pytest
 from PIL import Image
 
 from ifa_d2.cli import plot_metrics
+from tests.forked_python import forked_python
 from tests.tiny import RECIPE, train_tiny, write_tiny_data
 
 ROOT = Path(__file__).parents[2]
 
 
 def run(script: str, *arguments: object, cwd: Path, **env: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, ROOT / script, *arguments]
+    command = [forked_python(), ROOT / script, *arguments]
     return subprocess.run(
         [str(part) for part in command],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **env},

@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.engine.run import load_config
 from ifa_d2.evaluation import PredictionWriter
 from tests.data.miniatures import make_cityscapes_test
+from tests.forked_python import forked_python
 from tests.tiny import COUNT, RECIPE, tiny_config
 
 COMMAND = Path(__file__).parents[2] / "tools" / "train_net.py"
@@ -31,7 +31,7 @@ COMMAND = Path(__file__).parents[2] / "tools" / "train_net.py"
 def test_command_writes_what_the_model_predicts(trained: Path, tmp_path: Path) -> None:
     """In two processes, which share the pictures."""
     formats = [part for name in ("ids", "probabilities") for part in ("--save-format", name)]
-    command = [sys.executable, COMMAND, "--config-file", RECIPE, "--num-processes", 2]
+    command = [forked_python(), COMMAND, "--config-file", RECIPE, "--num-processes", 2]
     command += ["--eval-only", "--verbose", "--save-predictions", tmp_path, *formats]
     done = subprocess.run(
         [str(part) for part in (*command, f"train.output_dir={trained / 'out'}")],
@@ -67,7 +67,7 @@ def test_the_cityscapes_server_gets_its_files(tmp_path: Path) -> None:
     cfg = load_config("cityscapes/ifa_r18.py", ["train.device=cpu"])
     model = Trainer.build_model(cfg).eval()
     torch.save({"model": model.state_dict()}, tmp_path / "weights.pth")
-    command = [sys.executable, COMMAND, "--config-file", "cityscapes/ifa_r18.py", "--eval-only"]
+    command = [forked_python(), COMMAND, "--config-file", "cityscapes/ifa_r18.py", "--eval-only"]
     command += ["--save-predictions", tmp_path / "out", "--save-format", "cityscapes"]
     command += ["dataloader.test.dataset.names=cityscapes_fine_sem_seg_test", "train.device=cpu"]
     command += ["dataloader.test.num_workers=0", f"train.init_checkpoint={tmp_path}/weights.pth"]

@@ -25,6 +25,7 @@ from ifa_d2.cli.train_net import main, read_config
 from ifa_d2.engine import Trainer
 from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.evaluation import per_class_table
+from tests.forked_python import forked_python
 from tests.tiny import RECIPE, assert_same, tiny_config, train_tiny, write_tiny_data
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +43,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def run(
     data: Path, *arguments: object, check: bool = True, launcher: Sequence[object] = ()
 ) -> subprocess.CompletedProcess:
-    command = [sys.executable, *launcher, ROOT / "tools" / "train_net.py", "--config-file", RECIPE]
+    python = sys.executable if launcher else forked_python()
+    command = [python, *launcher, ROOT / "tools" / "train_net.py", "--config-file", RECIPE]
     done = subprocess.run(
         [str(part) for part in (*command, *arguments)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
@@ -360,7 +362,7 @@ def test_a_user_sees_the_plan_the_losses_and_the_figures(data: Path, tmp_path: P
     command = shlex.split(lines[-1])
     assert command[:2] == ["python", "tools/demo.py"]
     subprocess.run(
-        [sys.executable, *command[1:]],
+        [forked_python(), *command[1:]],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         check=True,

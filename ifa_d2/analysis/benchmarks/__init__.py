@@ -11,6 +11,7 @@ from .panoptic import CASES as PANOPTIC_CASES
 from .panoptic import panoptic_tables, run_panoptic
 from .peers import peers_tables, run_peers
 from .startup import run_startup, startup_tables
+from .upsamplers import run_upsamplers, upsamplers_tables
 
 __all__ = [
     "PANOPTIC_CASES",
@@ -26,5 +27,7 @@ __all__ = [
     "run_panoptic",
     "run_peers",
     "run_startup",
+    "run_upsamplers",
     "startup_tables",
+    "upsamplers_tables",
 ]
