@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from ifa_d2.arguments import command_parser
+from ifa_d2.commands import COMMANDS
 from ifa_d2.errors import errors_in_one_line
 
 
@@ -163,6 +164,14 @@ def _add_panoptic(commands: Any) -> None:
 
 def _add_startup(commands: Any) -> None:
     startup = commands.add_parser("startup", help="the time until a command says something")
+    startup.add_argument(
+        "--commands",
+        nargs="+",
+        choices=COMMANDS,
+        default=list(COMMANDS),
+        metavar="NAME",
+        help=f"whose help is waited for, of {', '.join(COMMANDS)} (default: all)",
+    )
     _add_repeats(startup, 5)
 
 

@@ -26,6 +26,9 @@ from ifa_d2.errors import errors_in_one_line
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = command_parser(__doc__)
+    published = ", ".join(
+        f"{' + '.join(map(str, counts))} in {name}" for name, counts in PREPARED_DATASETS.items()
+    )
     parser.add_argument("dataset", choices=[*PREPARED_DATASETS, FOLDER], help="data set to prepare")
     parser.add_argument(
         "root",
@@ -38,7 +41,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--allow-partial",
         action="store_true",
         help="take fewer or more images than were published, for a trial: wrong numbers are a "
-        "warning; an image without annotation stays an error",
+        f"warning ({published}); an image without annotation stays an error",
     )
     add_workers_argument(parser)
     own = parser.add_argument_group("of a folder of your own")

@@ -104,7 +104,7 @@ def benchmark_panoptic(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def benchmark_startup(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Measure the ``startup`` command."""
-    result = run_startup(repeats=args.repeats)
+    result = run_startup(commands=args.commands, repeats=args.repeats)
     return result, startup_tables(result)
 
 

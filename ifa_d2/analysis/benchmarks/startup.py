@@ -6,10 +6,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...commands import COMMANDS, script_path
+from ...commands import script_path
 from ..measure import alternate
 from .tables import github_table, number
 
@@ -18,27 +19,28 @@ _RECIPE = "shapes/ifa_r18.py"
 _IMPORTS = ("torch", "detectron2.modeling")
 
 
-def run_startup(*, repeats: int) -> dict[str, Any]:
+def run_startup(*, commands: Sequence[str], repeats: int) -> dict[str, Any]:
     """Measure the time to a command's help, and to the first line of a training.
 
     Each is a process of its own, as a user starts it, in turn with the others. A training is
     stopped when it has said its first line; its data are drawn before, and do not count.
 
     Args:
+        commands: of ``ifa-d2``, whose help is waited for.
         repeats: timed turns, after one that fills the machine's cache of files.
     """
     with tempfile.TemporaryDirectory() as folder:
         train = [sys.executable, str(script_path("train")), "--config-file", _RECIPE]
         train.append(f"train.output_dir={Path(folder, 'run')}")
-        commands = {
+        helps = {
             f"{name} --help": [sys.executable, str(script_path(name)), "--help"]
-            for name in COMMANDS
+            for name in commands
         }
         imports = {
             f"import {name}": [sys.executable, "-W", "ignore", "-c", f"import {name}; print()"]
             for name in _IMPORTS
         }
-        cases = {**commands, "train, first line": train, **imports}
+        cases = {**helps, "train, first line": train, **imports}
         times = alternate(
             {name: lambda case=case: _first_line(case, folder) for name, case in cases.items()},
             repeats=repeats,
