@@ -190,9 +190,14 @@ def compute_panoptic_fields(
         batched_inputs: as of :func:`ifa_d2.modeling.compute_fields`.
 
     Raises:
-        ValueError: a model in training mode.
+        ValueError: a model in training mode, or one that detects no instances.
     """
     check_eval(model)
+    if not hasattr(model, "roi_heads"):
+        raise ValueError(
+            "model must be a PanopticFPN, whose instances are boxes with masks, got "
+            f"{type(model).__name__}: compute_fields gives the field of its semantic head"
+        )
     images = padded_images(model, batched_inputs)
     features = model.backbone(images.tensor)
     proposals, _ = model.proposal_generator(images, features, None)
