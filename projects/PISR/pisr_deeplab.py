@@ -171,12 +171,12 @@ class PISRPanopticDeepLab(nn.Module):
             ``_initial``. Otherwise ``sem_seg``, (K, H, W) logits, and ``panoptic_seg``, (H, W)
             class * label_divisor + number, -1 where it is void, with None, as Detectron2's.
         """
+        targets = self._targets(batched_inputs) if self.training else {}
         images = padded_images(self, batched_inputs)
         first, logits = self._begin(self.backbone(images.tensor))
         last = self._relate(first, logits)
         if not self.training:
             return self._answers(last, batched_inputs, images.image_sizes)
-        targets = self._targets(batched_inputs)
         _, losses = self.sem_seg_head(last.features, targets["sem_seg"], targets["sem_seg_weights"])
         losses |= self._instance_losses(last, targets)
         if self.relations is None or self.initial_loss_weight == 0:
