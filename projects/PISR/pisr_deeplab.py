@@ -14,10 +14,9 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
 from detectron2.modeling.postprocessing import sem_seg_postprocess
 from detectron2.projects.deeplab import DeepLabV3PlusHead
-from detectron2.projects.panoptic_deeplab.panoptic_seg import PanopticDeepLabInsEmbedHead
-from detectron2.projects.panoptic_deeplab.post_processing import get_panoptic_segmentation
 from detectron2.structures import ImageList
 from instance_maps import instance_maps
+from panoptic_deeplab import PanopticDeepLabInsEmbedHead, get_panoptic_segmentation
 from panoptic_relations import PanopticRelations
 from torch import Tensor, nn
 

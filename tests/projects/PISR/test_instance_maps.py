@@ -2,11 +2,8 @@
 
 import pytest
 import torch
-from detectron2.projects.panoptic_deeplab.post_processing import (
-    find_instance_center,
-    group_pixels,
-)
 from instance_maps import instance_maps
+from panoptic_deeplab import find_instance_center, group_pixels
 
 SIZES = [(9, 13), (16, 8), (2, 7)]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from detectron2.data import MetadataCatalog
-from detectron2.projects.panoptic_deeplab import PanopticDeepLab
+from panoptic_deeplab import PanopticDeepLab
 from pisr_deeplab import TARGETS, PISRPanopticDeepLab, Prediction, build_instance_head
 from torch import Tensor, nn
 

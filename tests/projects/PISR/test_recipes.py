@@ -46,7 +46,6 @@ SMALL = (
     "dataloader.test.num_workers=0",
     "dataloader.train.mapper.augmentations.0.short_edge_length=[64]",
     "dataloader.test.mapper.augmentations.0.short_edge_length=64",
-    "dataloader.evaluator.0.output_dir=null",  # no figures to draw
 )
 
 

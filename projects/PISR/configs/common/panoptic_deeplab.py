@@ -10,21 +10,22 @@ from pathlib import Path
 import detectron2.data.transforms as T
 from detectron2.config import LazyCall as L
 from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
-from detectron2.evaluation import COCOPanopticEvaluator
-from detectron2.projects.panoptic_deeplab import PanopticDeeplabDatasetMapper
-from detectron2.projects.panoptic_deeplab.target_generator import PanopticDeepLabTargetGenerator
 from omegaconf import MISSING
 
 from ifa_d2 import get_config
 from ifa_d2.data import PanopticMapper
 from ifa_d2.engine import build_train_loader
-from ifa_d2.evaluation import SemSegEvaluator
+from ifa_d2.engine.build import build_data_set_evaluators
 from ifa_d2.modeling import IFAPanopticDeepLabHead
 
 _project = str(Path(__file__).resolve().parents[2])
 if _project not in sys.path:
     sys.path.insert(0, _project)
 
+from panoptic_deeplab import (  # noqa: E402
+    PanopticDeeplabDatasetMapper,
+    PanopticDeepLabTargetGenerator,
+)
 from pisr_deeplab import PISRPanopticDeepLab, build_instance_head  # noqa: E402
 
 _head = get_config("cityscapes/ifa_r18.py").model.sem_seg_head
@@ -90,13 +91,8 @@ dataloader = dict(
         ),
         num_workers=2,
     ),
-    # Both in one run.
-    evaluator=[
-        L(SemSegEvaluator)(
-            dataset_name="${...test.dataset.names}", output_dir="${train.output_dir}"
-        ),
-        L(COCOPanopticEvaluator)(
-            dataset_name="${...test.dataset.names}", output_dir="${train.output_dir}"
-        ),
-    ],
+    # mIoU and panoptic quality.
+    evaluator=L(build_data_set_evaluators)(
+        dataset_name="${..test.dataset.names}", output_dir="${train.output_dir}"
+    ),
 )
