@@ -168,10 +168,11 @@ def count_model(
     counts[REST] = counts.pop(REST)
     passes = getattr(model, "head_passes", 1)
     counts |= {name: passes * n for name, n in counts.items() if not name.startswith("backbone")}
+    further = model.further_parts(features) if hasattr(model, "further_parts") else {}
+    counts |= {name: _count(run)[1] for name, run in further.items()}
     if len(head.aux_heads):
         counts[AUXILIARY] = sum(_count(aux, features[aux.feature])[1] for aux in head.aux_heads)
-    further = model.further_parts(features) if hasattr(model, "further_parts") else {}
-    return counts | {name: _count(run)[1] for name, run in further.items()}
+    return counts
 
 
 def _count_backbone(
