@@ -35,6 +35,12 @@ NOT_RUN = {
     "ifa-d2 --help": "is run by tests/test_commands.py, wherever the program lies",
     "python tools/train_net.py --config-file configs/camvid/ifa_r50.py --num-gpus 4 "
     "model.backbone.norm=SyncBN": "needs four GPUs",
+    "python tools/train_net.py "
+    "--config-file projects/PISR/configs/cityscapes/panoptic_deeplab_r50.py --num-gpus 8": (
+        "needs eight GPUs, and is run on the CPU by tests/projects/PISR/test_recipes.py"
+    ),
+    "python tools/train_net.py --config-file projects/PISR/configs/cityscapes/pisr_r50.py "
+    "--num-gpus 8": "needs eight GPUs, as its base",
     "python projects/IFA/measure_raster.py --config-file tests/tiny_recipe.py --random-weights "
     "--side 6000 --folder output/raster --crop 2048 --margin 256": "reads a recipe of the tests, "
     "which the reader's folder here lacks",
@@ -48,12 +54,6 @@ NOT_RUN = {
     "wandb sync --sync-tensorboard output/camvid/ifa_r18": "uploads, to the reader's account",
     "python projects/FFNet/convert_ffnet_weights.py ffnet86_ABB_cityscapes_state_dict_quarts.pth "
     "ffnet86_abb.pth 86_ABB": "needs a published file, which the reader downloads",
-    "python tools/train_net.py "
-    "--config-file projects/PISR/configs/cityscapes/panoptic_deeplab_r50.py --num-gpus 8": (
-        "needs eight GPUs, and is run on the CPU by tests/projects/PISR/test_recipes.py"
-    ),
-    "python tools/train_net.py --config-file projects/PISR/configs/cityscapes/pisr_r50.py "
-    "--num-gpus 8": "needs eight GPUs, as its base",
     "pip install -e '.[page]'": "changes the environment that this runs in",
     "python projects/FieldPage/serve_demo.py --config-file camvid/ifa_lite0_frozen.py "
     "--weights ifa_d2://camvid/ifa_lite0_frozen": "serves until interrupted",

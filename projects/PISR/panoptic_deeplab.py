@@ -7,6 +7,9 @@ import importlib
 import sys
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
+
+from detectron2.data import get_detection_dataset_dicts
 
 from ifa_d2.data.panoptic_mapper import segment_ids
 
@@ -35,6 +38,19 @@ from detectron2.projects.panoptic_deeplab.target_generator import (  # noqa: E40
     PanopticDeepLabTargetGenerator,
 )
 
+
+def panoptic_records(names: str) -> list[dict[str, Any]]:
+    """List the records of a panoptic data set.
+
+    Raises:
+        FileNotFoundError: it is not there or not prepared, which Detectron2 asserts.
+    """
+    try:
+        return get_detection_dataset_dicts(names, filter_empty=False)
+    except AssertionError as error:
+        raise FileNotFoundError(f"data set {names!r} is not whole: {error}") from error
+
+
 __all__ = [
     "PanopticDeepLab",
     "PanopticDeepLabInsEmbedHead",
@@ -43,4 +59,5 @@ __all__ = [
     "find_instance_center",
     "get_panoptic_segmentation",
     "group_pixels",
+    "panoptic_records",
 ]

@@ -157,6 +157,17 @@ def test_gradients_reach_the_attention_after_the_first_step() -> None:
     assert reached == {name for name, _ in model.relations.named_parameters()}
 
 
+def test_bfloat16() -> None:
+    model = related(tiny_model(tiny_relations())).train()
+    batch = inputs(64, 96, targets=True)
+    expected = losses_of(model, batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = losses_of(model, batch)
+    sum(found.values()).backward()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name].float(), value, rtol=0.1, atol=0.05)
+
+
 def test_relations_reach_the_first_prediction_by_classes_and_centres() -> None:
     model = related(tiny_model(tiny_relations(), initial_loss_weight=0.0))
     first, logits = model._begin(model.backbone(torch.randn(1, 3, 64, 96)))

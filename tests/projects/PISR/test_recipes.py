@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from detectron2.config import LazyConfig
+from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin import register_all_cityscapes_panoptic
 from omegaconf import DictConfig, OmegaConf
@@ -212,6 +212,16 @@ def test_cityscapes_trains_and_is_evaluated(root: Path, name: str) -> None:
     small += ("dataloader.train.mapper.augmentations.1.crop_size=[64,96]",)
     check_figures(run(name, *small), 19)
     assert all(map(math.isfinite, losses(root / name)))
+
+
+def test_data_that_are_not_prepared_are_named(root: Path) -> None:
+    path = root / "cityscapes" / "gtFine" / "cityscapes_panoptic_val.json"
+    path.rename(path.with_suffix(".gone"))
+    try:
+        with pytest.raises(FileNotFoundError, match=r"_panoptic_val' is not whole: "):
+            instantiate(recipe(RECIPES[2]).dataloader.test.dataset)
+    finally:
+        path.with_suffix(".gone").rename(path)
 
 
 def test_views_are_refused(root: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import detectron2.data.transforms as T
 from detectron2.config import LazyCall as L
-from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
+from detectron2.data import build_detection_test_loader
 from omegaconf import MISSING
 
 from ifa_d2 import get_config
@@ -25,6 +25,7 @@ if _project not in sys.path:
 from panoptic_deeplab import (  # noqa: E402
     PanopticDeeplabDatasetMapper,
     PanopticDeepLabTargetGenerator,
+    panoptic_records,
 )
 from pisr_deeplab import PISRPanopticDeepLab, build_instance_head  # noqa: E402
 
@@ -60,7 +61,7 @@ model = L(PISRPanopticDeepLab)(
 )
 dataloader = dict(
     train=L(build_train_loader)(
-        dataset=L(get_detection_dataset_dicts)(names=MISSING, filter_empty=False),
+        dataset=L(panoptic_records)(names=MISSING),
         mapper=L(PanopticDeeplabDatasetMapper)(
             augmentations=[
                 L(T.ResizeShortestEdge)(
@@ -83,7 +84,7 @@ dataloader = dict(
         seed="${train.seed}",
     ),
     test=L(build_detection_test_loader)(
-        dataset=L(get_detection_dataset_dicts)(names=MISSING, filter_empty=False),
+        dataset=L(panoptic_records)(names=MISSING),
         mapper=L(PanopticMapper)(
             is_train=False,
             augmentations=[L(T.ResizeShortestEdge)(short_edge_length=MISSING, max_size=MISSING)],
