@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from detectron2.config import instantiate
-from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
 from detectron2.modeling.postprocessing import sem_seg_postprocess
 from detectron2.projects.deeplab import DeepLabV3PlusHead
@@ -157,7 +155,7 @@ class PISRPanopticDeepLab(nn.Module):
 
     def head_features(self, images: Tensor) -> Mapping[str, Tensor]:
         """Compute the features that the semantic head sees last, as of :func:`.compute_fields`."""
-        return self._relate(*self._begin(self.backbone(images))).features
+        return self._refine(*self._begin(self.backbone(images)))[0]
 
     def forward(self, batched_inputs: Sequence[Mapping[str, Any]]) -> Any:
         """Losses in training; otherwise ``sem_seg`` and ``panoptic_seg`` of each picture.
@@ -205,9 +203,15 @@ class PISRPanopticDeepLab(nn.Module):
 
     def _relate(self, first: Prediction, logits: Tensor | None) -> Prediction:
         """The last prediction; without relations it is the first."""
+        return first if self.relations is None else self._predict(*self._refine(first, logits))
+
+    def _refine(
+        self, first: Prediction, logits: Tensor | None
+    ) -> tuple[Mapping[str, Tensor], Tensor]:
+        """What the heads see last: features, and the instance head's decoded ones."""
         relations = self.relations
         if relations is None:
-            return first
+            return first.features, first.decoded
         shares = logits.float().softmax(dim=1)
         masks, scores = instance_maps(
             first.centers.float(),
@@ -221,7 +225,7 @@ class PISRPanopticDeepLab(nn.Module):
         semantic, instance = relations(feature, shares, masks, scores)
         refined = _add(first.features[self._finest], semantic)
         features = {**first.features, self._finest: refined}
-        return self._predict(features, _add(first.decoded, instance))
+        return features, _add(first.decoded, instance)
 
     def _instance_losses(
         self, prediction: Prediction, targets: Mapping[str, Tensor]
@@ -315,37 +319,6 @@ class PISRPanopticDeepLab(nn.Module):
                 finest.new_empty((len(finest), slots)),
             ),
         }
-
-
-def build_instance_head(
-    *,
-    input_shape: Mapping[str, ShapeSpec],
-    in_features: Sequence[str],
-    project_channels: Sequence[int],
-    decoder_channels: Sequence[int],
-    aspp_dilations: Sequence[int],
-    **options: Any,
-) -> PanopticDeepLabInsEmbedHead:
-    """Detectron2's instance head, in a LazyConfig: the class takes a node for a yacs config.
-
-    Args:
-        input_shape: of features, more than ``in_features`` as well.
-        in_features: of these, the names of those that are decoded.
-        project_channels, decoder_channels, aspp_dilations: of the head, as lists.
-        options: more arguments of the head.
-
-    Raises:
-        ValueError: a feature that is not there.
-    """
-    if missing := [name for name in in_features if name not in input_shape]:
-        raise ValueError(f"in_features must be of {sorted(input_shape)}, got {missing}")
-    return PanopticDeepLabInsEmbedHead(
-        {name: instantiate(input_shape[name]) for name in in_features},
-        project_channels=list(project_channels),
-        decoder_channels=list(decoder_channels),
-        aspp_dilations=list(aspp_dilations),
-        **options,
-    )
 
 
 def _add(x: Tensor, residual: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 from detectron2.data import MetadataCatalog
-from panoptic_deeplab import PanopticDeepLab
-from pisr_deeplab import TARGETS, PISRPanopticDeepLab, Prediction, build_instance_head
+from panoptic_deeplab import PanopticDeepLab, build_instance_head
+from pisr_deeplab import TARGETS, PISRPanopticDeepLab, Prediction
 from torch import Tensor, nn
 
 from ifa_d2.engine.export_core import ExportCore

@@ -7,8 +7,9 @@ import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import ResNet
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem
+from panoptic_deeplab import build_instance_head
 from panoptic_relations import PanopticRelations
-from pisr_deeplab import PISRPanopticDeepLab, build_instance_head
+from pisr_deeplab import PISRPanopticDeepLab
 from torch import Tensor
 
 from ifa_d2.layers import ImplicitAlignment

@@ -25,9 +25,10 @@ if _project not in sys.path:
 from panoptic_deeplab import (  # noqa: E402
     PanopticDeeplabDatasetMapper,
     PanopticDeepLabTargetGenerator,
+    build_instance_head,
     panoptic_records,
 )
-from pisr_deeplab import PISRPanopticDeepLab, build_instance_head  # noqa: E402
+from pisr_deeplab import PISRPanopticDeepLab  # noqa: E402
 
 _head = get_config("cityscapes/ifa_r18.py").model.sem_seg_head
 _head._target_ = IFAPanopticDeepLabHead
