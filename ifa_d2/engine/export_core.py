@@ -17,13 +17,12 @@ from timm.layers import AvgPool2dSame, Conv2dSame
 from timm.layers.pool2d_same import MaxPool2dSame
 from torch import Tensor, nn
 
+from ..choices import DECODES
 from ..layers.queries import Length
 from ..layers.resample import free_length, resize_bilinear, shortest_edge_size
 from ..layers.traceable import TraceableDecoder
 from ..modeling import IFASemSegHead
 from ..modeling.picture_fields import padding_divisor
-
-DECODES = ("pixels", "grid")
 
 
 @dataclass(frozen=True)

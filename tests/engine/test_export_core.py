@@ -9,7 +9,8 @@ from timm.layers import AvgPool2dSame, Conv2dSame, ScaledStdConv2d, StdConv2dSam
 from timm.layers.pool2d_same import MaxPool2dSame
 from torch import nn
 
-from ifa_d2.engine.export import DECODES, eager_logits, export_model
+from ifa_d2.choices import DECODES
+from ifa_d2.engine.export import eager_logits, export_model
 from ifa_d2.engine.export_core import ExportCore, with_fixed_padding
 from ifa_d2.engine.predictor import Predictor
 from ifa_d2.modeling.backbone import PaddedResNet

@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from ifa_d2 import get_config
+from ifa_d2.arguments import add_inference_arguments
 from ifa_d2.engine import Predictor, Trainer
 from ifa_d2.engine.inference import (
-    add_inference_arguments,
     apply_inference_arguments,
     build_inference_model,
 )

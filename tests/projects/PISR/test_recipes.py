@@ -2,7 +2,6 @@
 
 import json
 import math
-import runpy
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 
 import ifa_d2
 from ifa_d2.analysis.cost import FIRST, analyze, build_on_meta
+from ifa_d2.arguments import training_parser
+from ifa_d2.cli.train_net import main
 from ifa_d2.data.preparation import PREPARATIONS, prepare
 from ifa_d2.data.shapes import SHAPES_COUNTS
-from ifa_d2.engine.arguments import training_parser
 from ifa_d2.engine.build import _check_features, build_model, build_test_mapper
 from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.engine.inference import build_inference_model
@@ -54,7 +54,6 @@ def recipe(name: str, *overrides: str) -> DictConfig:
 
 
 def run(name: str, *arguments: str) -> dict:
-    main = runpy.run_path(str(ROOT / "tools" / "train_net.py"))["main"]
     arguments = ["--config-file", str(CONFIGS / f"{name}.py"), *arguments]
     return main(training_parser("").parse_args(arguments))
 
