@@ -109,6 +109,11 @@ class ExportCore(nn.Module):
                 "a program gives semantic logits alone, but the model is a PanopticFPN, which "
                 "finds instances too: leave them out with semantic_only (--semantic-only)"
             )
+        if hasattr(model, "head_features"):
+            raise ValueError(
+                "a program holds backbone and semantic head alone, but the model refines features "
+                f"between them ({type(model).__name__}.head_features): export its base"
+            )
         if decode not in DECODES:
             raise ValueError(f"decode must be one of {DECODES}, got {decode!r}")
         if model.training:

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..choices import BLENDS
 from ..modeling import MultiViewSegmentor
+from .build import is_panoptic, test_dataset_names
 from .yacs_config import to_lazy_config
 
 # Of recipes that do not say: the paper's, where it is evaluated at several scales.
@@ -37,12 +38,14 @@ def build_inference_model(cfg: CfgNode | DictConfig, model: nn.Module) -> nn.Mod
         ``model`` itself where every picture is predicted once, whole and in its own size.
 
     Raises:
-        ValueError: a value out of range, by name; views of a panoptic model.
+        ValueError: a value out of range, by name; views of a panoptic model, or of pictures whose
+            panoptic quality is evaluated.
     """
     wrapped = MultiViewSegmentor(model=model, **_options(to_lazy_config(cfg)))
     if wrapped.transparent:
         return model
-    if isinstance(wrapped.model, PanopticFPN):
+    panoptic = any(map(is_panoptic, test_dataset_names(cfg)))
+    if isinstance(wrapped.model, PanopticFPN) or panoptic:
         raise ValueError(
             "inference must not have tta or a window for a panoptic model: "
             "views are averaged of semantic segmentation alone"

@@ -102,6 +102,20 @@ def test_bad_models() -> None:
         ExportCore(make().train())
 
 
+class _Refining(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sem_seg_head = make().sem_seg_head
+
+    def head_features(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        raise NotImplementedError
+
+
+def test_what_refines_features_is_not_left_out_in_silence() -> None:
+    with pytest.raises(ValueError, match=r"refines features .*_Refining.head_features.* its base"):
+        ExportCore(_Refining().eval())
+
+
 def test_instances_are_not_left_out_in_silence() -> None:
     model = small_model()
     with pytest.raises(ValueError, match=r"PanopticFPN, which finds instances too.*semantic_only"):
