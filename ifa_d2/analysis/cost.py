@@ -146,7 +146,7 @@ def count_model(
     # in the order in which they run
     counts[REST] = counts.pop(REST)
     if len(head.aux_heads):
-        counts[AUXILIARY] = sum(_count(aux, features[aux.feature])[1] for aux in head.aux_heads)
+        counts[AUXILIARY] = sum(_count(aux.logits, features)[1] for aux in head.aux_heads)
     return counts
 
 
