@@ -4,12 +4,13 @@ Shape legend: N pairs, T x T pixels of a tile, H x W of a picture.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from detectron2.data import MetadataCatalog
+from detectron2.data import Metadata, MetadataCatalog
 from tile_transforms import random_transforms
 from torch import Tensor
 
@@ -38,8 +39,8 @@ class BoundaryTiles:
         seed: of all random numbers.
 
     Raises:
-        ValueError: an unknown data set, or one without labels; or a picture that is smaller than a
-            tile, named when it is read.
+        ValueError: an unknown data set, one without labels, or a picture that is smaller than a
+            tile.
     """
 
     def __init__(
@@ -50,14 +51,15 @@ class BoundaryTiles:
         records = [r for r in list_records(dataset) if any(r.get(key) for key in keys)]
         if not records:
             raise ValueError(f"dataset must have labels, and {dataset!r} has none")
-        self._records = records[:: math.ceil(len(records) / MAX_PICTURES)]
-        self._metadata = MetadataCatalog.get(dataset)
         self._transform = transform
         self._tile_size = tile_size
-        self._boundary_width = boundary_width
+        metadata = MetadataCatalog.get(dataset)
+        self._maps = [
+            _boundary(record, metadata, tile_size, boundary_width)
+            for record in records[:: math.ceil(len(records) / MAX_PICTURES)]
+        ]
         self._random = np.random.default_rng(seed)
         self._generator = torch.Generator().manual_seed(seed)
-        self._maps: dict[int, Tensor] = {}
 
     def draw(
         self, num_pictures: int, per_picture: int, *, soft: bool = True
@@ -74,12 +76,12 @@ class BoundaryTiles:
             transforms, (N, 3, 3).
 
         Raises:
-            ValueError: a picture that is smaller than a tile, or no picture with boundaries.
+            ValueError: hardly any picture has boundaries enough.
         """
         drawn = []
         missed = 0
         while len(drawn) < num_pictures:
-            boundary = self._turned(self._boundary(int(self._random.integers(len(self._records)))))
+            boundary = self._turned(self._maps[int(self._random.integers(len(self._maps)))])
             corners = self._corners(boundary, per_picture)
             if corners is None:
                 missed += 1
@@ -91,21 +93,6 @@ class BoundaryTiles:
                 continue
             drawn.append(self._pairs(boundary, corners, soft))
         return tuple(map(torch.cat, zip(*drawn, strict=True)))
-
-    def _boundary(self, index: int) -> Tensor:
-        if index not in self._maps:
-            record = self._records[index]
-            classes = read_record_classes(record, self._metadata)
-            if min(classes.shape) < self._tile_size:
-                raise ValueError(
-                    f"tile_size must be at most {min(classes.shape)}, as the label "
-                    f"{record.get('sem_seg_file_name')!r} has {classes.shape[0]} x "
-                    f"{classes.shape[1]} pixels, got {self._tile_size}"
-                )
-            labels = torch.from_numpy(classes.astype(np.int64))[None]
-            ignored = len(self._metadata.stuff_classes)
-            self._maps[index] = near_boundary(labels, self._boundary_width, ignored)[0]
-        return self._maps[index]
 
     def _turned(self, boundary: Tensor) -> Tensor:
         """One of the eight ways to lay a picture: no direction is another than the others."""
@@ -135,6 +122,21 @@ class BoundaryTiles:
             width = SOFT_WIDTHS[int(self._random.integers(len(SOFT_WIDTHS)))]
             picture = soften(picture, width, float(self._random.uniform(*SOFT_GAINS)))
         return first.float(), transform_tiles(picture, corners, size, theta), theta
+
+
+def _boundary(
+    record: Mapping[str, Any], metadata: Metadata, tile_size: int, boundary_width: int
+) -> Tensor:
+    """Boundary map (H, W) of a record's label."""
+    classes = read_record_classes(record, metadata)
+    if min(classes.shape) < tile_size:
+        raise ValueError(
+            f"tile_size must be at most {min(classes.shape)}, as the label "
+            f"{record.get('sem_seg_file_name')!r} has {classes.shape[0]} x {classes.shape[1]} "
+            f"pixels, got {tile_size}"
+        )
+    labels = torch.from_numpy(classes.astype(np.int64))[None]
+    return near_boundary(labels, boundary_width, len(metadata.stuff_classes))[0]
 
 
 def soften(picture: Tensor, width: int, gain: float) -> Tensor:

@@ -92,13 +92,19 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--output", required=True, type=Path, metavar="FILE", help="the network's file, a .pth"
     )
-    for name, default, text in (
-        ("dataset", "shapes_train", "whose labels to learn from"),
-        ("test-dataset", "shapes_val", "whose labels to test on"),
-    ):
-        parser.add_argument(
-            f"--{name}", default=default, metavar="NAME", help=f"{text} (default: {default})"
-        )
+    parser.add_argument(
+        "--dataset",
+        default="shapes_train",
+        metavar="NAME",
+        help="whose labels to learn from (default: shapes_train)",
+    )
+    parser.add_argument(
+        "--test-dataset",
+        nargs="+",
+        default=["shapes_val"],
+        metavar="NAME",
+        help="whose labels to test on (default: shapes_val)",
+    )
     parser.add_argument(
         "--transform",
         choices=tuple(TRANSFORMS),
@@ -175,14 +181,14 @@ def main() -> None:
         "boundary_width": args.boundary_width,
     }
     tiles = BoundaryTiles(args.dataset, seed=args.seed, **options)
-    test_tiles = BoundaryTiles(args.test_dataset, seed=args.seed, **options)
-    check_command_outputs(
-        [args.output, args.json], datasets=sorted({args.dataset, args.test_dataset})
-    )
-    pairs = test_tiles.draw(_TEST_PICTURES, 25, soft=False)
+    pairs = {
+        name: BoundaryTiles(name, seed=args.seed, **options).draw(_TEST_PICTURES, 25, soft=False)
+        for name in args.test_dataset
+    }
+    check_command_outputs([args.output, args.json], datasets=[args.dataset, *args.test_dataset])
     settings = {"iterations": args.iterations, "batch_size": args.batch_size}
     pretrain(net, tiles, learning_rate=args.learning_rate, **settings)
-    figures = evaluate(net.eval(), *pairs)
+    figures = {name: evaluate(net.eval(), *drawn) for name, drawn in pairs.items()}
     notes = {
         "dataset": args.dataset,
         "boundary_width": args.boundary_width,
@@ -193,7 +199,8 @@ def main() -> None:
     save_inverse_net(net, args.output, notes)
     if args.json:
         write_json(args.json, {**net.settings, **notes, "test": figures})
-    print(describe(figures, args.test_dataset))
+    for name, found in figures.items():
+        print(describe(found, name))
     print(f"Network of tiles of {args.tile_size} x {args.tile_size} pixels in {args.output}")
 
 

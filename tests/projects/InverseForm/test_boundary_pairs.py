@@ -89,11 +89,10 @@ def test_what_cannot_be_drawn(tiny: str) -> None:
     for name, words in (("unlabelled", "'unlabelled' has none"), ("none", "none")):
         with pytest.raises(ValueError, match=words):
             BoundaryTiles(name, seed=0, **OPTIONS)
-    tiles = BoundaryTiles(tiny, seed=0, **OPTIONS | {"tile_size": 41})
     with pytest.raises(ValueError, match=r"tile_size must be at most 40, .*40 x 48.*, got 41"):
-        tiles.draw(1, 1)
+        BoundaryTiles(tiny, seed=0, **OPTIONS | {"tile_size": 41})
     plain = BoundaryTiles(tiny, seed=0, **OPTIONS)
-    plain._boundary = lambda index: torch.zeros(40, 48, dtype=torch.bool)
+    plain._maps = [torch.zeros(40, 48, dtype=torch.bool)]
     with pytest.raises(ValueError, match="boundaries on 5% of their pixels"):
         plain.draw(1, 1)
 

@@ -45,18 +45,19 @@ def test_it_writes_a_net_for_the_loss(
     transform: str,
     distance: str,
 ) -> None:
-    path, figures = tmp_path / "net.pth", tmp_path / "figures.json"
+    path, report = tmp_path / "net.pth", tmp_path / "figures.json"
     written = []
     for _ in range(2):
-        run(monkeypatch, "--output", path, "--json", figures, "--transform", transform)
+        run(monkeypatch, "--output", path, "--json", report, "--transform", transform)
         written.append(torch.load(path, weights_only=True))
     assert {one.name for one in tmp_path.iterdir()} == {"net.pth", "figures.json"}
     net = load_inverse_net(path, tile_size=16)
     assert (net.transform, net.distance, net.hidden_dims) == (transform, distance, (16, 8))
-    said, saved = json.loads(figures.read_text()), written[0]["notes"]
+    said, saved = json.loads(report.read_text()), written[0]["notes"]
     assert saved["dataset"] == tiny and saved["iterations"] == said["iterations"] == 3
-    assert len(said["test"]["r2"]) == {"affine": 6, "homography": 8}[transform]
-    assert f"{said['test']['same']:.3f} of equal tiles" in capsys.readouterr().out
+    figures = said["test"][tiny]
+    assert len(figures["r2"]) == {"affine": 6, "homography": 8}[transform]
+    assert f"{figures['same']:.3f} of equal tiles" in capsys.readouterr().out
     # The same seed, the same network.
     for name, tensor in written[0]["model"].items():
         assert tensor.dtype == torch.float16 and torch.equal(tensor, written[1]["model"][name])
@@ -106,6 +107,7 @@ def test_figures_are_of_their_definition(tiny: str) -> None:
         (["--tile-size", 60, "--cells", 6], "tile_size must be at most 40, .* got 60"),
         (["--cells", 7], "tile_size must be a multiple of num_cells, .* got 16 and 7"),
         (["--dataset", "nowhere"], "nowhere"),
+        (["--test-dataset", "pretrained_on", "elsewhere"], "elsewhere"),
     ],
 )
 def test_what_is_refused_before_it_trains(
