@@ -43,8 +43,8 @@ class InverseNet(nn.Module):
         transform: str = "affine",
         distance: str = "euclidean",
         tile_size: int = 64,
-        num_cells: int = 32,
-        hidden_dims: Sequence[int] = (128, 32),
+        num_cells: int = 16,
+        hidden_dims: Sequence[int] = (512, 64),
     ) -> None:
         super().__init__()
         for name, value, known in (

@@ -72,9 +72,11 @@ def evaluate(net: InverseNet, target: Tensor, moved: Tensor, theta: Tensor) -> d
     Returns:
         ``r2``, the share of each entry's variance that is explained; ``distance``, the mean
         distance of estimates from the transforms; ``identity``, that of the identity from them;
-        and ``same``, that of the estimates for tiles and themselves from the identity.
+        ``same``, that of the estimates for tiles and themselves from the identity, and ``flat``,
+        for tiles and maps of 0.5.
     """
-    estimate, same = net(target, moved), net(target, target)
+    maps = (moved, target, torch.full_like(target, 0.5))
+    estimate, same, flat = (net(target, one) for one in maps)
     found, true = (from_matrices(each, net.transform) for each in (estimate, theta))
     errors = (found - true).square().mean(dim=0) / true.var(dim=0, correction=0)
     identity = torch.eye(3).expand_as(theta)
@@ -83,6 +85,7 @@ def evaluate(net: InverseNet, target: Tensor, moved: Tensor, theta: Tensor) -> d
         "distance": net.distances(theta, estimate).mean().item(),
         "identity": net.distances(theta, identity).mean().item(),
         "same": net.distances(identity, same).mean().item(),
+        "flat": net.distances(identity, flat).mean().item(),
     }
 
 
@@ -160,7 +163,8 @@ def describe(figures: Mapping[str, Any], dataset: str) -> str:
     shares = ", ".join(f"{name} {value:.2f}" for name, value in figures["r2"].items())
     return (
         f"On {dataset}: R2 {shares}; mean distance from the transform {figures['distance']:.3f}, "
-        f"where the identity's is {figures['identity']:.3f}; {figures['same']:.3f} of equal tiles"
+        f"where the identity's is {figures['identity']:.3f}; {figures['same']:.3f} of equal tiles, "
+        f"{figures['flat']:.3f} of a map of 0.5"
     )
 
 

@@ -92,13 +92,14 @@ def test_figures_are_of_their_definition(tiny: str) -> None:
     figures = evaluate(net, target, moved, theta)
     assert set(figures["r2"]) == {"yy", "yx", "y", "xy", "xx", "x"}
     assert set(figures["r2"].values()) == {1.0}
-    assert figures["distance"] == figures["same"] == 0
+    assert figures["distance"] == figures["same"] == figures["flat"] == 0
     norms = torch.linalg.matrix_norm(theta - torch.eye(3))
     assert figures["identity"] == pytest.approx(norms.mean().item())
     net.forward = lambda first, second: theta.mean(dim=0).expand(50, 3, 3)
-    assert list(evaluate(net, target, moved, theta)["r2"].values()) == pytest.approx(
-        [0] * 6, abs=1e-5
-    )
+    far = torch.linalg.matrix_norm(theta.mean(dim=0) - torch.eye(3)).item()
+    figures = evaluate(net, target, moved, theta)
+    assert figures["same"] == figures["flat"] == pytest.approx(far, rel=1e-5)
+    assert list(figures["r2"].values()) == pytest.approx([0] * 6, abs=1e-5)
 
 
 @pytest.mark.parametrize(
