@@ -18,7 +18,10 @@ ROOT = Path(__file__).parents[1]
 # The order of CONTRIBUTING.md.
 PARTS = (
     *(
+        "choices",
         "commands",
+        "arguments",
+        "errors",
         "compat",
         "extras",
         "files",
@@ -35,7 +38,7 @@ PARTS = (
         "visualization",
         "engine",
     ),
-    *("analysis", "demo", "rasters"),
+    *("analysis", "demo", "rasters", "cli"),
 )
 
 

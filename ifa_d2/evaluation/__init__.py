@@ -2,8 +2,8 @@
 
 from .. import compat  # noqa: F401 (before Detectron2)
 from .label_tiff import write_label_tiff
-from .prediction_writer import FORMATS, PredictionWriter
+from .prediction_writer import PredictionWriter
 from .report import per_class_table
 from .sem_seg import SemSegEvaluator
 
-__all__ = ["FORMATS", "PredictionWriter", "SemSegEvaluator", "per_class_table", "write_label_tiff"]
+__all__ = ["PredictionWriter", "SemSegEvaluator", "per_class_table", "write_label_tiff"]
