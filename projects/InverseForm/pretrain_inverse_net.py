@@ -20,8 +20,9 @@ from tile_transforms import DISTANCES, TRANSFORMS, from_matrices
 from torch import Tensor, nn
 from tqdm import trange
 
-from ifa_d2.engine.arguments import command_parser, errors_in_one_line
+from ifa_d2.arguments import command_parser
 from ifa_d2.engine.outputs import check_command_outputs
+from ifa_d2.errors import errors_in_one_line
 from ifa_d2.evaluation.report import write_json
 
 _DISTANCE = {"affine": "euclidean", "homography": "geodesic"}

@@ -18,8 +18,9 @@ from torch import nn
 
 from ifa_d2 import get_config
 from ifa_d2.analysis.cost import AUXILIARY, build_on_meta, count_model, count_params
+from ifa_d2.arguments import training_parser
+from ifa_d2.cli.train_net import main
 from ifa_d2.data.shapes.prepare import SHAPES_COUNTS
-from ifa_d2.engine.arguments import training_parser
 from ifa_d2.engine.build import _check_features, without_pretrained
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config
@@ -161,7 +162,6 @@ def train(folder: Path, config: Path, *overrides: str, resume: bool = False) -> 
     """The command's figures, and its losses by iteration as "losses"."""
     if not resume:
         shutil.rmtree(folder / "out", ignore_errors=True)
-    main = runpy.run_path(str(ROOT / "tools" / "train_net.py"))["main"]
     flags = ["--resume"] if resume else []
     arguments = [*flags, "--config-file", str(config), *SMALL, *overrides]
     results = main(training_parser("").parse_args(arguments))
