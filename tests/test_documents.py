@@ -54,6 +54,9 @@ NOT_RUN = {
     "wandb sync --sync-tensorboard output/camvid/ifa_r18": "uploads, to the reader's account",
     "python projects/FFNet/convert_ffnet_weights.py ffnet86_ABB_cityscapes_state_dict_quarts.pth "
     "ffnet86_abb.pth 86_ABB": "needs a published file, which the reader downloads",
+    "python projects/InverseForm/pretrain_inverse_net.py --output output/inverse_net.pth "
+    "--test-dataset shapes_val camvid_val": "needs pictures of a tile's size, which CamVid's here "
+    "are not",
     "pip install -e '.[page]'": "changes the environment that this runs in",
     "python projects/FieldPage/serve_demo.py --config-file camvid/ifa_lite0_frozen.py "
     "--weights ifa_d2://camvid/ifa_lite0_frozen": "serves until interrupted",

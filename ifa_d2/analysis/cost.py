@@ -171,7 +171,7 @@ def count_model(
     further = model.further_parts(features) if hasattr(model, "further_parts") else {}
     counts |= {name: _count(run)[1] for name, run in further.items()}
     if len(head.aux_heads):
-        counts[AUXILIARY] = sum(_count(aux, features[aux.feature])[1] for aux in head.aux_heads)
+        counts[AUXILIARY] = sum(_count(aux.logits, features)[1] for aux in head.aux_heads)
     return counts
 
 

@@ -2,7 +2,7 @@
 
 from .. import compat  # noqa: F401 (before Detectron2)
 from ..fields import Refinement, SegmentationField
-from .auxiliary import AuxiliaryHead
+from .auxiliary import AuxiliaryHead, AuxiliaryTask, TrainingStep
 from .backbone import build_ifa_resnet_backbone, build_resnet
 from .criterion import LabelledPixels, WeightedSum
 from .detail_backbone import DetailBackbone
@@ -38,6 +38,7 @@ __all__ = [
     "ASPPProjection",
     "AlignedLevels",
     "AuxiliaryHead",
+    "AuxiliaryTask",
     "ConvDecoder",
     "DeepLabASPP",
     "DetailBackbone",
@@ -65,6 +66,7 @@ __all__ = [
     "Refinement",
     "SegmentationField",
     "TimmBackbone",
+    "TrainingStep",
     "UncertainPointTargets",
     "WeightedSum",
     "build_ifa_resnet_backbone",

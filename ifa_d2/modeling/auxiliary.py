@@ -1,15 +1,78 @@
-"""An auxiliary classifier on one backbone feature, for training alone."""
+"""Auxiliary heads: learned of a backbone's features beside the field, in training alone.
+
+Shape legend: B batch, C channels, K classes, G what an auxiliary head tells apart, h x w cells of a
+feature, H x W the padded input's size, S size of a grid or of points.
+"""
 
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from detectron2.layers import Conv2d, get_norm
 from torch import Tensor, nn
 
+from .criterion import check_criterion, ignored_label
+from .targets import LabelledPoints, Sample, interpolate
 
-class AuxiliaryHead(nn.Module):
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """Input of losses in an iteration of training.
+
+    Attributes:
+        features: of the backbone, (B, C, h, w) each.
+        targets: all labels that there are, (B, H, W), or labelled points.
+        sample: where the field was asked, with the labels.
+        logits: (B, K, *S) that it answered.
+        criterion: of the head, of such logits and a sample of any labels.
+        ignore_value: label of pixels that do not count.
+        aux_loss_weight: factor of the losses of classifiers.
+    """
+
+    features: Mapping[str, Tensor]
+    targets: Tensor | LabelledPoints
+    sample: Sample
+    logits: Tensor
+    criterion: Callable[[Tensor, Sample], Tensor]
+    ignore_value: int
+    aux_loss_weight: float
+
+    def at_sample(self, maps: Tensor) -> Tensor:
+        """Interpolate maps (B, G, h, w) where the criterion does not upsample them itself."""
+        return maps if self.sample.upsampled else interpolate(maps, self.sample.query)
+
+
+class AuxiliaryTask(nn.Module, ABC):
+    """A head of training alone, with losses of its own; nothing asks it at inference."""
+
+    @abstractmethod
+    def check(
+        self, feature_channels: Mapping[str, int], num_classes: int, criterion: nn.Module
+    ) -> None:
+        """Check that it fits the head that it is to be in.
+
+        Args:
+            feature_channels: of all features that there are.
+            num_classes: number of classes K.
+            criterion: of the head.
+
+        Raises:
+            ValueError: it does not.
+        """
+
+    @abstractmethod
+    def logits(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Compute its answer, (B, G, h, w)."""
+
+    @abstractmethod
+    def losses(self, step: TrainingStep) -> dict[str, Tensor]:
+        """Compute its losses by name; those of several heads are summed under one name."""
+
+
+class AuxiliaryHead(AuxiliaryTask):
     """Classifier of a 3x3 convolution, norm, ReLU, channel dropout, 1x1 convolution.
 
     It learns the classes, or groups of them: classes that are one to it.
@@ -67,6 +130,47 @@ class AuxiliaryHead(nn.Module):
     def forward(self, feature: Tensor) -> Tensor:
         """Map (B, C, h, w) to logits (B, G, h, w)."""
         return self.predictor(self.dropout(self.conv(feature)))
+
+    def logits(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Compute the logits of its groups, (B, G, h, w)."""
+        return self(features[self.feature])
+
+    def losses(self, step: TrainingStep) -> dict[str, Tensor]:
+        """Compute ``loss_sem_seg_aux``, the head's criterion of its groups."""
+        labels = self.group_labels(step.sample.labels, step.ignore_value)
+        logits = step.at_sample(self.logits(step.features))
+        loss = step.criterion(logits, replace(step.sample, labels=labels)) * step.aux_loss_weight
+        return {"loss_sem_seg_aux": loss * self.loss_weight}
+
+    def check(
+        self, feature_channels: Mapping[str, int], num_classes: int, criterion: nn.Module
+    ) -> None:
+        """Check the feature, the classes and, with groups, the criterion, see the base class."""
+        if feature_channels.get(self.feature) != self.in_channels:
+            raise ValueError(
+                f"feature and in_channels of an auxiliary head must be of {feature_channels}, got "
+                f"{self.feature!r} and {self.in_channels}"
+            )
+        if self.num_classes != num_classes:
+            raise ValueError(
+                f"num_classes of the auxiliary head of {self.feature} must be {num_classes}, got "
+                f"{self.num_classes}"
+            )
+        if self.class_groups is None:
+            return
+        ignored = ignored_label(criterion)
+        if 0 <= ignored < self.num_groups:
+            raise ValueError(
+                f"ignore_value must be none of the {self.num_groups} class_groups of the auxiliary "
+                f"head of {self.feature}, got {ignored}"
+            )
+        try:
+            check_criterion(criterion, self.num_groups)
+        except ValueError as error:
+            raise ValueError(
+                f"class_groups of the auxiliary head of {self.feature} need a criterion that "
+                f"weights no classes: {error}"
+            ) from error
 
     def group_labels(self, labels: Tensor, ignore_value: int) -> Tensor:
         """Map labels, classes and ``ignore_value``, to groups and ``ignore_value``."""

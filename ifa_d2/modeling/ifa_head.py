@@ -5,7 +5,6 @@ input's size (h and w times the finest feature's stride).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,12 +16,12 @@ from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
 
 from ..layers import GridQuery, ImplicitAlignment, Level, Query
-from .auxiliary import AuxiliaryHead
+from .auxiliary import AuxiliaryTask, TrainingStep
 from .criterion import check_criterion, check_labels, evaluate_criterion, ignored_label
 from .feature_levels import FeatureLevels
 from .head_config import head_config, yacs_options
 from .losses import OhemCrossEntropy
-from .targets import GridTargets, LabelledPoints, Sample, Targets, evaluating, interpolate
+from .targets import GridTargets, LabelledPoints, Sample, Targets, evaluating
 
 _TEMPERATURE = "temperature"  # in a state dict
 # Where modules of checkpoints have gone from before heads were made of parts.
@@ -48,9 +47,9 @@ class IFASemSegHead(nn.Module):
         criterion: of logits (B, K, *S) and labels (B, *S), of this package or another, see
             :func:`.criterion.evaluate_criterion`; None is :class:`OhemCrossEntropy`. The label that
             it ignores is the head's ``ignore_value``.
-        aux_heads: auxiliary classifiers of features, for training alone.
+        aux_heads: auxiliary classifiers of features, and other tasks, for training alone.
         loss_weight: factor of ``loss_sem_seg``.
-        aux_loss_weight: factor of ``loss_sem_seg_aux``, the sum over ``aux_heads``, and of
+        aux_loss_weight: factor of ``loss_sem_seg_aux``, the sum over auxiliary classifiers, and of
             ``loss_sem_seg_regions``, which supervises the soft object regions of a
             :class:`ObjectContextDecoder`.
 
@@ -73,7 +72,7 @@ class IFASemSegHead(nn.Module):
         alignment: ImplicitAlignment,
         targets: Targets | None = None,
         criterion: nn.Module | None = None,
-        aux_heads: Sequence[AuxiliaryHead] = (),
+        aux_heads: Sequence[AuxiliaryTask] = (),
         loss_weight: float = 1.0,
         aux_loss_weight: float = 0.4,
     ) -> None:
@@ -94,7 +93,7 @@ class IFASemSegHead(nn.Module):
         check_criterion(self.criterion, num_classes)
         self.aux_heads = nn.ModuleList(aux_heads)
         for aux in aux_heads:
-            self._check_auxiliary(aux)
+            aux.check(levels.feature_channels, num_classes, self.criterion)
         self.loss_weight = loss_weight
         self.aux_loss_weight = aux_loss_weight
         self.temperature = 1.0
@@ -156,7 +155,7 @@ class IFASemSegHead(nn.Module):
     def losses(
         self, features: Mapping[str, Tensor], targets: Tensor | LabelledPoints
     ) -> dict[str, Tensor]:
-        """Compute ``loss_sem_seg`` and, with auxiliary heads, ``loss_sem_seg_aux``."""
+        """Compute ``loss_sem_seg`` and, with auxiliary heads, ``loss_sem_seg_aux`` and others."""
         labels = targets if isinstance(targets, Tensor) else targets.labels
         check_labels(labels, self.num_classes, self.ignore_value)  # once: a device is waited for
         levels, regions = self.levels.with_regions(features)
@@ -171,63 +170,33 @@ class IFASemSegHead(nn.Module):
         share = sample.labels[0].numel() / (size.numel() * self.common_stride**2)
         logits = self.decode(levels, sample.query)
         losses = {"loss_sem_seg": self._loss(logits, sample, share) * self.loss_weight}
+        step = TrainingStep(
+            features=features,
+            targets=targets,
+            sample=sample,
+            logits=logits,
+            criterion=partial(self._loss, share=share),
+            ignore_value=self.ignore_value,
+            aux_loss_weight=self.aux_loss_weight,
+        )
         if regions is not None:
-            losses["loss_sem_seg_regions"] = self._auxiliary_loss(regions, sample, share)
-        if len(self.aux_heads):
-            losses["loss_sem_seg_aux"] = sum(
-                self._auxiliary_loss(logits, self._grouped(sample, head), share) * head.loss_weight
-                for head, logits in zip(
-                    self.aux_heads, self.auxiliary_logits(features), strict=True
-                )
-            )
+            loss = step.criterion(step.at_sample(regions), sample)
+            losses["loss_sem_seg_regions"] = loss * self.aux_loss_weight
+        for aux in self.aux_heads:
+            for name, loss in aux.losses(step).items():
+                losses[name] = losses[name] + loss if name in losses else loss
         return losses
 
     def auxiliary_logits(self, features: Mapping[str, Tensor]) -> list[Tensor]:
         """Compute what the auxiliary heads say, in training or not: (B, G, h, w) of each.
 
-        The G groups of classes and the size are each head's own.
+        G, as the groups of classes, and the size are each head's own.
         """
-        return [head(features[head.feature]) for head in self.aux_heads]
+        return [aux.logits(features) for aux in self.aux_heads]
 
     def grid(self, features: Mapping[str, Tensor]) -> GridQuery:
         """Return the query of the finest feature's grid."""
         return GridQuery.regular(*features[self.levels.in_features[0]].shape[-2:])
-
-    def _grouped(self, sample: Sample, head: AuxiliaryHead) -> Sample:
-        return replace(sample, labels=head.group_labels(sample.labels, self.ignore_value))
-
-    def _check_auxiliary(self, aux: AuxiliaryHead) -> None:
-        """Check that an auxiliary head fits the features, the labels and the criterion."""
-        known = self.levels.feature_channels
-        if known.get(aux.feature) != aux.in_channels:
-            raise ValueError(
-                f"feature and in_channels of an auxiliary head must be of {known}, got "
-                f"{aux.feature!r} and {aux.in_channels}"
-            )
-        if aux.num_classes != self.num_classes:
-            raise ValueError(
-                f"num_classes of the auxiliary head of {aux.feature} must be {self.num_classes}, "
-                f"got {aux.num_classes}"
-            )
-        if aux.class_groups is None:
-            return
-        if 0 <= self.ignore_value < aux.num_groups:
-            raise ValueError(
-                f"ignore_value must be none of the {aux.num_groups} class_groups of the auxiliary "
-                f"head of {aux.feature}, got {self.ignore_value}"
-            )
-        try:
-            check_criterion(self.criterion, aux.num_groups)
-        except ValueError as error:
-            raise ValueError(
-                f"class_groups of the auxiliary head of {aux.feature} need a criterion that "
-                f"weights no classes: {error}"
-            ) from error
-
-    def _auxiliary_loss(self, logits: Tensor, sample: Sample, share: float) -> Tensor:
-        if not sample.upsampled:
-            logits = interpolate(logits, sample.query)
-        return self._loss(logits, sample, share) * self.aux_loss_weight
 
     def _loss(self, logits: Tensor, sample: Sample, share: float) -> Tensor:
         if sample.upsampled:

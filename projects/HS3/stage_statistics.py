@@ -9,7 +9,7 @@ from torch import nn
 
 from ifa_d2.evaluation import SemSegEvaluator
 from ifa_d2.fields.query_checks import check_eval
-from ifa_d2.modeling import IFASemSegHead
+from ifa_d2.modeling import AuxiliaryHead, IFASemSegHead
 from ifa_d2.modeling.picture_fields import fields_of_features, padded_images
 from ifa_d2.modeling.targets import interpolate
 
@@ -25,6 +25,11 @@ def check_stages(model: nn.Module) -> None:
     head = getattr(model, "sem_seg_head", None)
     if not isinstance(head, IFASemSegHead):
         raise ValueError(f"model.sem_seg_head must be an IFASemSegHead, got {type(head).__name__}")
+    if others := [aux for aux in head.aux_heads if not isinstance(aux, AuxiliaryHead)]:
+        raise ValueError(
+            "model.sem_seg_head.aux_heads must be AuxiliaryHeads, which tell classes apart, got a "
+            f"{type(others[0]).__name__}"
+        )
     features = [aux.feature for aux in head.aux_heads]
     if not features or len(set(features)) < len(features):
         raise ValueError(

@@ -8,12 +8,14 @@ from torch import Tensor, nn
 from ifa_d2.layers import ImplicitAlignment
 from ifa_d2.modeling import (
     AuxiliaryHead,
+    AuxiliaryTask,
     FeatureLevels,
     FocalLoss,
     GridTargets,
     IFASemSegHead,
     OhemCrossEntropy,
     PointTargets,
+    TrainingStep,
 )
 from ifa_d2.modeling.targets import LabelledPoints, interpolate
 
@@ -54,6 +56,27 @@ def labels(*size: int) -> Tensor:
 
 def points() -> LabelledPoints:
     return LabelledPoints(torch.rand(2, 50, 2), labels(2, 50), 50)
+
+
+class MeanTask(AuxiliaryTask):
+    """Mean of a feature's one map, and what it was given."""
+
+    def __init__(self, feature: str = "res3") -> None:
+        super().__init__()
+        self.feature = feature
+        self.predictor = nn.Conv2d(SHAPES[feature].channels, 1, 1)
+
+    def check(self, feature_channels, num_classes, criterion) -> None:
+        if self.feature not in feature_channels or num_classes != CLASSES:
+            raise ValueError(f"no task of {self.feature} and {num_classes} classes")
+
+    def logits(self, features):
+        return self.predictor(features[self.feature])
+
+    def losses(self, step: TrainingStep) -> dict[str, Tensor]:
+        self.step = step
+        mean = step.at_sample(self.logits(step.features)).mean()
+        return {"loss_mean": mean, "loss_sem_seg_aux": mean}
 
 
 @pytest.mark.parametrize("ignore_value", [255, -1])
@@ -109,6 +132,33 @@ def test_losses_of_several_heads_are_summed_by_their_weights() -> None:
     together = head(*parts)(seen, given)[1]
     assert set(together) == {"loss_sem_seg", "loss_sem_seg_aux"}
     torch.testing.assert_close(together["loss_sem_seg_aux"], 0.5 * alone[0] + 2 * alone[1])
+
+
+@pytest.mark.parametrize("targets", [GridTargets(), PointTargets()])
+def test_other_tasks_have_losses_of_their_own(targets) -> None:
+    given = labels(2, 40, 56) if isinstance(targets, GridTargets) else points()
+    task, seen = MeanTask(), features()
+    model = head(auxiliary(), task, targets=targets)
+    alone = head(auxiliary(), targets=targets)
+    alone.load_state_dict(model.state_dict(), strict=False)
+    losses, others = model(seen, given)[1], alone(seen, given)[1]
+    assert losses.keys() == {"loss_sem_seg", "loss_sem_seg_aux", "loss_mean"}
+    expected = others["loss_sem_seg_aux"] + losses["loss_mean"]  # of one name
+    torch.testing.assert_close(losses["loss_sem_seg_aux"], expected)
+    torch.testing.assert_close(losses["loss_sem_seg"], others["loss_sem_seg"], rtol=0, atol=0)
+    # What it was given is what the head's own loss is of.
+    step = task.step
+    assert step.targets is given and step.features is seen and step.ignore_value == 255
+    loss = step.criterion(step.logits, step.sample)
+    torch.testing.assert_close(loss, losses["loss_sem_seg"], rtol=0, atol=0)
+    assert [tuple(one.shape) for one in model.auxiliary_logits(seen)][1] == (2, 1, 5, 7)
+
+
+def test_tasks_check_the_head_that_they_are_in() -> None:
+    task = MeanTask()
+    task.feature = "res6"
+    with pytest.raises(ValueError, match="no task of res6 and 5 classes"):
+        head(task)
 
 
 def test_labels_that_are_all_ignored_cost_nothing() -> None:

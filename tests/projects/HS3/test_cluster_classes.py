@@ -162,13 +162,17 @@ def test_models_without_heads_of_all_classes(
         check_stages(instantiate(tiny_config(tmp_path, *overrides).model))
 
 
-def test_two_heads_at_a_feature_or_another_model(recipe: Path) -> None:
+def test_two_heads_at_a_feature_or_other_parts(recipe: Path) -> None:
     cfg = load_config(str(recipe))
     cfg.model.sem_seg_head.aux_heads[0] = cfg.model.sem_seg_head.aux_heads[1]
     with pytest.raises(ValueError, match=r"of different features, got \['res3', 'res3'\]"):
         check_stages(instantiate(cfg.model))
     with pytest.raises(ValueError, match="must be an IFASemSegHead, got NoneType"):
         check_stages(nn.Identity())
+    model = instantiate(load_config(str(recipe)).model)
+    model.sem_seg_head.aux_heads[1] = nn.Identity()
+    with pytest.raises(ValueError, match=r"must be AuxiliaryHeads, .* got a Identity"):
+        check_stages(model)
 
 
 def test_heads_that_were_not_trained_are_refused(
