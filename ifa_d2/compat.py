@@ -6,9 +6,12 @@ Each part of the package that needs Detectron2 imports this module before it.
 import importlib
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 if find_spec("detectron2") is None:
     raise ImportError(
@@ -19,22 +22,34 @@ if find_spec("detectron2") is None:
 _NAME = "pkg_resources"
 
 
+@contextmanager
+def stand_in(name: str, **contents: Any) -> Iterator[None]:
+    """Let a module be imported that is not there, or another in place of one, within a block.
+
+    Args:
+        name: of the module, with its packages, which need not be there.
+        contents: what it holds.
+    """
+    before = sys.modules.get(name)
+    sys.modules[name] = module = ModuleType(name)
+    vars(module).update(contents)
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+        if before is not None:
+            sys.modules[name] = before
+
+
 def _import_model_zoo() -> ModuleType:
     """``detectron2.model_zoo``, also where setuptools no longer has ``pkg_resources``.
 
     Setuptools 82 dropped it, and environments of Python 3.12 may have no setuptools at all.
-    Detectron2 asks it for the path of a file of its own package; what stands in for it does that,
-    and is gone when the import is done.
+    Detectron2 asks it for the path of a file of its own package.
     """
-    if _NAME in sys.modules or find_spec(_NAME) is not None:
+    there = _NAME in sys.modules or find_spec(_NAME) is not None
+    with nullcontext() if there else stand_in(_NAME, resource_filename=_resource_filename):
         return importlib.import_module("detectron2.model_zoo")
-    standin = ModuleType(_NAME)
-    standin.resource_filename = _resource_filename
-    sys.modules[_NAME] = standin
-    try:
-        return importlib.import_module("detectron2.model_zoo")
-    finally:
-        del sys.modules[_NAME]
 
 
 def _resource_filename(package: str, resource: str) -> str:
