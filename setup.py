@@ -34,7 +34,7 @@ setup(
     # for one another that their user has chosen, and pip finds no Detectron2 under its own name.
     install_requires=[
         "huggingface_hub",
-        "numpy",
+        "numpy>=1.26",
         "opencv-python",
         "safetensors",
         "scipy",
@@ -53,6 +53,7 @@ setup(
     classifiers=[
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
 )

@@ -13,6 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 if find_spec("detectron2") is None:
     raise ImportError(
         "ifa_d2 needs Detectron2: run `make setup` in the ifa_d2 repository for a pinned one, or "
@@ -52,6 +55,17 @@ def _import_model_zoo() -> ModuleType:
         return importlib.import_module("detectron2.model_zoo")
 
 
+def _read_label(path: str, copy: bool = True, dtype: Any = None) -> np.ndarray:
+    """A label picture as Detectron2's ``SemSegEvaluator`` reads it.
+
+    Its own reader asks for an array that is no copy, which NumPy 2 refuses.
+    """
+    from detectron2.utils.file_io import PathManager
+
+    with PathManager.open(path, "rb") as file:
+        return np.array(Image.open(file), dtype=dtype)
+
+
 def _resource_filename(package: str, resource: str) -> str:
     """The path of a package's file, whether it is there or not."""
     return str(Path(importlib.import_module(package).__path__[0], resource))
@@ -65,3 +79,5 @@ with warnings.catch_warnings():
     model_zoo = _import_model_zoo()
     for _module in ("modeling", "projects.deeplab"):
         importlib.import_module(f"detectron2.{_module}")
+    _evaluation = importlib.import_module("detectron2.evaluation")
+_evaluation.SemSegEvaluator.__init__.__kwdefaults__["sem_seg_loading_fn"] = _read_label

@@ -1,4 +1,5 @@
 import ast
+import importlib
 import os
 import re
 import shutil
@@ -8,9 +9,13 @@ import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
+from detectron2.evaluation import SemSegEvaluator
+from PIL import Image
 
 import ifa_d2
+from ifa_d2 import compat
 from ifa_d2.extras import EXTRAS, check_extra
 from tests.tiny import write_tiny_data
 
@@ -153,6 +158,25 @@ def test_without_pkg_resources_the_model_zoo_is_found(tmp_path: Path) -> None:
     result = _run(code, tmp_path, ROOT)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "True"
+
+
+def test_detectron2s_own_evaluator_reads_labels_with_any_numpy(tmp_path: Path) -> None:
+    path = tmp_path / "label.png"
+    Image.fromarray(np.array([[0, 1, 255], [2, 0, 7]], np.uint8)).save(path)
+    read = SemSegEvaluator("absent", distributed=False, num_classes=8).sem_seg_loading_fn
+    label = read(str(path), dtype=int)
+    assert label.dtype == np.dtype(int) and label.tolist() == [[0, 1, 255], [2, 0, 7]]
+    assert label.flags.writeable  # the evaluator replaces the value to ignore
+
+
+def test_a_stand_in_is_there_in_its_block_alone() -> None:
+    for name in ("no_such_package.part", "json.tool"):
+        before = sys.modules.get(name)
+        with pytest.raises(ZeroDivisionError), compat.stand_in(name, answer=42):
+            assert importlib.import_module(name).answer == 42 / 0
+        assert sys.modules.get(name) is before
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("no_such_package.part")
 
 
 def _imports(path: Path) -> set[str]:
