@@ -51,6 +51,9 @@ def test_a_newer_python_runs_tests_in_its_own_environment(folder: Path) -> None:
     lines = done.stdout.splitlines()
     assert "/elsewhere/python3.13 -m venv --clear .venv-python3.13" in lines
     (tests,) = [line.split(" -m pytest ")[1] for line in lines if " -m pytest " in line]
-    paths = [word for word in tests.split() if word.startswith("tests/")]
-    assert len(paths) > 5 and all((ROOT / path).exists() for path in paths)
+    named = [word.split("::") for word in tests.split() if word.startswith("tests/")]
+    assert len(named) > 5 and all((ROOT / path).exists() for path, *_ in named)
+    assert all(
+        f"def {test}(" in (ROOT / path).read_text() for path, *tests in named for test in tests
+    )
     assert ".venv/bin" not in done.stdout
