@@ -22,7 +22,6 @@ if find_spec("detectron2") is None:
         "`python -m pip install 'git+https://github.com/facebookresearch/detectron2.git'`. "
         "Without it there are ifa_d2.layers, ifa_d2.fields and ifa_d2.metrics."
     )
-_NAME = "pkg_resources"
 
 
 @contextmanager
@@ -33,26 +32,33 @@ def stand_in(name: str, **contents: Any) -> Iterator[None]:
         name: of the module, with its packages, which need not be there.
         contents: what it holds.
     """
-    before = sys.modules.get(name)
+    before = {name: sys.modules[name]} if name in sys.modules else {}
     sys.modules[name] = module = ModuleType(name)
     vars(module).update(contents)
     try:
         yield
     finally:
         del sys.modules[name]
-        if before is not None:
-            sys.modules[name] = before
+        sys.modules.update(before)
 
 
-def _import_model_zoo() -> ModuleType:
-    """``detectron2.model_zoo``, also where setuptools no longer has ``pkg_resources``.
+def _import(module: str, needed: str, **contents: Any) -> ModuleType:
+    """Import a module of Detectron2, also where another that it needs is not installed.
 
-    Setuptools 82 dropped it, and environments of Python 3.12 may have no setuptools at all.
-    Detectron2 asks it for the path of a file of its own package.
+    Args:
+        module: by its name within Detectron2.
+        needed: the other, whole name.
+        contents: all that is needed of it.
     """
-    there = _NAME in sys.modules or find_spec(_NAME) is not None
-    with nullcontext() if there else stand_in(_NAME, resource_filename=_resource_filename):
-        return importlib.import_module("detectron2.model_zoo")
+    package = needed.partition(".")[0]
+    there = sys.modules.get(package) is not None or find_spec(package) is not None
+    with nullcontext() if there else stand_in(needed, **contents):
+        return importlib.import_module(f"detectron2.{module}")
+
+
+def _segment_ids(picture: np.ndarray) -> np.ndarray:
+    """Segment ids (H, W) of a panoptic label picture (H, W, 3) uint8 RGB."""
+    return picture.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
 
 
 def _read_label(path: str, copy: bool = True, dtype: Any = None) -> np.ndarray:
@@ -76,8 +82,11 @@ def _resource_filename(package: str, resource: str) -> str:
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", ".torch.jit.* is deprecated")
     warnings.filterwarnings("ignore", "pkg_resources is deprecated")
-    model_zoo = _import_model_zoo()
+    # Setuptools 82 dropped it, and environments of Python 3.12 may have no setuptools at all.
+    model_zoo = _import("model_zoo", "pkg_resources", resource_filename=_resource_filename)
     for _module in ("modeling", "projects.deeplab"):
         importlib.import_module(f"detectron2.{_module}")
+    # Of COCO, on no registry but in a copy that refuses NumPy 2.
+    _import("projects.panoptic_deeplab", "panopticapi.utils", rgb2id=_segment_ids)
     _evaluation = importlib.import_module("detectron2.evaluation")
 _evaluation.SemSegEvaluator.__init__.__kwdefaults__["sem_seg_loading_fn"] = _read_label

@@ -1,9 +1,6 @@
 """An interpreter for documented commands: what they import is there, what takes hours is small.
 
-Each `python` of a command line is a client that hands its arguments, folder, environment and
-streams to a process which has imported the package, as takes ten seconds otherwise. There a fork
-runs the script as `python` would. The command line stays as it is written; afterwards these are
-made small:
+Commands run as by tests/forked_python.py: as they are written, but afterwards these are made small:
 
 - a config that was read, its overrides applied, or given to a Trainer: two iterations of two small
   crops, few points;
@@ -14,30 +11,21 @@ With PARSE_ONLY in the environment a command ends with status 0 when it has read
 """
 
 import argparse
-import atexit
-import gc
 import itertools
-import json
 import os
-import runpy
-import signal
-import socket
-import subprocess
 import sys
-import threading
-import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from tests.forked_python import ROOT, served_python
+
 COUNTS = {"train": 4, "val": 2}
 CRACKFOREST_COUNTS = {"train": 6, "val": 2}
 CROP = [64, 96]  # (height, width) in pixels
 MAX_POINTS = 2000
-_SOCKET, PARSE_ONLY = "SMALL_PYTHON", "PARSE_ONLY"
+PARSE_ONLY = "PARSE_ONLY"
 
 # Values of a command's arguments, by its file's name, in place of those that were parsed.
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -51,18 +39,6 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "list_models.py": {"names": ["40S_dBBB_mobile"]},
     "compare_targets.py": {"targets": ["grid"], "local_ensemble": "no", "repeats": 1},
 }
-
-_CLIENT = """#!{python} -IS
-import json, os, socket, sys
-if not sys.argv[1].endswith(".py") and sys.argv[1] != "-m":
-    os.execv("{python}", ["{python}", *sys.argv[1:]])
-with socket.socket(socket.AF_UNIX) as server:
-    server.connect(os.environ["SMALL_PYTHON"])
-    socket.send_fds(server, [b"-"], [0, 1, 2])
-    server.sendall(json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode())
-    server.shutdown(socket.SHUT_WR)
-    sys.exit(int(server.recv(16) or 1))
-"""
 
 
 def make_small(cfg: Any) -> None:
@@ -90,9 +66,9 @@ def make_small(cfg: Any) -> None:
         cfg.dataloader.test.mapper.augmentations[0].update(sizes)
 
 
-def _make_package_small() -> None:
+def make_package_small() -> None:
     """Import what all commands import, and change it as this module's docstring says."""
-    from ifa_d2.analysis.benchmarks import parser
+    from ifa_d2.cli import benchmark
     from ifa_d2.data.preparation import PREPARATIONS
     from ifa_d2.data.shapes.prepare import SHAPES_COUNTS
     from ifa_d2.engine import Trainer, run
@@ -101,7 +77,7 @@ def _make_package_small() -> None:
     for preparation in itertools.chain(*PREPARATIONS.values()):
         counts = CRACKFOREST_COUNTS if preparation.name == "crackforest" else COUNTS
         object.__setattr__(preparation, "counts", counts)
-    parser.FULL_MEGAPIXELS = 0.03
+    benchmark.FULL_MEGAPIXELS = 0.03
     apply_overrides, build_trainer = run.apply_overrides, Trainer.__init__
     parse = argparse.ArgumentParser.parse_args
 
@@ -127,76 +103,6 @@ def _make_package_small() -> None:
     argparse.ArgumentParser.parse_args = parse_small
 
 
-def _attend(connection: socket.socket) -> Callable[[], None]:
-    """Run one command in a fork and answer with its status; in the fork, return what to do."""
-    _, streams, _, _ = socket.recv_fds(connection, 1, 3)
-    with connection.makefile("rb") as file:
-        arguments, folder, environment = json.load(file)
-    pid = os.fork()
-    if pid:
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        connection.sendall(str(status if status >= 0 else 128 - status).encode())
-        os._exit(0)
-    connection.close()
-    for target, stream in enumerate(streams):
-        os.dup2(stream, target)
-        os.close(stream)
-    # Those of before know of their files what is not true of these.
-    sys.stdout, sys.stderr = (open(fd, "w", closefd=False) for fd in (1, 2))
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
-    if arguments[0] == "-m":
-        sys.argv = arguments[1:]
-        sys.path.insert(0, folder)
-        return lambda: runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
-    sys.argv = arguments
-    sys.path.insert(0, os.path.dirname(os.path.realpath(arguments[0])))
-    return lambda: runpy.run_path(arguments[0], run_name="__main__")
-
-
-def _serve(path: str, python: str) -> None:
-    """Answer clients at a socket until killed."""
-    import multiprocessing.spawn  # it keeps the true interpreter  # noqa: F401
-
-    _make_package_small()
-    gc.freeze()
-    sys.executable = python
-    sys.path.remove(str(Path(__file__).parent))
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        listener.listen()
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        while True:
-            connection, _ = listener.accept()
-            if os.fork() == 0:
-                break
-            connection.close()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    _end(_attend(connection))
-
-
-def _end(run: Callable[[], Any]) -> None:
-    """Run a command and end this process as Python would, without the seconds of taking apart what
-    is imported."""
-    status = 0
-    try:
-        run()
-    except SystemExit as stop:
-        status = stop.code or 0
-        if not isinstance(status, int):
-            print(status, file=sys.stderr)
-            status = 1
-    except BaseException:
-        traceback.print_exc()
-        status = 1
-    threading._shutdown()
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
-
-
 @contextmanager
 def small_python(folder: Path) -> Iterator[dict[str, str]]:
     """Start it; yields the environment in which `python` is it.
@@ -204,34 +110,15 @@ def small_python(folder: Path) -> Iterator[dict[str, str]]:
     Args:
         folder: for its files, with a short path. DETECTRON2_DATASETS is ROOT, relative.
     """
-    client, path = folder / "bin" / "python", str(folder / "socket")
-    client.parent.mkdir()
-    client.write_text(_CLIENT.format(python=sys.executable))
-    client.chmod(0o755)
     environment = {
         **os.environ,
-        "PATH": f"{client.parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "DETECTRON2_DATASETS": "ROOT",
         "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": "1",
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
         "FVCORE_CACHE": str(folder / "cache"),
-        _SOCKET: path,
     }
-    command = [sys.executable, "-W", "ignore", __file__, path, str(client)]
-    server = subprocess.Popen(command, env=environment, start_new_session=True)
-    try:
-        while not os.path.exists(path):
-            if server.poll() is not None:
-                raise RuntimeError(f"the interpreter ended with status {server.returncode}")
-            time.sleep(0.1)
-        yield environment
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)  # it leads its own group, of all its commands
-        server.wait()
-
-
-if __name__ == "__main__":
-    _serve(*sys.argv[1:])
+    with served_python(folder, environment, "tests.small_python:make_package_small") as client:
+        path = f"{Path(client).parent}{os.pathsep}{os.environ['PATH']}"
+        yield {**environment, "PATH": path}

@@ -10,6 +10,25 @@ from ifa_d2 import __version__, commands
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.parametrize("name", commands.COMMANDS)
+def test_a_help_waits_for_no_library(name: str) -> None:
+    """A command imports torch, Detectron2 and NumPy only once it knows what it is asked for."""
+    code = (
+        "import runpy, sys\n"
+        f"path = {str(commands.script_path(name))!r}\n"
+        "sys.argv = [path, '--help']\n"
+        "sys.path.insert(0, path.rpartition('/')[0])\n"
+        "try:\n"
+        "    runpy.run_path(path, run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    assert end.code == 0\n"
+        "    print({'torch', 'detectron2', 'numpy', 'omegaconf'} & set(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: ") and done.stdout.endswith("set()\n")
+
+
 def test_every_script_has_a_name_and_every_name_a_script() -> None:
     scripts = {commands.script_path(name) for name in commands.COMMANDS}
     assert all(path.is_file() for path in scripts)

@@ -18,9 +18,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from ifa_d2 import add_ifa_config
+from ifa_d2.arguments import training_parser
 from ifa_d2.config import HEAD_OPTIONS
 from ifa_d2.data import SemSegMapper
-from ifa_d2.engine.arguments import training_parser
 from ifa_d2.engine.run import load_config
 from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.engine.yacs_config import TRAIN_KEYS

@@ -36,6 +36,12 @@ NOT_RUN = {
     "ifa-d2 --help": "is run by tests/test_commands.py, wherever the program lies",
     "python tools/train_net.py --config-file configs/camvid/ifa_r50.py --num-gpus 4 "
     "model.backbone.norm=SyncBN": "needs four GPUs",
+    "python tools/train_net.py "
+    "--config-file projects/PISR/configs/cityscapes/panoptic_deeplab_r50.py --num-gpus 8": (
+        "needs eight GPUs, and is run on the CPU by tests/projects/PISR/test_recipes.py"
+    ),
+    "python tools/train_net.py --config-file projects/PISR/configs/cityscapes/pisr_r50.py "
+    "--num-gpus 8": "needs eight GPUs, as its base",
     "python projects/IFA/measure_raster.py --config-file tests/tiny_recipe.py --random-weights "
     "--side 6000 --folder output/raster --crop 2048 --margin 256": "reads a recipe of the tests, "
     "which the reader's folder here lacks",

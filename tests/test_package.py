@@ -20,7 +20,10 @@ ROOT = Path(__file__).parents[1]
 # The order of CONTRIBUTING.md.
 PARTS = (
     *(
+        "choices",
         "commands",
+        "arguments",
+        "errors",
         "compat",
         "extras",
         "files",
@@ -37,7 +40,7 @@ PARTS = (
         "visualization",
         "engine",
     ),
-    *("analysis", "demo", "rasters"),
+    *("analysis", "demo", "rasters", "cli"),
 )
 
 

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env python
 """Speed and memory, ours against others in turn: medians and ratios, never a lone time.
 
     python tools/benchmark.py head      [--input-size H W] [--json FILE]
@@ -6,6 +6,8 @@
     python tools/benchmark.py peers     [--full] [--json FILE]
     python tools/benchmark.py evaluator [--input-size H W] [--classes K] [--json FILE]
     python tools/benchmark.py panoptic  [--input-size H W] [--parts model branch] [--json FILE]
+    python tools/benchmark.py startup   [--json FILE]
+    python tools/benchmark.py upsamplers [--sides S ...] [--classes K] [--json FILE]
 
 head    times `layers` of the segmentation head (projections, alignment, MLP) against the textbook
         evaluation of the same parameters: concatenate, then MLP. `gemm_ratio` is the time of ours
@@ -19,141 +21,227 @@ evaluator
 panoptic
         times Panoptic FPN with IFA and with its own semantic head: whole models and that branch
         alone, in inference and training.
+startup times how long each command takes to its help, and a training to its first line.
+upsamplers
+        times labels of every pixel over features of stride 16: linear and bilinear, IFA, CARAFE and
+        SAPA; and reckons those of FeatUp, JAFAR, AnyUp and NAF from their layers.
 
 Nothing else should run on the machine meanwhile.
 """
 
 import argparse
-import json
-import os
 import sys
+from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler's chatter
-
-import torch
-
-from ifa_d2.analysis.benchmarks import (
-    PANOPTIC_CASES,
-    evaluator_tables,
-    growth_tables,
-    head_tables,
-    panoptic_tables,
-    peers_tables,
-    plot_growth,
-    run_evaluator,
-    run_growth,
-    run_head,
-    run_panoptic,
-    run_peers,
-)
-from ifa_d2.analysis.benchmarks.parser import (
-    FULL_CLASSES,
-    FULL_MEGAPIXELS,
-    LARGE,
-    parse_arguments,
-)
-from ifa_d2.analysis.measure import device_name
-from ifa_d2.commands import command_line
-from ifa_d2.engine.arguments import errors_in_one_line
-from ifa_d2.files import atomic_path
-from ifa_d2.visualization import check_plot_path
+from ifa_d2.arguments import command_parser
+from ifa_d2.commands import COMMANDS
+from ifa_d2.errors import errors_in_one_line
 
 
-def benchmark_head(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """Measure the ``head`` command: its JSON and its tables."""
-    sizes = [tuple(args.input_size)] if args.input_size else [(512, 512), (1024, 1024)]
-    result = run_head(input_sizes=sizes, repeats=args.repeats, device=args.device)
-    return result, head_tables(result)
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line: a command, and its arguments."""
+    parser = command_parser(__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_head(commands)
+    _add_growth(commands)
+    _add_peers(commands)
+    _add_evaluator(commands)
+    _add_panoptic(commands)
+    _add_startup(commands)
+    _add_upsamplers(commands)
+    for command in commands.choices.values():
+        command.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+        command.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
+        command.add_argument(
+            "--markdown", type=Path, metavar="FILE", help="also write command and tables there"
+        )
+    args = parser.parse_args(argv)
+    _check(commands.choices[args.command], args)
+    return args
 
 
-def benchmark_growth(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """Measure the ``growth`` command; draw it where asked."""
-    if args.plot:
-        check_plot_path(args.plot)
-    grids = [(megapixels, args.classes[0]) for megapixels in args.megapixels]
-    grids += [(args.class_megapixels, classes) for classes in args.classes]
-    if args.full:
-        grids += [(FULL_MEGAPIXELS, args.classes[0]), (FULL_MEGAPIXELS, FULL_CLASSES)]
-    result = run_growth(
-        input_size=tuple(args.input_size),
-        grids=list(dict.fromkeys(grids)),  # each once
-        stride_ratios=args.stride_ratios,
-        points=args.points,
-        repeats=args.repeats,
-        device=args.device,
+def _add_head(commands: Any) -> None:
+    head = commands.add_parser("head", help="the head against its textbook evaluation")
+    _add_size(head, "size of the picture, in pixels (default: 512 512 and 1024 1024)")
+    _add_repeats(head, 7)
+
+
+def _add_growth(commands: Any) -> None:
+    growth = commands.add_parser(
+        "growth", help="time and memory of a field's labels against their number"
     )
-    if args.plot:
-        plot_growth(result, args.plot)
-    return result, growth_tables(result)
-
-
-def benchmark_peers(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """Measure the ``peers`` command."""
-    sizes = [tuple(args.input_size)] if args.input_size else [(512, 512), LARGE]
-    cases = [(size, "forward") for size in sizes]
-    cases += [(size, "train") for size in sizes if args.full or args.input_size or size != LARGE]
-    result = run_peers(
-        cases=cases,
-        repeats=args.repeats,
-        device=args.device,
-        channels_last=args.memory_format == "channels_last",
+    _add_size(growth, "size of the picture whose levels are decoded, in pixels", (512, 1024))
+    growth.add_argument(
+        "--megapixels",
+        type=float,
+        nargs="+",
+        default=[1.0, 4.0, 16.0, 64.0],
+        metavar="N",
+        help="sizes of the output, with the first number of classes (default: 1 4 16 64)",
     )
-    return result, peers_tables(result)
-
-
-def benchmark_evaluator(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """Measure the ``evaluator`` command."""
-    result = run_evaluator(
-        input_size=tuple(args.input_size),
-        num_classes=args.classes,
-        repeats=args.repeats,
-        device=args.device,
+    growth.add_argument(
+        "--classes",
+        type=int,
+        nargs="+",
+        default=[19, 150, 1000],
+        metavar="K",
+        help="numbers of classes, compared at --class-megapixels (default: 19 150 1000)",
     )
-    return result, evaluator_tables(result)
-
-
-def benchmark_panoptic(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """Measure the ``panoptic`` command."""
-    result = run_panoptic(
-        input_size=tuple(args.input_size),
-        repeats=args.repeats,
-        device=args.device,
-        cases=[case for case in PANOPTIC_CASES if case[0] in args.parts],
+    growth.add_argument(
+        "--class-megapixels",
+        type=float,
+        default=4.0,
+        metavar="N",
+        help="size of the output at which numbers of classes are compared (default: 4)",
     )
-    return result, panoptic_tables(result)
+    growth.add_argument(
+        "--stride-ratios",
+        type=int,
+        nargs="+",
+        default=[1, 2, 4],
+        metavar="R",
+        help="ratios of one level's stride to the next finer's, compared at the picture's own size "
+        "(default: 1 2 4; the model's is 2)",
+    )
+    growth.add_argument(
+        "--points",
+        type=int,
+        nargs="+",
+        default=[1_000, 10_000, 100_000, 1_000_000],
+        metavar="P",
+        help="numbers of single points whose logits are computed (default: 1000 to 1000000)",
+    )
+    growth.add_argument(
+        "--full",
+        action="store_true",
+        help="also 100 megapixels, with the first number of classes and with 150 (many minutes)",
+    )
+    growth.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the growth there, as .png, .pdf or .svg"
+    )
+    _add_repeats(growth, 3)
 
 
-def machine(device: str) -> dict[str, Any]:
-    """Circumstances of the figures."""
-    name = device_name(device)
-    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
+def _add_peers(commands: Any) -> None:
+    peers = commands.add_parser(
+        "peers", help="whole R-50 models of Detectron2, in inference and training"
+    )
+    _add_size(peers, "size of the picture, in pixels (default: 512 512 and 1024 2048)")
+    peers.add_argument(
+        "--full", action="store_true", help="training at 1024 2048 too, which takes long"
+    )
+    peers.add_argument(
+        "--memory-format",
+        choices=("channels_last", "contiguous"),
+        default="channels_last",
+        help="memory format of all models' weights (default: channels_last)",
+    )
+    _add_repeats(peers, 3)
 
 
-COMMANDS = {
-    "head": benchmark_head,
-    "growth": benchmark_growth,
-    "peers": benchmark_peers,
-    "evaluator": benchmark_evaluator,
-    "panoptic": benchmark_panoptic,
-}
+def _add_evaluator(commands: Any) -> None:
+    evaluator = commands.add_parser("evaluator", help="the evaluator against Detectron2's")
+    _add_size(evaluator, "size of the picture, in pixels", (1024, 2048))
+    evaluator.add_argument(
+        "--classes", type=int, default=19, metavar="K", help="classes of the data set (default: 19)"
+    )
+    _add_repeats(evaluator, 7)
 
 
-def main() -> None:
-    args = parse_arguments(__doc__)
-    result, tables = COMMANDS[args.command](args)
-    result = {"machine": machine(args.device), **result}
-    where = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
-    print(f"{tables}\n\n{where}")
-    if args.json:
-        with atomic_path(args.json) as temporary:
-            temporary.write_text(json.dumps(result, indent=2) + "\n")
-    if args.markdown:
-        command = command_line("benchmark", *sys.argv[1:])
-        with atomic_path(args.markdown) as temporary:
-            temporary.write_text(f"```\n{command}\n```\n\n{where}\n\n{tables}\n")
+def _add_panoptic(commands: Any) -> None:
+    panoptic = commands.add_parser("panoptic", help="Panoptic FPN with IFA and without")
+    _add_size(panoptic, "size of the picture, in pixels", (800, 1216))
+    panoptic.add_argument(
+        "--parts",
+        nargs="+",
+        choices=("model", "branch"),
+        default=["model", "branch"],
+        help="the whole model, the semantic branch alone (default: both)",
+    )
+    _add_repeats(panoptic, 5)
+
+
+def _add_startup(commands: Any) -> None:
+    startup = commands.add_parser("startup", help="the time until a command says something")
+    startup.add_argument(
+        "--commands",
+        nargs="+",
+        choices=COMMANDS,
+        default=list(COMMANDS),
+        metavar="NAME",
+        help=f"whose help is waited for, of {', '.join(COMMANDS)} (default: all)",
+    )
+    _add_repeats(startup, 5)
+
+
+def _add_upsamplers(commands: Any) -> None:
+    upsamplers = commands.add_parser(
+        "upsamplers", help="labels of every pixel from features of stride 16"
+    )
+    upsamplers.add_argument(
+        "--sides",
+        type=int,
+        nargs="+",
+        default=[448, 896, 2048, 8192],
+        metavar="S",
+        help="of the square pictures, multiples of 16 pixels (default: 448 896 2048 8192)",
+    )
+    upsamplers.add_argument(
+        "--classes", type=int, default=150, metavar="K", help="number of classes (default: 150)"
+    )
+    upsamplers.add_argument(
+        "--max-gib",
+        type=float,
+        default=8.0,
+        metavar="G",
+        help="what would hold more is not run (default: 8)",
+    )
+    _add_repeats(upsamplers, 3)
+
+
+def _add_size(
+    command: argparse.ArgumentParser, text: str, default: tuple[int, int] | None = None
+) -> None:
+    text += f" (default: {default[0]} {default[1]})" if default else ""
+    command.add_argument(
+        "--input-size", type=int, nargs=2, metavar=("H", "W"), default=default, help=text
+    )
+
+
+def _add_repeats(command: argparse.ArgumentParser, default: int) -> None:
+    command.add_argument(
+        "--repeats",
+        type=int,
+        default=default,
+        metavar="N",
+        help=f"timed turns (default: {default})",
+    )
+
+
+def _check(command: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Stop with a message that names the argument that is out of range."""
+    for name in ("repeats", "classes", "stride_ratios", "points", "input_size", "sides"):
+        value = getattr(args, name, None)
+        if value is not None and min(value if isinstance(value, list | tuple) else [value]) < 1:
+            command.error(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if args.command == "evaluator" and not 2 <= args.classes <= 254:
+        command.error(f"--classes must be from 2 to 254, got {args.classes}")
+    for name in ("megapixels", "class_megapixels"):
+        value = getattr(args, name, None)
+        values = value if isinstance(value, list) else [value]
+        if value is not None and not all(0 < number <= 1e6 for number in values):
+            command.error(f"--{name.replace('_', '-')} must be in (0, 1e6], got {value}")
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    """Do what the command line asks for; returns the exit status."""
+    arguments = parse_arguments(argv)
+    from ifa_d2.cli.benchmark import run  # only now: --help waits for no library
+
+    return run(arguments)
 
 
 if __name__ == "__main__":
     with errors_in_one_line():
-        main()
+        sys.exit(main())

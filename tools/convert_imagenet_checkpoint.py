@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Convert the ImageNet weights of a ResNet to a checkpoint that the recipes start from.
 
     python tools/convert_imagenet_checkpoint.py IN OUT.pth
@@ -8,97 +9,30 @@ timm:resnet18d.ra2_in1k. The command prints the overrides that a recipe needs to
 All these weights want RGB pictures.
 """
 
-import json
-import pickle
-from collections.abc import Mapping
+import argparse
+import sys
 from pathlib import Path
-from typing import Any
 
-import torch
-from detectron2.utils.file_io import PathManager
-from torch import Tensor
-
-from ifa_d2.checkpoints.imagenet import convert_imagenet_state_dict
-from ifa_d2.engine.arguments import command_parser, errors_in_one_line
-from ifa_d2.files import atomic_path, check_outputs
-
-_TIMM = "timm:"
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from ifa_d2.arguments import command_parser
+from ifa_d2.errors import errors_in_one_line
 
 
-def read_weights(source: str) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
-    """The tensors of a source, and the overrides for its way to normalise pictures.
-
-    Raises:
-        OSError: a file that is not there or cannot be downloaded.
-        ValueError: a file that is no checkpoint of tensors.
-    """
-    if source.startswith(_TIMM):
-        return _read_timm(source.removeprefix(_TIMM))
-    path = PathManager.get_local_path(source)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{source} is not a checkpoint of tensors") from error
-    for key in ("state_dict", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ValueError(f"{source} is not a checkpoint of tensors")
-    return state, {}
-
-
-def _read_timm(name: str) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
-    import timm  # only here: other sources do without it
-
-    try:
-        model = timm.create_model(name, pretrained=True)
-    except RuntimeError as error:
-        raise ValueError(f"timm has no weights {name!r}: {error}") from error
-    overrides = {}
-    for key, default, override in (("mean", _MEAN, "pixel_mean"), ("std", _STD, "pixel_std")):
-        value = tuple(model.pretrained_cfg[key])
-        if value != default:
-            overrides[f"model.{override}"] = [round(255 * part, 3) for part in value]
-    return model.state_dict(), overrides
-
-
-def needed_overrides(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys of a recipe that builds the backbone of these weights.
-
-    The paper's networks, which the recipes have, need none.
-    """
-    defaults = {"stem_channels": 64 if settings["depth"] < 50 else 128, "avg_down": False}
-    changed = {key: settings[key] for key in defaults if settings[key] != defaults[key]}
-    return {f"model.backbone.{key}": value for key, value in changed.items()}
-
-
-def write_checkpoint(state: Mapping[str, Tensor], path: Path, author: str) -> None:
-    """Write Detectron2's form of a checkpoint, of a model's backbone alone."""
-    model = {f"backbone.{name}": value for name, value in state.items()}
-    with atomic_path(path) as temporary:
-        torch.save({"model": model, "__author__": author}, temporary)
-
-
-def main(args: list[str] | None = None) -> None:
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = command_parser(__doc__)
     parser.add_argument("input", metavar="IN", help="a .pth file, its http address, or timm:NAME")
     parser.add_argument("output", type=Path, metavar="OUT.pth", help="checkpoint to write")
-    options = parser.parse_args(args)
-    with errors_in_one_line():
-        if options.output.suffix != ".pth":  # Detectron2 takes others for other formats
-            raise ValueError(f"OUT.pth must end in .pth, got {options.output}")
-        check_outputs([options.output], {"weights": [options.input]})
-        source, overrides = read_weights(options.input)
-        converted = convert_imagenet_state_dict(source)
-        write_checkpoint(converted.state, options.output, options.input)
-    overrides |= needed_overrides(converted.settings)
-    print(f"wrote {len(converted.state)} tensors to {options.output}")
-    depth = converted.settings["depth"]
-    items = [f"{key}={json.dumps(value)}".replace(" ", "") for key, value in overrides.items()]
-    start = f"train a recipe of R-{depth} with train.init_checkpoint={options.output}"
-    print(" ".join([start, *items]))
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    """Do what the command line asks for; returns the exit status."""
+    arguments = parse_arguments(argv)
+    from ifa_d2.cli.convert_imagenet_checkpoint import run  # only now: --help waits for no library
+
+    return run(arguments)
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        sys.exit(main())

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Convert a checkpoint of the authors' code to one that this repository's recipes load.
 
     python tools/convert_reference_checkpoint.py IN.pth OUT.pth
@@ -7,81 +8,32 @@ IN.pth is ``{"model_state": ...}`` as the authors' training saves it. The result
 command prints where the checkpoint is of another network than that recipe's.
 """
 
-import inspect
-import json
-import pickle
+import argparse
+import sys
 from pathlib import Path
-from typing import Any
 
-import torch
-from omegaconf import DictConfig, ListConfig, OmegaConf
-
-from ifa_d2 import get_config
-from ifa_d2.checkpoints.reference import convert_reference_state_dict
-from ifa_d2.config import called_by
-from ifa_d2.engine.arguments import command_parser, errors_in_one_line
-from ifa_d2.files import atomic_path, check_outputs
+from ifa_d2.arguments import command_parser
+from ifa_d2.errors import errors_in_one_line
 
 
-def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    """The authors' ``model_state``.
-
-    Raises:
-        ValueError: a file that is not a checkpoint, or not one of the authors'.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is not a checkpoint of tensors") from error
-    state = checkpoint.get("model_state") if isinstance(checkpoint, dict) else None
-    if not isinstance(state, dict):
-        found = sorted(checkpoint) if isinstance(checkpoint, dict) else type(checkpoint).__name__
-        raise ValueError(f"{path} must hold a dictionary under 'model_state', found {found}")
-    return state
-
-
-def write_checkpoint(state: dict[str, torch.Tensor], path: Path) -> None:
-    """Write Detectron2's form of a checkpoint."""
-    with atomic_path(path) as temporary:
-        torch.save({"model": state, "__author__": "the authors' code of IFA"}, temporary)
-
-
-def needed_overrides(settings: dict[str, Any], recipe: DictConfig) -> list[str]:
-    """The settings that ``recipe`` does not have already, in the form of command line overrides."""
-    overrides = []
-    for key, value in settings.items():
-        default = OmegaConf.select(recipe, key, default=_default(recipe, key))
-        default = list(default) if isinstance(default, tuple | ListConfig) else default
-        if default != value:
-            overrides.append(f"{key}={json.dumps(value, separators=(',', ':'))}")
-    return overrides
-
-
-def _default(recipe: DictConfig, key: str) -> Any:
-    """The default of an argument that the recipe does not give to what it builds."""
-    parent, _, name = key.rpartition(".")
-    target = called_by(OmegaConf.select(recipe, parent))
-    parameter = inspect.signature(target).parameters.get(name)
-    return None if parameter is None else parameter.default
-
-
-def main(args: list[str] | None = None) -> None:
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = command_parser(__doc__)
     parser.add_argument(
         "input", type=Path, metavar="IN.pth", help="checkpoint of the authors' code"
     )
     parser.add_argument("output", type=Path, metavar="OUT.pth", help="checkpoint to write")
-    options = parser.parse_args(args)
-    with errors_in_one_line():
-        if options.output.suffix != ".pth":  # Detectron2 takes others for other formats
-            raise ValueError(f"OUT.pth must end in .pth, got {options.output}")
-        check_outputs([options.output], {"weights": [options.input]})
-        converted = convert_reference_state_dict(read_checkpoint(options.input))
-        write_checkpoint(converted.state, options.output)
-    overrides = needed_overrides(converted.settings, get_config(converted.recipe))
-    print(f"wrote {len(converted.state)} tensors to {options.output}")
-    print(" ".join([f"load it with configs/{converted.recipe}", *overrides]))
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    """Do what the command line asks for; returns the exit status."""
+    arguments = parse_arguments(argv)
+    from ifa_d2.cli.convert_reference_checkpoint import run  # only now: --help waits for no library
+
+    return run(arguments)
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        sys.exit(main())

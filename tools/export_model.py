@@ -20,33 +20,25 @@ normalisation and the ignored label: docs/EXPORT.md says how to read them.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
-import torch
-from omegaconf import DictConfig
-
-from ifa_d2.engine.arguments import (
+from ifa_d2.arguments import (
     add_config_argument,
     add_overrides_argument,
     add_weights_argument,
     command_parser,
-    errors_in_one_line,
 )
-from ifa_d2.engine.build import build_test_mapper
-from ifa_d2.engine.export import DECODES, FORMATS, ExportMismatchError, export_model
-from ifa_d2.engine.export_metadata import model_metadata
-from ifa_d2.engine.inputs import read_input
-from ifa_d2.engine.outputs import check_command_outputs
-from ifa_d2.engine.predictor import Predictor, load_model
-from ifa_d2.engine.run import load_config
+from ifa_d2.choices import DECODES, EXPORT_FORMATS
+from ifa_d2.errors import errors_in_one_line
 
 
-def parse_arguments(args: list[str] | None) -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = command_parser(__doc__)
     add_config_argument(parser)
     add_weights_argument(parser)
-    parser.add_argument("--format", required=True, choices=FORMATS, help="file format")
+    parser.add_argument("--format", required=True, choices=EXPORT_FORMATS, help="file format")
     parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="file to write")
     parser.add_argument(
         "--input-size",
@@ -98,70 +90,17 @@ def parse_arguments(args: list[str] | None) -> argparse.Namespace:
         "(default: 1e-4)",
     )
     add_overrides_argument(parser)
-    return parser.parse_args(args)
+    return parser.parse_args(argv)
 
 
-def channel_order(cfg: DictConfig) -> str:
-    """Of the model's input, in words."""
-    return "the model's" if is_model_alone(cfg) else build_test_mapper(cfg).image_format
+def main(argv: list[str] | None = None) -> int | None:
+    """Do what the command line asks for; returns the exit status."""
+    arguments = parse_arguments(argv)
+    from ifa_d2.cli.export_model import run  # only now: --help waits for no library
 
-
-def is_model_alone(cfg: DictConfig) -> bool:
-    """Whether a recipe says nothing of pictures."""
-    return "dataloader" not in cfg
-
-
-def main(args: list[str] | None = None) -> None:
-    """Export, and say how far the file is from the model."""
-    options = parse_arguments(args)
-    cfg = load_config(options.config_file, options.opts)
-    check_command_outputs(
-        [options.output],
-        config_file=options.config_file,
-        model=(cfg, options.weights, options.opts),
-        others={"picture": options.image},
-    )
-    order = channel_order(cfg)
-    if is_model_alone(cfg):
-        predictor = Predictor(load_model(cfg, options.weights, options.opts))
-    else:
-        predictor = Predictor.build(cfg, options.weights, options.opts)
-    predictor.model.to(torch.device(options.device))
-    metadata, count = model_metadata(predictor), predictor.model.pixel_mean.numel()
-    if is_model_alone(cfg):
-        del metadata["channel_order"]  # which nothing says
-    checks = export_model(
-        predictor,
-        options.output,
-        options.format,
-        decode=options.decode,
-        output_size_input=options.output_size == "input",
-        test_resize=not options.no_test_resize,
-        semantic_only=options.semantic_only,
-        example_size=tuple(options.input_size),
-        pictures=[
-            read_input(path, predictor.image_format, count, predictor.nodata)
-            for path in options.image
-        ],
-        tolerance=options.tolerance,
-        metadata=metadata,
-    )
-    for check in checks:
-        picture, output = ("x".join(map(str, s)) for s in (check.image_size, check.output_size))
-        print(
-            f"picture {picture}, output {output}: differs from the Predictor by {check.error:.1e} "
-            f"of the largest logit (tolerance {options.tolerance:.0e}), "
-            f"{100 * check.labels:.3f} % of the labels are the same"
-        )
-    mebibytes = options.output.stat().st_size / 2**20
-    print(f"{options.output}: {options.format}, {mebibytes:.1f} MiB, image in {order} order")
-    left_out = predictor.augmentations.augs if options.no_test_resize else []
-    for one in left_out:
-        print(f"not in the program, apply it to pictures first: {one}")
-    if options.semantic_only:
-        print("of a panoptic model the program gives semantic logits alone, without instances")
+    return run(arguments)
 
 
 if __name__ == "__main__":
-    with errors_in_one_line(ImportError, ExportMismatchError):
-        main()
+    with errors_in_one_line(ImportError):
+        sys.exit(main())

@@ -15,52 +15,21 @@ trains on them is written, with tables of the pairs and a picture of some of the
 """
 
 import argparse
-import logging
-import re
 import sys
 from pathlib import Path
 
-import ifa_d2.compat  # noqa: F401 (first: it hides warnings of Detectron2's own imports)
-
-# isort: split
-import numpy as np
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from tabulate import tabulate
-
-from ifa_d2.commands import command_line
-from ifa_d2.data import read_picture
-from ifa_d2.data.check import check_dataset
-from ifa_d2.data.inspection import (
-    MAX_ITER,
-    SPLITS,
-    Layout,
-    Recipe,
-    find_labels,
-    find_layout,
-    plan_recipe,
-)
-from ifa_d2.data.labels import read_record_classes
-from ifa_d2.data.preparation import PREPARATIONS, prepare
-from ifa_d2.engine.arguments import add_workers_argument, command_parser, errors_in_one_line
-from ifa_d2.engine.inputs import choose_records
-from ifa_d2.engine.run import load_config
-from ifa_d2.files import atomic_path, check_outputs
-from ifa_d2.listing import join_some
-from ifa_d2.visualization import contact_sheet, sample_row, save_png
-
-FOLDER = "folder"
-_DRAWN = 6  # pictures of the sheet
-_NAMED = 4  # sizes
+from ifa_d2.arguments import add_workers_argument, command_parser
+from ifa_d2.choices import FOLDER, PREPARED_DATASETS
+from ifa_d2.errors import errors_in_one_line
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = command_parser(__doc__)
     published = ", ".join(
-        f"{' + '.join(map(str, preparations[-1].counts.values()))} in {name}"
-        for name, preparations in PREPARATIONS.items()
+        f"{' + '.join(map(str, counts))} in {name}" for name, counts in PREPARED_DATASETS.items()
     )
-    parser.add_argument("dataset", choices=[*PREPARATIONS, FOLDER], help="data set to prepare")
+    parser.add_argument("dataset", choices=[*PREPARED_DATASETS, FOLDER], help="data set to prepare")
     parser.add_argument(
         "root",
         type=Path,
@@ -99,7 +68,7 @@ def parse_arguments() -> argparse.Namespace:
     own.add_argument(
         "--overwrite", action="store_true", help="replace a recipe and its tables that are there"
     )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     of_folder = ("output", "freeze", "classes", "ignore_label", "short_edge", "overwrite")
     unused = ["allow_partial"] if args.dataset == FOLDER else of_folder
     if given := [one for one in unused if getattr(args, one) not in (None, False, [])]:
@@ -109,114 +78,12 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def prepare_published(args: argparse.Namespace) -> int:
-    """Prepare a published data set, and say what there is."""
-    (root,) = args.root
-    rows = []
-    for preparation in PREPARATIONS[args.dataset]:
-        counts = prepare(preparation, root, workers=args.workers, allow_partial=args.allow_partial)
-        rows += [
-            [preparation.name, split, count, preparation.counts[split], preparation.num_classes]
-            for split, count in counts.items()
-        ]
-    print(tabulate(rows, headers=["data set", "split", "images", "published", "classes"]))
-    print(f"complete and checked; set DETECTRON2_DATASETS={root.expanduser().absolute()}")
-    return 0
+def main(argv: list[str] | None = None) -> int | None:
+    """Do what the command line asks for; returns the exit status."""
+    arguments = parse_arguments(argv)
+    from ifa_d2.cli.prepare_datasets import run  # only now: --help waits for no library
 
-
-def prepare_folder(args: argparse.Namespace) -> int:
-    """Write a recipe for a folder, and check all files; 1 if any is bad."""
-    folder = args.root[0].expanduser().absolute()
-    output = args.output or Path(f"{_identifier(folder.name)}.py")
-    if output.suffix != ".py":
-        raise ValueError(f"output must end in .py, got {str(output)!r}")
-    sheet = output.with_suffix(".png")
-    _refuse_to_replace([output, sheet], args.overwrite)
-    layout = find_layout(args.root)
-    labels = find_labels(
-        layout,
-        args.root,
-        class_names=args.classes,
-        ignore_label=args.ignore_label,
-        workers=args.workers,
-    )
-    name = _identifier(output.stem)
-    if f"{name}_train" in DatasetCatalog:  # one that comes with the package
-        name = f"my_{name}"
-    recipe = plan_recipe(
-        layout, labels, output, name, frozen=args.freeze, short_edge=args.short_edge
-    )
-    written = [*recipe.files, sheet]
-    _refuse_to_replace(written, args.overwrite)
-    check_outputs(
-        written,
-        {
-            "picture": (pair.image for pair in layout.pairs),
-            "label": (pair.label for pair in layout.pairs),
-        },
-    )
-    for path, text in recipe.files.items():
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    _say(layout, labels.form, len(labels.classes), recipe)
-    load_config(str(output))
-    reports = [check_dataset(one, workers=args.workers) for one in recipe.names]
-    print(*(f"\n{report.to_text()}" for report in reports), sep="\n")
-    print(f"\nwrote {', '.join(map(str, recipe.files))}")
-    if not all(report.ok for report in reports):
-        print("correct the files that are bad before a training; the recipe stays as it is")
-        return 1
-    draw_sheet(recipe, sheet)
-    print(f"drew {sheet}: look whether the labels lie where they should")
-    print(f"it trains for {MAX_ITER} iterations; train.max_iter=100 is a short trial")
-    print(f"next: {command_line('train', '--config-file', str(output))}")
-    return 0
-
-
-def draw_sheet(recipe: Recipe, path: Path) -> None:
-    """Draw some pictures and labels that a training reads."""
-    name = recipe.names[0]
-    metadata, rows = MetadataCatalog.get(name), []
-    for record in choose_records(name, _DRAWN):
-        label = read_record_classes(record, metadata)
-        image = np.ascontiguousarray(read_picture(record["file_name"]))
-        rows.append(sample_row(image, label, metadata, legend=True))
-    save_png(path, contact_sheet(rows, columns=2))
-
-
-def _refuse_to_replace(paths: list[Path], overwrite: bool) -> None:
-    present = [str(path) for path in paths if path.exists()]
-    if present and not overwrite:
-        raise ValueError(
-            f"{' and '.join(present)} would be replaced: pass --overwrite, or another --output"
-        )
-
-
-def _identifier(text: str) -> str:
-    return re.sub(r"\W+", "_", text).strip("_") or "data"
-
-
-def _say(layout: Layout, form: str, num_classes: int, recipe: Recipe) -> None:
-    counts = [
-        f"{sum(pair.split == split for pair in layout.pairs)} {split}"
-        for split in SPLITS
-        if any(pair.split == split for pair in layout.pairs)
-    ]
-    print(f"found {len(layout.pairs)} images with labels ({', '.join(counts)})")
-    print(f"labels: {form}; {num_classes} classes")
-    sizes = [f"{h}x{w} ({count})" for (h, w), count in recipe.sizes.items()]
-    print(f"height x width: {join_some(sizes, _NAMED)}; shown at {recipe.short_edge}")
-    if layout.without_label:
-        print(f"left out: {layout.without_label} images without label")
-    if layout.unlisted:
-        print(f"left out: {layout.unlisted} images that are in no list")
-
-
-def main() -> int:
-    """Prepare what the command line asks for; returns the exit status."""
-    args = parse_arguments()
-    logging.basicConfig(format="%(levelname)s: %(message)s")
-    return prepare_folder(args) if args.dataset == FOLDER else prepare_published(args)
+    return run(arguments)
 
 
 if __name__ == "__main__":

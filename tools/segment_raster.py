@@ -14,24 +14,19 @@ interrupted goes on with --resume, to the same bytes. Needs rasterio.
 """
 
 import argparse
+import sys
 
-from omegaconf import DictConfig, OmegaConf
-
-from ifa_d2 import Predictor
-from ifa_d2.demo import find_metadata
-from ifa_d2.engine.arguments import (
+from ifa_d2.arguments import (
     add_config_argument,
     add_overrides_argument,
     add_weights_argument,
+    add_window_arguments,
     command_parser,
-    errors_in_one_line,
 )
-from ifa_d2.engine.inference import add_window_arguments, apply_window_arguments, check_inference
-from ifa_d2.engine.outputs import check_command_outputs
-from ifa_d2.engine.run import load_config
+from ifa_d2.errors import errors_in_one_line
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = command_parser(__doc__)
     add_config_argument(parser)
@@ -60,55 +55,17 @@ def parse_arguments() -> argparse.Namespace:
     group = parser.add_argument_group("windows", "what the config says, unless given here")
     add_window_arguments(group, window="768 768", blend="gaussian")
     add_overrides_argument(parser)
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def class_colors(cfg: DictConfig, predictor: Predictor) -> list[list[int]] | None:
-    """Colours of the config's test data, if it has as many as the model has classes."""
-    try:
-        colors = find_metadata(cfg).get("stuff_colors")
-    except ValueError:
-        return None
-    known = colors is not None and len(colors) == predictor.model.sem_seg_head.num_classes
-    return colors if known else None
+def main(argv: list[str] | None = None) -> int | None:
+    """Do what the command line asks for; returns the exit status."""
+    arguments = parse_arguments(argv)
+    from ifa_d2.cli.segment_raster import run  # only now: --help waits for no library
 
-
-def main() -> None:
-    """Segment, and say what was written."""
-    from ifa_d2.rasters import WINDOW, segment_raster  # where rasterio lacks, that is a line too
-
-    args = parse_arguments()
-    cfg = load_config(args.config_file, args.opts)
-    apply_window_arguments(cfg, args, WINDOW)
-    check_inference(cfg)
-    options = OmegaConf.to_container(cfg.inference, resolve=True)
-    if options.get("tta"):
-        raise ValueError("inference.tta must be off for a raster, which is shown once")
-    check_command_outputs(
-        [args.output],
-        config_file=args.config_file,
-        model=(cfg, args.weights, args.opts),
-        others={"raster": [args.input]},
-    )
-    predictor = Predictor.build(cfg, args.weights, args.opts)
-    names = ("window", "stride", "blend", "batch_size")
-    try:
-        height, width = segment_raster(
-            predictor,
-            args.input,
-            args.output,
-            scale=args.scale,
-            ground_distance=args.ground_distance,
-            num_processes=args.num_processes,
-            resume=args.resume,
-            colors=None if args.no_colors else class_colors(cfg, predictor),
-            **{name: options[name] for name in names if options.get(name) is not None},
-        )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("go on with --resume") from None
-    print(f"{height} x {width} labels in {args.output}")
+    return run(arguments)
 
 
 if __name__ == "__main__":
     with errors_in_one_line(ImportError):
-        main()
+        sys.exit(main())

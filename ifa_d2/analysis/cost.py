@@ -13,6 +13,10 @@ not; the auxiliary head counts although it only runs in training, as in the pape
 Interpolation is not counted (nearest and bilinear alignment have one cost in the paper), neither at
 a grid's places nor at learned offsets; the weighted sums of CARAFE and SAPA are, a multiply-add for
 each neighbour and channel.
+
+A model with parts beside backbone and semantic head has a method ``further_parts(features)``, by
+name what runs them on the backbone's features; all columns count them alike. ``head_passes`` says
+how often its semantic head runs, if not once.
 """
 
 import copy
@@ -56,7 +60,8 @@ def analyze(cfg: CfgNode | DictConfig, input_size: tuple[int, int]) -> list[Cost
     """Count the parts, in their order, for one picture of ``input_size`` (y, x) pixels.
 
     Raises:
-        ValueError: a size below 1, or a model that is no backbone with an ``IFASemSegHead``.
+        ValueError: a size below 1, or a model that is no backbone with an ``IFASemSegHead`` or has
+            other parts, and no ``further_parts`` to run them.
     """
     if min(input_size) < 1:
         raise ValueError(f"input_size must be at least 1 by 1, got {input_size}")
@@ -64,6 +69,12 @@ def analyze(cfg: CfgNode | DictConfig, input_size: tuple[int, int]) -> list[Cost
     head = getattr(model, "sem_seg_head", None)
     if not isinstance(head, IFASemSegHead):
         raise ValueError(f"model.sem_seg_head must be an IFASemSegHead, got {type(head).__name__}")
+    further = _further_modules(model)
+    if further and not hasattr(model, "further_parts"):
+        raise ValueError(
+            "model must be a backbone with an IFASemSegHead, or have a method further_parts, got "
+            f"{type(model).__name__} with {', '.join(further)}, whose multiply-adds are not known"
+        )
     step = padding_divisor(model)
     size = tuple(-(-length // step) * step for length in input_size)
     with torch.no_grad():
@@ -101,9 +112,19 @@ def count_params(model: nn.Module) -> dict[str, int]:
     modules[REST] = rest
     if len(head.aux_heads):
         modules[AUXILIARY] = list(head.aux_heads)
+    modules |= {name: [module] for name, module in _further_modules(model).items()}
     return {
         name: sum(p.numel() for module in part for p in module.parameters())
         for name, part in modules.items()
+    }
+
+
+def _further_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """Modules with parameters beside backbone and semantic head."""
+    return {
+        name: module
+        for name, module in model.named_children()
+        if name not in ("backbone", "sem_seg_head") and any(True for _ in module.parameters())
     }
 
 
@@ -145,6 +166,10 @@ def count_model(
     counts[FIRST] = total - counts[REST]
     # in the order in which they run
     counts[REST] = counts.pop(REST)
+    passes = getattr(model, "head_passes", 1)
+    counts |= {name: passes * n for name, n in counts.items() if not name.startswith("backbone")}
+    further = model.further_parts(features) if hasattr(model, "further_parts") else {}
+    counts |= {name: _count(run)[1] for name, run in further.items()}
     if len(head.aux_heads):
         counts[AUXILIARY] = sum(_count(aux, features[aux.feature])[1] for aux in head.aux_heads)
     return counts

@@ -17,11 +17,6 @@ _CHUNKS = 8  # a process gets its share in this many pieces, or more, so that al
 _MAX_CHUNK = 16
 
 
-def default_workers() -> int:
-    """Number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def check_workers(workers: int) -> None:
     """Raise a ValueError unless there is at least one process."""
     if workers < 1:

@@ -9,10 +9,11 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ..choices import IMAGE_SUFFIXES
 from .label_table import LabelTable, Value, make_label_table, name_table, reduced_zero_table
 from .labelme import SUFFIX as LABELME_SUFFIX
 from .pair_lists import LIST_SUFFIXES
-from .sem_seg_folder import IMAGE_SUFFIXES, SemSegFolder
+from .sem_seg_folder import SemSegFolder
 
 
 def default_colors(num_classes: int) -> tuple[tuple[int, int, int], ...]:

@@ -17,7 +17,6 @@ from .pictures import picture_size
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _NAMED = 5  # how many files an error lists
 
 

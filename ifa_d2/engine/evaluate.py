@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..errors import plain_worker_errors
 from ..evaluation import per_class_table
 from . import build
-from .errors import plain_worker_errors
 from .inference import build_inference_model, describe_views
 
 _logger = logging.getLogger(__name__)

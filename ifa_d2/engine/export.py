@@ -21,18 +21,18 @@ from detectron2.data import transforms as T
 from detectron2.modeling.postprocessing import sem_seg_postprocess
 from torch import Tensor
 
+from ..choices import EXPORT_FORMATS
 from ..data.bands import BANDS
 from ..data.shapes.street import make_scene
 from ..extras import check_extra
 from ..modeling.picture_fields import padded_images
-from .export_core import DECODES, ExportCore, ShortestEdge, checked_image, checked_size
+from .export_core import ExportCore, ShortestEdge, checked_image, checked_size
 from .export_metadata import archive_files, model_metadata, onnx_properties
 from .inputs import picture_input
 from .predictor import Predictor
 
-__all__ = ["DECODES", "FORMATS", "Check", "ExportMismatchError", "eager_logits", "export_model"]
+__all__ = ["Check", "ExportMismatchError", "eager_logits", "export_model"]
 
-FORMATS = ("torchscript", "onnx", "torch.export")
 # Smaller examples would have maps of one cell, which a recorder takes for a size that never varies.
 MIN_EXAMPLE = 64
 
@@ -81,7 +81,7 @@ def export_model(
     Args:
         predictor: of the model; its augmentations become part of the program.
         path: of the file.
-        file_format: one of :data:`FORMATS`.
+        file_format: one of :data:`ifa_d2.choices.EXPORT_FORMATS`.
         decode, semantic_only: see :class:`ifa_d2.engine.export_core.ExportCore`.
         output_size_input: the program has a second input, see :meth:`ExportCore.forward`.
         test_resize: hold the predictor's resize; without it the program is for pictures that were
@@ -101,8 +101,8 @@ def export_model(
         ExportMismatchError: the file gives other logits, or fails, where the model does not.
     """
     path = Path(path)
-    if file_format not in FORMATS:
-        raise ValueError(f"file_format must be one of {FORMATS}, got {file_format!r}")
+    if file_format not in EXPORT_FORMATS:
+        raise ValueError(f"file_format must be one of {EXPORT_FORMATS}, got {file_format!r}")
     if min(example_size) < MIN_EXAMPLE:
         raise ValueError(f"example_size must be at least {MIN_EXAMPLE} a side, got {example_size}")
     if not 0 <= tolerance < float("inf"):

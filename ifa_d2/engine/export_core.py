@@ -17,13 +17,12 @@ from timm.layers import AvgPool2dSame, Conv2dSame
 from timm.layers.pool2d_same import MaxPool2dSame
 from torch import Tensor, nn
 
+from ..choices import DECODES
 from ..layers.queries import Length
 from ..layers.resample import free_length, resize_bilinear, shortest_edge_size
 from ..layers.traceable import TraceableDecoder
 from ..modeling import IFASemSegHead
 from ..modeling.picture_fields import padding_divisor
-
-DECODES = ("pixels", "grid")
 
 
 @dataclass(frozen=True)
@@ -109,6 +108,11 @@ class ExportCore(nn.Module):
             raise ValueError(
                 "a program gives semantic logits alone, but the model is a PanopticFPN, which "
                 "finds instances too: leave them out with semantic_only (--semantic-only)"
+            )
+        if hasattr(model, "head_features"):
+            raise ValueError(
+                "a program holds backbone and semantic head alone, but the model refines features "
+                f"between them ({type(model).__name__}.head_features): export its base"
             )
         if decode not in DECODES:
             raise ValueError(f"decode must be one of {DECODES}, got {decode!r}")

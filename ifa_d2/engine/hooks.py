@@ -128,7 +128,7 @@ class PeriodicWriter(hooks.PeriodicWriter):
     """Detectron2's, with the trainer's writers, made when the first iteration is known.
 
     It also writes whenever there are new figures of an evaluation, so that they are kept if the run
-    is stopped before it is due.
+    is stopped before it is due; the first iteration's losses go to the terminal at once.
     """
 
     def __init__(self, period: int, eval_period: int) -> None:
@@ -155,6 +155,8 @@ class PeriodicWriter(hooks.PeriodicWriter):
     def after_step(self) -> None:
         if self._is_due(self.trainer.iter) or self.trainer.iter == self.trainer.max_iter - 1:
             self._write(self._writers)
+        elif self.trainer.iter == self.trainer.start_iter:  # on a slow machine a minute earlier
+            self._write([w for w in self._writers if isinstance(w, CommonMetricPrinter)])
 
     def after_train(self) -> None:
         """Write what is left, unless the training failed, and close the writers."""

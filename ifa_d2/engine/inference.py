@@ -2,7 +2,6 @@
 
 import argparse
 import inspect
-from fractions import Fraction
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -10,8 +9,9 @@ from detectron2.modeling import PanopticFPN
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from ..choices import BLENDS
 from ..modeling import MultiViewSegmentor
-from ..modeling.views import BLENDS
+from .build import is_panoptic, test_dataset_names
 from .yacs_config import to_lazy_config
 
 # Of recipes that do not say: the paper's, where it is evaluated at several scales.
@@ -38,12 +38,14 @@ def build_inference_model(cfg: CfgNode | DictConfig, model: nn.Module) -> nn.Mod
         ``model`` itself where every picture is predicted once, whole and in its own size.
 
     Raises:
-        ValueError: a value out of range, by name; views of a panoptic model.
+        ValueError: a value out of range, by name; views of a panoptic model, or of pictures whose
+            panoptic quality is evaluated.
     """
     wrapped = MultiViewSegmentor(model=model, **_options(to_lazy_config(cfg)))
     if wrapped.transparent:
         return model
-    if isinstance(wrapped.model, PanopticFPN):
+    panoptic = any(map(is_panoptic, test_dataset_names(cfg)))
+    if isinstance(wrapped.model, PanopticFPN) or panoptic:
         raise ValueError(
             "inference must not have tta or a window for a panoptic model: "
             "views are averaged of semantic segmentation alone"
@@ -92,80 +94,6 @@ def _options(cfg: DictConfig) -> dict[str, Any]:
     if options.get("short_edges") is None:
         options.setdefault("scales", _SCALES)
     return options
-
-
-class Renamed(argparse.Action):
-    """Refuse a flag's old name, and name the new one."""
-
-    def __init__(self, option_strings: list[str], dest: str, *, const: str) -> None:
-        super().__init__(option_strings, dest, nargs="*", const=const, help=argparse.SUPPRESS)
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        """End the command with the new name."""
-        parser.error(f"{self.option_strings[0]} is now {self.const}")
-
-
-def add_inference_arguments(parser: argparse.ArgumentParser, *, crop: bool = False) -> None:
-    """Add --tta, --sliding-window, --stride and --blend.
-
-    Args:
-        parser: that takes them.
-        crop: it also has --crop, which --window once meant.
-    """
-    group = parser.add_argument_group("inference", "what the config says, unless given here")
-    group.add_argument(
-        "--tta",
-        action="store_true",
-        help="average over the config's scales and mirror images (inference.scales and flip, or "
-        "TEST.AUG)",
-    )
-    add_window_arguments(group)
-
-    sliding = "--sliding-window H W"
-    window = f"--crop Y0 X0 Y1 X1 (a part of the picture; {sliding} slides)" if crop else sliding
-    parser.add_argument("--window", action=Renamed, const=window)
-    parser.add_argument("--slide", action=Renamed, const=sliding)
-
-
-def add_window_arguments(
-    group: argparse._ActionsContainer, *, window: str = "", blend: str = BLENDS[0]
-) -> None:
-    """Add --sliding-window, --stride and --blend.
-
-    Args:
-        group: that takes them.
-        window, blend: taken where neither the flag nor the config says one.
-    """
-    default = f" (default: {window})" if window else ""
-    group.add_argument(
-        "--sliding-window",
-        nargs=2,
-        type=int,
-        metavar=("H", "W"),
-        help="predict in windows of this size in pixels and average where they overlap" + default,
-    )
-    group.add_argument(
-        "--stride",
-        nargs=2,
-        type=_stride,
-        metavar=("H", "W"),
-        help="from one window to the next: pixels, or fractions of the window (default: 2/3 2/3)",
-    )
-    group.add_argument(
-        "--blend",
-        choices=BLENDS,
-        help="what windows weigh where they overlap: alike, or by a Gaussian that falls to their "
-        f"edges (default: {blend})",
-    )
-
-
-def _stride(text: str) -> int | float:
-    try:
-        return int(text) if text.isdigit() else float(Fraction(text))
-    except (ValueError, ZeroDivisionError) as error:
-        raise argparse.ArgumentTypeError(
-            f"must be pixels, or a fraction such as 2/3 or 0.5, got {text!r}"
-        ) from error
 
 
 def apply_inference_arguments(cfg: DictConfig, args: argparse.Namespace) -> None:

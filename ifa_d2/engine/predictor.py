@@ -18,7 +18,6 @@ from ..data.mapper import check_image_format
 from ..fields import SegmentationField, check_eval
 from ..modeling import IFASemSegHead, MultiViewSegmentor, compute_panoptic_fields
 from ..modeling.picture_fields import compute_fields
-from ..visualization import draw_field, to_rgb
 from .build import build_model, build_test_mapper, test_dataset_names
 from .checkpoint import Checkpointer
 from .hub import HubMixin
@@ -159,6 +158,8 @@ class Predictor(HubMixin):
         picture = self._read(image)
         field = compute(self.model, [self._inputs(picture)])[0]
         if self.metadata is not None:
+            from ..visualization import draw_field, to_rgb  # here: training draws nothing
+
             field.drawing = partial(draw_field, image=to_rgb(picture), metadata=self.metadata)
         return field
 

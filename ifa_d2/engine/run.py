@@ -16,9 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch.multiprocessing import ProcessRaisedException
 
 from ..config import add_ifa_config, called_by, get_config_file, merge_yaml, recipe_name
+from ..errors import error_sentence
 from ..modeling import IFASemSegHead, fit_channels
 from ..modeling.head_config import upgrade_head
-from .errors import error_sentence
 from .output_dir import default_output_dir
 from .overrides import apply_overrides, apply_yacs_overrides
 from .run_start import open_folder, seed_run

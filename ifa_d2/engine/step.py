@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from .errors import plain_worker_errors
+from ..errors import plain_worker_errors
 
 
 class StepTrainer(AMPTrainer):

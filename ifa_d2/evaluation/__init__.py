@@ -3,12 +3,11 @@
 from .. import compat  # noqa: F401 (before Detectron2)
 from .label_tiff import write_label_tiff
 from .panoptic_quality import PanopticEvaluator
-from .prediction_writer import FORMATS, PredictionWriter
+from .prediction_writer import PredictionWriter
 from .report import per_class_table
 from .sem_seg import SemSegEvaluator
 
 __all__ = [
-    "FORMATS",
     "PanopticEvaluator",
     "PredictionWriter",
     "SemSegEvaluator",

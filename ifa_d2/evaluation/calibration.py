@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 # Confidences are counted in these units: whole numbers, whose sums are exact in any order.
@@ -159,6 +158,8 @@ def fit_temperature(sample: LogitSample) -> float:
     Raises:
         ValueError: the best temperature is out of ``TEMPERATURES``.
     """
+    from scipy.optimize import minimize_scalar  # here: evaluation does without it
+
     low, high = np.log(TEMPERATURES)
     found = minimize_scalar(
         lambda log: sample.nll(float(np.exp(log))),

@@ -13,6 +13,7 @@ from detectron2.utils import comm
 from PIL import Image
 from torch import Tensor
 
+from ..choices import PREDICTION_FORMATS
 from ..data.registration import default_colors
 from ..data.sem_seg_folder import expand_path
 from ..extras import check_extra
@@ -21,7 +22,6 @@ from .predictions import check_logits, predicted_labels
 
 _logger = logging.getLogger(__name__)
 
-FORMATS = ("ids", "palette", "cityscapes", "probabilities")
 _ROWS = 64  # of probabilities made at once
 
 
@@ -78,8 +78,10 @@ class PredictionWriter(DatasetEvaluator):
             ValueError: an unknown format, or one that does not fit the data set's classes.
         """
         formats = tuple(formats)
-        if not formats or not set(formats) <= set(FORMATS):
-            raise ValueError(f"formats must be some of {list(FORMATS)}, got {list(formats)}")
+        if not formats or not set(formats) <= set(PREDICTION_FORMATS):
+            raise ValueError(
+                f"formats must be some of {list(PREDICTION_FORMATS)}, got {list(formats)}"
+            )
         metadata = MetadataCatalog.get(dataset_name)
         if not hasattr(metadata, "stuff_classes"):
             raise ValueError(

@@ -155,9 +155,14 @@ class SegmentationField:
         """
         return self._divided(self.bound(self.query(size, window))[0])
 
+    @torch.no_grad()
     def probabilities(self, size: Size | None = None, window: Window | None = None) -> Tensor:
         """Compute probabilities (K, H, W), float32. See :meth:`query` for arguments."""
-        return self.logits(size, window).float().softmax(dim=0)
+        query = self.query(size, window)
+        out = torch.empty(self.num_classes, *query.size, device=self.levels[0].device)
+        for (rows, cols), logits in self.bound.iter_tiles(query):
+            out[:, rows, cols] = self._divided(logits[0]).float().softmax(dim=0)
+        return out
 
     @torch.no_grad()
     def entropy(self, size: Size | None = None, window: Window | None = None) -> Tensor:

@@ -72,10 +72,28 @@ class IFAPanopticDeepLabHead(IFASemSegHead):
             return super().forward(features)
         if targets is None:
             raise ValueError("targets must be given in training, got None")
+        return None, self.grid_losses(self.training_layers(features), targets, weights)
+
+    def training_layers(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Compute the logits (B, K, h, w) on the finest feature's grid that the loss is of."""
+        return self.decode(self.levels(features), self.grid(features))
+
+    def grid_losses(
+        self, logits: Tensor, targets: Tensor, weights: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Compute ``loss_sem_seg`` of logits on the finest feature's grid.
+
+        Args:
+            logits: (B, K, h, w).
+            targets: (B, H, W) int64 labels.
+            weights: of the pixels (B, H, W); None is 1.
+
+        Raises:
+            ValueError: a label that is neither a class nor ``ignore_value``.
+        """
         check_labels(targets, self.num_classes, self.ignore_value)
-        logits = self.decode(self.levels(features), self.grid(features)).float()
         logits = F.interpolate(
-            logits, size=targets.shape[-2:], mode="bilinear", align_corners=False
+            logits.float(), size=targets.shape[-2:], mode="bilinear", align_corners=False
         )
         loss = self.weighted_criterion(logits, targets, weights)
-        return None, {"loss_sem_seg": loss * self.loss_weight}
+        return {"loss_sem_seg": loss * self.loss_weight}

@@ -17,7 +17,7 @@ from detectron2.modeling.meta_arch.panoptic_fpn import (
     combine_semantic_and_instance_outputs,
 )
 from detectron2.structures import Boxes, Instances
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..fields import SegmentationField, Size, Window, check_eval
 from .picture_fields import fields_of_features, padded_images
@@ -181,7 +181,7 @@ def _cut(boxes: Tensor, size: tuple[int, int]) -> Boxes:
 
 @torch.no_grad()
 def compute_panoptic_fields(
-    model: PanopticFPN | nn.Module, batched_inputs: Sequence[Mapping[str, Any]]
+    model: PanopticFPN, batched_inputs: Sequence[Mapping[str, Any]]
 ) -> list[PanopticField]:
     """The panoptic fields of a batch of pictures.
 
@@ -190,9 +190,14 @@ def compute_panoptic_fields(
         batched_inputs: as of :func:`ifa_d2.modeling.compute_fields`.
 
     Raises:
-        ValueError: a model in training mode.
+        ValueError: a model in training mode, or another one.
     """
     check_eval(model)
+    if not isinstance(model, PanopticFPN):
+        raise ValueError(
+            "model must be a PanopticFPN, whose instances are boxes with masks, got "
+            f"{type(model).__name__}: compute_fields gives the field of its semantic head"
+        )
     images = padded_images(model, batched_inputs)
     features = model.backbone(images.tensor)
     proposals, _ = model.proposal_generator(images, features, None)

@@ -44,6 +44,16 @@ def padded_images(model: nn.Module, batched_inputs: Sequence[Mapping[str, Any]])
     )
 
 
+def head_features(model: nn.Module, images: Tensor) -> Mapping[str, Tensor]:
+    """Compute the features that a model's semantic head sees.
+
+    They are the backbone's, unless the model has a method ``head_features`` that makes them of
+    padded images (B, 3, H, W), as one does that refines features before its heads.
+    """
+    own = getattr(model, "head_features", None)
+    return model.backbone(images) if own is None else own(images)
+
+
 @torch.no_grad()
 def compute_fields(
     model: nn.Module, batched_inputs: Sequence[Mapping[str, Any]]
@@ -61,7 +71,7 @@ def compute_fields(
     """
     check_eval(model)
     images = padded_images(model, batched_inputs)
-    features = model.backbone(images.tensor)
+    features = head_features(model, images.tensor)
     return fields_of_features(model.sem_seg_head, features, images, batched_inputs)
 
 

@@ -15,11 +15,11 @@ import torch
 from detectron2.data import transforms as T
 from torch import Tensor
 
+from ..choices import BLENDS
 from ..layers import GridAxis
 
 Size = tuple[int, int]
 
-BLENDS = ("constant", "gaussian")
 # Of "gaussian", as shares of a window's side: its standard deviation, and how far from an edge it
 # is lowered to nothing. There, features see most of the padding around the window.
 _DEVIATION = 1 / 8

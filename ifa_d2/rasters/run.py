@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from ..data.parallel import leave_with_parent
 from ..engine import Predictor
-from ..engine.errors import error_sentence
 from ..engine.output_dir import locked_output
+from ..errors import error_sentence
 from ..evaluation.label_tiff import write_bands
 from ..files import check_outputs
 from ..modeling.picture_fields import padding_divisor

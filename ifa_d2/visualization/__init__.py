@@ -11,7 +11,7 @@ from .drawing import (
     entropy_colors,
 )
 from .fields import MAX_SAMPLES, MAX_SIDE, draw_field, is_drawable, resize_window
-from .plots import PLOT_SUFFIXES, check_plot_path, line_styles, save_plot
+from .plots import check_plot_path, line_styles, save_plot
 from .sheets import (
     check_image_path,
     contact_sheet,
@@ -26,7 +26,6 @@ from .sheets import (
 __all__ = [
     "MAX_SAMPLES",
     "MAX_SIDE",
-    "PLOT_SUFFIXES",
     "add_color_bar",
     "add_legend",
     "caption",

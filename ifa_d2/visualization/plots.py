@@ -7,9 +7,9 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
+from ..choices import PLOT_SUFFIXES
 from ..files import atomic_path
 
-PLOT_SUFFIXES = (".png", ".pdf", ".svg")
 _DPI = 150
 _COLORS = tuple(f"C{i}" for i in range(10))
 _DASHES = ("-", "--", ":", "-.")

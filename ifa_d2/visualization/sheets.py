@@ -12,7 +12,7 @@ import numpy as np
 from detectron2.data import Metadata
 from PIL import Image
 
-from ..data.sem_seg_folder import IMAGE_SUFFIXES
+from ..choices import IMAGE_SUFFIXES
 from ..files import atomic_path
 from .captions import add_legend, caption, letter_size
 from .drawing import draw_points, draw_segmentation

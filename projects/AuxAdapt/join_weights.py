@@ -13,16 +13,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ifa_d2.engine.arguments import (
-    add_config_argument,
-    add_overrides_argument,
-    command_parser,
-    errors_in_one_line,
-)
+from ifa_d2.arguments import add_config_argument, add_overrides_argument, command_parser
 from ifa_d2.engine.build import build_model
 from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.run import load_config
+from ifa_d2.errors import errors_in_one_line
 from ifa_d2.files import atomic_path
 
 PARTS = ("main", "auxiliary")

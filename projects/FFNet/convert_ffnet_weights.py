@@ -13,8 +13,9 @@ import torch
 from ffnet_family import ffnet_model, parse_name
 from ffnet_weights import convert_ffnet_state_dict, count_classes
 
+from ifa_d2.arguments import command_parser
 from ifa_d2.checkpoints.foreign_weights import read_weights_file
-from ifa_d2.engine.arguments import command_parser, errors_in_one_line
+from ifa_d2.errors import errors_in_one_line
 from ifa_d2.files import atomic_path, check_outputs
 
 _INTERPOLATION = "model.sem_seg_head.levels.dense_alignment.interpolation"

@@ -19,7 +19,8 @@ from omegaconf import OmegaConf
 from tabulate import tabulate
 
 from ifa_d2.analysis.cost import build_on_meta, count_model, count_params
-from ifa_d2.engine.arguments import command_parser, errors_in_one_line
+from ifa_d2.arguments import command_parser
+from ifa_d2.errors import errors_in_one_line
 
 _FILE = Path(__file__).with_name("published_models.csv")
 _CLASSES = 19  # of Cityscapes

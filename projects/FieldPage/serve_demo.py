@@ -16,26 +16,15 @@ import argparse
 import os
 import signal
 
-from field_page import (
-    Limits,
-    ShrinkLongSide,
-    allowed_hosts,
-    build_app,
-    open_socket,
-    page_url,
-    serve,
-)
+from page_limits import Limits
 
-from ifa_d2 import Predictor
-from ifa_d2.demo import find_metadata
-from ifa_d2.engine.arguments import (
+from ifa_d2.arguments import (
     add_config_argument,
     add_overrides_argument,
     add_weights_argument,
     command_parser,
-    errors_in_one_line,
 )
-from ifa_d2.engine.run import load_config
+from ifa_d2.errors import errors_in_one_line
 
 LIMITS = {
     "megabytes": "largest file, in MiB",
@@ -90,6 +79,20 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Serve until interrupted."""
     args = parse_arguments()
+    # Only now: --help waits for no library.
+    from field_page import (
+        ShrinkLongSide,
+        allowed_hosts,
+        build_app,
+        open_socket,
+        page_url,
+        serve,
+    )
+
+    from ifa_d2 import Predictor
+    from ifa_d2.demo import find_metadata
+    from ifa_d2.engine.run import load_config
+
     limits = Limits(**{name: getattr(args, f"max_{name}") for name in LIMITS})
     shrink = ShrinkLongSide(args.max_side)
     # The config first: it may register the data set.

@@ -30,12 +30,11 @@ from detectron2.data import MetadataCatalog
 from stage_statistics import FINAL, check_stages, count_stages
 from tqdm import tqdm
 
-from ifa_d2.engine.arguments import (
+from ifa_d2.arguments import (
     add_config_argument,
     add_overrides_argument,
     add_weights_argument,
     command_parser,
-    errors_in_one_line,
 )
 from ifa_d2.engine.build import test_dataset_names
 from ifa_d2.engine.inference import build_inference_model
@@ -43,6 +42,7 @@ from ifa_d2.engine.inputs import check_datasets
 from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config
+from ifa_d2.errors import errors_in_one_line
 from ifa_d2.evaluation.report import write_json
 
 _WIDTH = 100  # of a line

@@ -30,12 +30,13 @@ from detectron2.data import Metadata, MetadataCatalog
 from regions import Box, differing_regions, draw_frames, draw_map, enlarge
 from torch import Tensor, nn
 
+from ifa_d2.arguments import add_drawing_arguments, command_parser
 from ifa_d2.data import read_picture
 from ifa_d2.engine import build
-from ifa_d2.engine.arguments import add_drawing_arguments, command_parser, errors_in_one_line
 from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config
+from ifa_d2.errors import errors_in_one_line
 from ifa_d2.layers import concatenate_levels
 from ifa_d2.layers.levels import materialize
 from ifa_d2.modeling import SegmentationField, compute_fields

@@ -10,19 +10,19 @@ import numpy as np
 from detectron2.data import Metadata
 
 from ifa_d2 import Predictor
-from ifa_d2.data import read_picture
-from ifa_d2.demo import find_metadata
-from ifa_d2.engine.arguments import (
+from ifa_d2.arguments import (
+    Renamed,
     add_config_argument,
     add_drawing_arguments,
     add_overrides_argument,
     add_weights_argument,
     command_parser,
-    errors_in_one_line,
 )
-from ifa_d2.engine.inference import Renamed
+from ifa_d2.data import read_picture
+from ifa_d2.demo import find_metadata
 from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.run import load_config
+from ifa_d2.errors import errors_in_one_line
 from ifa_d2.modeling import SegmentationField
 from ifa_d2.visualization import (
     add_legend,

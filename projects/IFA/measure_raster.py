@@ -4,11 +4,12 @@
     python projects/IFA/measure_raster.py --config-file camvid/ifa_lite0_frozen.py \\
         --weights ifa_d2://camvid/ifa_lite0_frozen --side 3072 --folder output/raster
 
-A GeoTIFF of drawn streets is made, segmented by tools/segment_raster.py, and once more by commands
-that are killed (SIGKILL) as soon as each has finished a block. Figures: the largest resident memory
-of a command, whether the bytes are the same, and the share of labels that differ from those of the
-picture shown whole: near borders of windows, and elsewhere. They are taken where a part of the
-raster, shown whole, is at least --margin from its own cuts.
+A GeoTIFF of drawn streets is made, of three bands of 8 bits or --bands of 16, segmented by
+tools/segment_raster.py, and once more by commands that are killed (SIGKILL) as soon as each has
+finished a block. Figures: the largest resident memory of a command, whether the bytes are the same,
+and the share of labels that differ from those of the picture shown whole: near borders of windows,
+and elsewhere. They are taken where a part of the raster, shown whole, is at least --margin from its
+own cuts.
 """
 
 import argparse
@@ -29,17 +30,17 @@ from rasterio.windows import Window
 
 from ifa_d2 import Predictor
 from ifa_d2.analysis.measure import resident_bytes
-from ifa_d2.data.shapes import make_scene
-from ifa_d2.engine.arguments import (
+from ifa_d2.arguments import (
     add_config_argument,
     add_overrides_argument,
     add_weights_argument,
+    add_window_arguments,
     command_parser,
-    errors_in_one_line,
 )
+from ifa_d2.data.shapes import make_scene
 from ifa_d2.engine.build import build_model
-from ifa_d2.engine.inference import add_window_arguments
 from ifa_d2.engine.run import load_config
+from ifa_d2.errors import errors_in_one_line
 from ifa_d2.files import atomic_path
 from ifa_d2.modeling.picture_fields import padding_divisor
 from ifa_d2.rasters import plan_raster
@@ -58,6 +59,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--side", type=int, default=6000, metavar="N", help="pixels (default: 6000)"
     )
+    parser.add_argument(
+        "--bands",
+        type=int,
+        metavar="N",
+        help="of 16 bits, 0 to 4080, for a config of bands; default: three of 8 bits",
+    )
     parser.add_argument("--folder", type=Path, required=True, metavar="DIR", help="of the files")
     parser.add_argument("--kills", type=int, default=3, metavar="N", help="how many (default: 3)")
     parser.add_argument("--crop", type=int, default=1536, metavar="N", help="shown whole")
@@ -69,10 +76,18 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def write_streets(path: Path, side: int) -> None:
-    """Write a raster of drawn streets side by side, half of them mirrored."""
+def write_streets(path: Path, side: int, bands: int | None = None) -> None:
+    """Write a raster of drawn streets side by side, half of them mirrored.
+
+    Args:
+        path: of the file.
+        side: in pixels.
+        bands: of 16 bits, red, green and blue over and over, 16 times what they are; None is three
+            of 8 bits.
+    """
     scenes = [make_scene(7, 0, i).image(*SCENE, supersample=1) for i in range(24)]
-    profile = {"driver": "GTiff", "height": side, "width": side, "count": 3, "dtype": "uint8"}
+    profile = {"driver": "GTiff", "height": side, "width": side, "count": bands or 3}
+    profile["dtype"] = "uint16" if bands else "uint8"
     place = {"crs": "EPSG:32632", "transform": Affine(0.2, 0, 4e5, 0, -0.2, 5.5e6)}
     tiles = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
     rng = np.random.default_rng(0)
@@ -80,6 +95,8 @@ def write_streets(path: Path, side: int) -> None:
         for top in range(0, side, SCENE[0]):
             row = [scenes[i][:, :: rng.choice((-1, 1))] for i in rng.integers(24, size=side)]
             strip = np.concatenate(row[: -(-side // SCENE[1])], axis=1)[: side - top, :side]
+            if bands:
+                strip = np.uint16(16) * strip[:, :, np.arange(bands) % 3]
             window = Window(0, top, side, len(strip))
             dataset.write(strip.transpose(2, 0, 1), window=window)
 
@@ -121,7 +138,9 @@ def compare(
     side, window = min(args.crop, args.side), Window(0, 0, args.crop, args.crop)
     with rasterio.open(files[0]) as raster, rasterio.open(files[1]) as labels:
         picture, found = raster.read(window=window), labels.read(1, window=window)
-    whole = predictor(np.ascontiguousarray(picture.transpose(1, 2, 0)[:, :, ::-1])).labels()
+    picture = picture.transpose(1, 2, 0)
+    picture = picture[:, :, ::-1] if args.bands is None else picture.astype(np.float32)
+    whole = predictor(np.ascontiguousarray(picture)).labels()
     kept = side if side == args.side else max(1, side - args.margin)
     differs = (found != whole.numpy())[:kept, :kept]
     views = {"window": args.sliding_window, "stride": args.stride}
@@ -166,9 +185,11 @@ def main() -> None:
     predictor = Predictor.build(cfg, weights, args.opts)
     names = ("streets", "labels", "killed")
     source, output, killed = (args.folder / f"{name}.tif" for name in names)
-    write_streets(source, args.side)
+    write_streets(source, args.side, args.bands)
     command = segment_command(args, source, weights)
     result: dict[str, Any] = {"machine": describe_machine(), "side": args.side}
+    if args.bands:
+        result["bands"] = args.bands
     result["once"] = run_once(command, output, 0, args.opts)
     if args.kills:
         result["killed"] = run_once(command, killed, args.kills, args.opts)

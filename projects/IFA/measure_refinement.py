@@ -23,16 +23,16 @@ from compared_runs import describe_machine
 from ifa_d2 import Predictor
 from ifa_d2.analysis.benchmarks.tables import github_table, number
 from ifa_d2.analysis.measure import alternate, median_ratio
-from ifa_d2.data import read_picture
-from ifa_d2.engine.arguments import (
+from ifa_d2.arguments import (
     add_config_argument,
     add_overrides_argument,
     add_weights_argument,
     command_parser,
-    errors_in_one_line,
 )
+from ifa_d2.data import read_picture
 from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.run import load_config
+from ifa_d2.errors import errors_in_one_line
 from ifa_d2.fields import refined_labels
 from ifa_d2.files import atomic_path
 from ifa_d2.modeling import Refinement, SegmentationField

@@ -41,7 +41,7 @@ from table_rows import BACKBONES, SMALL_DATASETS, read_paper_tables, row_config,
 from tabulate import tabulate
 
 from ifa_d2.analysis.cost import analyze, report
-from ifa_d2.engine.arguments import add_process_arguments
+from ifa_d2.arguments import add_process_arguments
 from ifa_d2.files import atomic_path
 
 TABLES = ("1", "2", "3", "5", "6", "7")  # Table 4's rows cost the same, but for their positions

@@ -29,12 +29,11 @@ from video_evaluator import VideoConsistencyEvaluator
 
 from ifa_d2.analysis.benchmarks.tables import github_table, number
 from ifa_d2.analysis.measure import device_name
-from ifa_d2.engine.arguments import (
+from ifa_d2.arguments import (
     add_config_argument,
     add_overrides_argument,
     add_weights_argument,
     command_parser,
-    errors_in_one_line,
 )
 from ifa_d2.engine.build import test_dataset_names
 from ifa_d2.engine.inference import build_inference_model
@@ -42,6 +41,7 @@ from ifa_d2.engine.inputs import check_datasets
 from ifa_d2.engine.outputs import check_command_outputs
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config
+from ifa_d2.errors import errors_in_one_line
 from ifa_d2.evaluation import SemSegEvaluator
 from ifa_d2.evaluation.report import write_json
 

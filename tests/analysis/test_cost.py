@@ -183,3 +183,39 @@ def test_only_a_pool_rounds_up() -> None:
     model.backbone.stem = nn.Conv2d(3, 128, kernel_size=4, stride=4, device="meta")
     counts = [count_model(model, (256, 256), round_up=up, textbook=True) for up in (True, False)]
     assert counts[0] == counts[1]
+
+
+class _Doubled(nn.Module):
+    """A model that runs its head twice, and a convolution of the backbone's feature beside it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.sem_seg_head = model.backbone, model.sem_seg_head
+        self.beside = nn.Conv2d(64, 5, 1)
+        self.head_passes = 2
+
+    def further_parts(self, features: dict[str, Tensor]) -> dict[str, object]:
+        return {"beside": lambda: self.beside(features["res2"])}
+
+
+def test_parts_beside_backbone_and_head() -> None:
+    cfg = load_config("shapes/ifa_r18.py")
+    plain = {part.name: part for part in analyze(cfg, (64, 96))}
+    doubled = OmegaConf.create(
+        {"model": L(_Doubled)(model=cfg.model)}, flags={"allow_objects": True}
+    )
+    parts = {part.name: part for part in analyze(doubled, (64, 96))}
+    beside = parts.pop("beside")
+    assert beside.params == 64 * 5 + 5
+    assert beside.macs == beside.macs_textbook_same_maps == 64 * 5 * 16 * 24
+    assert beside.macs_textbook == 64 * 5 * 17 * 25  # of maps that are rounded up
+    assert parts.keys() == plain.keys()
+    for name, part in parts.items():
+        times = 1 if name.startswith("backbone") or name == "auxiliary head" else 2
+        assert part.macs == times * plain[name].macs and part.params == plain[name].params
+
+
+def test_parts_whose_cost_is_not_known_are_named() -> None:
+    cfg = load_config("panoptic/cityscapes/panoptic_ifa_r50.py")
+    with pytest.raises(ValueError, match=r"got PanopticFPN with proposal_generator, roi_heads, wh"):
+        analyze(cfg, (64, 96))

@@ -220,7 +220,7 @@ def test_other_files_are_refused(convert_command, tmp_path: Path, content: bytes
         torch.save({"state_dict": {}}, source)
     else:
         source.write_bytes(content)
-    with pytest.raises(SystemExit, match=r"error: .*in\.pth"):
+    with pytest.raises((ValueError, OSError), match=r"in\.pth"):
         convert_command([str(source), str(target)])
     assert list(tmp_path.iterdir()) == [source]
 
@@ -228,11 +228,11 @@ def test_other_files_are_refused(convert_command, tmp_path: Path, content: bytes
 def test_a_failed_write_leaves_what_was_there(convert_command, tmp_path: Path) -> None:
     torch.save({"model_state": ReferenceNetwork().state_dict()}, tmp_path / "in.pth")
     (tmp_path / "out.pth").mkdir()
-    with pytest.raises(SystemExit, match=r"error: .*out\.pth"):
+    with pytest.raises((ValueError, OSError), match=r"out\.pth"):
         convert_command([str(tmp_path / "in.pth"), str(tmp_path / "out.pth")])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.pth", "out.pth"]
 
 
 def test_the_result_has_to_be_a_pth_file(convert_command, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"must end in \.pth, got .*out\.pkl"):
+    with pytest.raises((ValueError, OSError), match=r"must end in \.pth, got .*out\.pkl"):
         convert_command([str(tmp_path / "in.pth"), str(tmp_path / "out.pkl")])

@@ -18,8 +18,9 @@ import timm
 import torch
 from detectron2.config import LazyConfig
 
+from ifa_d2.arguments import training_parser
+from ifa_d2.cli.train_net import main
 from ifa_d2.engine import Trainer
-from ifa_d2.engine.arguments import training_parser
 from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.engine.run import load_config
 from ifa_d2.modeling import build_resnet, fit_channels, use_alignment
@@ -93,10 +94,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def _train(root: Path, recipe: str, *overrides: str) -> list[dict]:
     """Run the command, evaluated at scales, mirrored and in windows; the lines of metrics.json."""
-    namespace = runpy.run_path(str(TOOLS / "train_net.py"))
     flags = ["--tta", "--sliding-window", "40", "40", "--stride", "24", "24"]
     arguments = ["--config-file", recipe, *flags, *overrides]
-    namespace["main"](training_parser("").parse_args(arguments))
+    main(training_parser("").parse_args(arguments))
     lines = (root / "out" / "metrics.json").read_text().splitlines()
     assert (root / "out" / "model_final.pth").is_file()
     shutil.rmtree(root / "out")

@@ -2,7 +2,6 @@
 
 import json
 import math
-import runpy
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 
 import ifa_d2
 from ifa_d2.analysis.cost import build_on_meta
+from ifa_d2.arguments import training_parser
+from ifa_d2.cli.train_net import main
 from ifa_d2.engine import build
-from ifa_d2.engine.arguments import training_parser
 from ifa_d2.engine.inputs import build_mapper
 from ifa_d2.engine.run import load_config
 from ifa_d2.engine.settings import TrainSettings
@@ -81,7 +81,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def run(recipe: str, *arguments: str) -> dict:
     """The command's own main function, in this process; what it returns."""
-    main = runpy.run_path(str(TRAIN_NET))["main"]
     return main(training_parser("").parse_args(["--config-file", recipe, *arguments]))
 
 

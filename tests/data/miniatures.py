@@ -8,7 +8,6 @@ that a model can learn them.
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +17,8 @@ from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
 from cityscapesscripts.preparation.json2labelImg import json2labelImg
 from PIL import Image
 from scipy.io import savemat
+
+from tests.forked_python import forked_python
 
 REPOSITORY = Path(__file__).parents[2]
 COUNTS = {"train": 4, "val": 2}
@@ -44,7 +45,7 @@ def prepare(
     dataset: str, root: Path, *arguments: object, check: bool = True
 ) -> subprocess.CompletedProcess:
     """Run `tools/prepare_datasets.py DATASET ROOT --allow-partial` with two workers."""
-    command = [sys.executable, REPOSITORY / "tools" / "prepare_datasets.py", dataset, root]
+    command = [forked_python(), REPOSITORY / "tools" / "prepare_datasets.py", dataset, root]
     done = subprocess.run(
         [str(part) for part in (*command, "--allow-partial", "--workers", 2, *arguments)],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},

@@ -1,7 +1,6 @@
 """What is said of labels from which nothing, or not all, can be learned."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from ifa_d2.data import register_sem_seg_folder
 from ifa_d2.data.check import check_dataset
 from ifa_d2.data.content import LabelContent, check_label_content, class_weights
+from tests.forked_python import forked_python
 
 CLASSES = ("ground", "thing", "other")
 HALF = np.repeat([[0], [255]], 2, axis=1).astype(np.uint8)
@@ -158,7 +158,7 @@ def test_the_command_says_so_by_its_status(write, tmp_path) -> None:
         "train = dict(output_dir='')\n"
     )
     root = Path(__file__).parents[2]
-    command = [sys.executable, root / "tools" / "check_dataset.py", "--config-file", config]
+    command = [forked_python(), root / "tools" / "check_dataset.py", "--config-file", config]
     done = subprocess.run([*command, "--workers", "1"], cwd=root, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert "bad: masks: its labels hold 0 and 255 alone" in done.stdout

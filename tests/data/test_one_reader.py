@@ -10,8 +10,9 @@ import pytest
 import tifffile
 import torch
 from detectron2.data import Metadata
-from field_page import Limits, UploadError, decode_upload
+from field_page import UploadError, decode_upload
 from field_page.uploads import FORMATS as PAGE_FORMATS
+from page_limits import Limits
 from PIL import Image, ImageOps
 
 from ifa_d2 import Predictor

@@ -13,8 +13,8 @@ from detectron2.data import transforms as T
 from detectron2.modeling import SemanticSegmentor
 from torch import Tensor, nn
 
+from ifa_d2.choices import EXPORT_FORMATS
 from ifa_d2.engine.export import (
-    FORMATS,
     ExportMismatchError,
     eager_logits,
     export_model,
@@ -103,7 +103,7 @@ class Exported:
                 assert relative_error(answer, expected) < 1e-5
 
 
-@pytest.fixture(scope="module", params=FORMATS)
+@pytest.fixture(scope="module", params=EXPORT_FORMATS)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return Exported(tmp_path_factory.mktemp("exported"), request.param, "pixels")
 
@@ -112,7 +112,7 @@ def test_files_take_any_size_and_number(exported: Exported) -> None:
     exported.assert_any_size_and_number()
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", EXPORT_FORMATS)
 def test_files_that_interpolate_take_any_size_and_number(file_format: str, tmp_path: Path) -> None:
     Exported(tmp_path, file_format, "grid").assert_any_size_and_number()
 

@@ -9,7 +9,8 @@ from timm.layers import AvgPool2dSame, Conv2dSame, ScaledStdConv2d, StdConv2dSam
 from timm.layers.pool2d_same import MaxPool2dSame
 from torch import nn
 
-from ifa_d2.engine.export import DECODES, eager_logits, export_model
+from ifa_d2.choices import DECODES
+from ifa_d2.engine.export import eager_logits, export_model
 from ifa_d2.engine.export_core import ExportCore, with_fixed_padding
 from ifa_d2.engine.predictor import Predictor
 from ifa_d2.modeling.backbone import PaddedResNet
@@ -99,6 +100,20 @@ def test_bad_models() -> None:
         ExportCore(nn.Linear(1, 1))
     with pytest.raises(ValueError, match="training mode"):
         ExportCore(make().train())
+
+
+class _Refining(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sem_seg_head = make().sem_seg_head
+
+    def head_features(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        raise NotImplementedError
+
+
+def test_what_refines_features_is_not_left_out_in_silence() -> None:
+    with pytest.raises(ValueError, match=r"refines features .*_Refining.head_features.* its base"):
+        ExportCore(_Refining().eval())
 
 
 def test_instances_are_not_left_out_in_silence() -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from detectron2.data import Metadata
 
-from ifa_d2.engine.export import FORMATS, export_model
+from ifa_d2.choices import EXPORT_FORMATS
+from ifa_d2.engine.export import export_model
 from ifa_d2.engine.export_metadata import METADATA_FILE, model_metadata
 from ifa_d2.engine.predictor import Predictor
 from tests.engine.test_export import make
@@ -52,7 +53,7 @@ def read(path: Path, file_format: str) -> dict:
     return json.loads(files[METADATA_FILE])
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", EXPORT_FORMATS)
 def test_a_file_says_what_its_model_is(file_format: str, tmp_path: Path) -> None:
     path = tmp_path / "model.bin"
     export_model(described_predictor(), path, file_format, example_size=(64, 64))

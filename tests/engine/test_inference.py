@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from ifa_d2 import get_config
+from ifa_d2.arguments import add_inference_arguments
 from ifa_d2.engine import Predictor, Trainer
 from ifa_d2.engine.inference import (
-    add_inference_arguments,
     apply_inference_arguments,
     build_inference_model,
 )
@@ -204,3 +204,12 @@ def test_views_of_a_panoptic_model() -> None:
     for views in ({"tta": True}, {"window": [64, 64]}):
         with pytest.raises(ValueError, match="inference must not have tta or a window"):
             build_inference_model(OmegaConf.create({"inference": views}), model)
+
+
+def test_views_of_a_model_whose_panoptic_quality_is_evaluated() -> None:
+    """Of whatever class it is: the panoptic evaluator would find no segments."""
+    cfg = get_config("panoptic/cityscapes/panoptic_ifa_r50.py")
+    assert build(cfg) is not None
+    cfg.inference.tta = True
+    with pytest.raises(ValueError, match="inference must not have tta or a window for a panoptic"):
+        build(cfg)

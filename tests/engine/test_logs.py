@@ -1,6 +1,8 @@
 """What goes to the terminal and what to the file."""
 
+import json
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 from ifa_d2.engine import logs
 from ifa_d2.engine.settings import TrainSettings
-from tests.tiny import tiny_config
+from tests.tiny import tiny_config, train_tiny, write_tiny_data
 
 LINES = (
     ("ifa_d2.engine.trainer", logging.INFO, "the plan", True),
@@ -86,3 +88,18 @@ def test_the_plan_names_evaluations_that_take_place(tmp_path: Path, period: int,
     cfg = tiny_config(tmp_path, *keys)
     plan = logs.plan_sentence(cfg, TrainSettings.from_config(cfg), start_iter=0, pictures=7)
     assert "iterations 0 to 6 of 4 pictures" in plan and f", {said}" in plan
+
+
+def test_the_first_iteration_is_said_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then one in a period, and the last; the files of figures have none more for it."""
+    monkeypatch.setenv("TINY_DATA", str(write_tiny_data(tmp_path)))
+    monkeypatch.setattr(logging.getLogger("detectron2"), "propagate", True)
+    keys = ("train.max_iter=5", "train.log_period=2", "train.eval_period=0")
+    with caplog.at_level(logging.INFO, "detectron2.utils.events"):
+        train_tiny(tmp_path / "out", *keys)
+    said = [re.search(r"iter: (\d+) ", record.getMessage()) for record in caplog.records]
+    assert [int(one[1]) for one in said if one] == [0, 1, 3, 4]
+    rows = map(json.loads, (tmp_path / "out" / "metrics.json").read_text().splitlines())
+    assert [row["iteration"] for row in rows if "total_loss" in row] == [1, 3, 4]

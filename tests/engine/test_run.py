@@ -5,7 +5,7 @@ import torch
 from detectron2.config import LazyConfig
 from detectron2.layers import ShapeSpec
 
-from ifa_d2.engine.arguments import training_parser
+from ifa_d2.arguments import training_parser
 from ifa_d2.engine.run import launch_run, load_config, setup_run
 from ifa_d2.engine.saved_config import config_text
 from ifa_d2.engine.yacs_config import yacs_config

@@ -1,5 +1,6 @@
 """Panoptic fields against Detectron2's Panoptic FPN, and windows of them against the whole."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -79,6 +80,21 @@ def test_whole_picture_is_detectron2s(model: PanopticFPN, picture: dict[str, Any
     assert {segment["isthing"] for segment in segments} == {True, False}
     semantic = compute_fields(model, [picture])[0]
     assert torch.equal(field.logits((20, 30)), semantic.logits((20, 30)))
+
+
+def test_fields_of_refined_features(model: PanopticFPN, picture: dict[str, Any]) -> None:
+    """A model that gives its head other features than the backbone's says so."""
+    expected = compute_fields(model, [picture])[0].logits()
+    refining = copy.copy(model)
+    refining.head_features = lambda images: {
+        name: 2 * feature for name, feature in model.backbone(images).items()
+    }
+    logits = compute_fields(refining, [picture])[0].logits()
+    assert (logits - expected).abs().max() > 0.01
+    refining.head_features = model.backbone.forward
+    assert torch.equal(compute_fields(refining, [picture])[0].logits(), expected)
+    with pytest.raises(ValueError, match=r"model must be a PanopticFPN, .* got Identity: compute_"):
+        compute_panoptic_fields(torch.nn.Identity().eval(), [picture])
 
 
 def test_meta_architecture_and_predictor(model: PanopticFPN, picture: dict[str, Any]) -> None:

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ifa_d2.choices import BLENDS
 from ifa_d2.layers import GridAxis
-from ifa_d2.modeling.views import BLENDS, Views, slide
+from ifa_d2.modeling.views import Views, slide
 
 
 @given(

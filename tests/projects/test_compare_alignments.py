@@ -20,6 +20,7 @@ from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config
 from ifa_d2.evaluation import SemSegEvaluator
 from ifa_d2.modeling import TimmBackbone, fit_channels
+from tests.forked_python import forked_python
 from tests.tiny import RECIPE, write_tiny_data
 
 FOLDER = Path(__file__).parents[2] / "projects" / "IFA"
@@ -95,7 +96,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two variants trained together with two seeds, by the command."""
     root = tmp_path_factory.mktemp("compared")
     write_tiny_data(root)
-    command = [sys.executable, FOLDER / "compare_alignments.py", "--config-file", RECIPE]
+    command = [forked_python(), FOLDER / "compare_alignments.py", "--config-file", RECIPE]
     command += ["--variants", PROBE, IFA, "--together", "2", "--seeds", "1", "2"]
     command += ["--settings", "1/4", "1/1", "0.5/1", "--f1-class", "middle"]
     command += ["--output", root / "runs", "--", "train.max_iter=3"]
@@ -220,7 +221,7 @@ def test_what_differs_is_not_trained_together(compared: Path, tmp_path: Path, mo
 
 
 def test_tables_and_intervals(compared: Path):
-    summary = [sys.executable, FOLDER / "summarize_alignments.py", compared / "runs"]
+    summary = [forked_python(), FOLDER / "summarize_alignments.py", compared / "runs"]
     done = run([*summary, "--seeds", "1", "2", "--pairs", f"{IFA}:{PROBE}"], {})
     assert done.returncode == 0, done.stderr[-3000:]
     text = (compared / "runs" / "alignments.md").read_text()
@@ -250,7 +251,7 @@ def test_tables_and_intervals(compared: Path):
 )
 def test_wrong_arguments_are_one_line(compared: Path, arguments: list[str], message: str):
     done = run(
-        [sys.executable, FOLDER / "summarize_alignments.py", compared / "runs", *arguments], {}
+        [forked_python(), FOLDER / "summarize_alignments.py", compared / "runs", *arguments], {}
     )
     assert done.returncode == 1
     assert message in done.stderr.splitlines()[-1]

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +14,7 @@ import pytest
 
 from ifa_d2.engine import build
 from ifa_d2.engine.run import load_config
+from tests.forked_python import forked_python
 from tests.tiny import RECIPE
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +67,7 @@ def test_the_command_trains_compares_and_does_not_train_again(
     command = ["--config-file", RECIPE, "--output", output, "--local-ensemble", "yes"]
     command += ["--targets", "grid", "boundary", "--repeats", 1, "--", *opts]
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, command)],
+        [forked_python(), str(SCRIPT), *map(str, command)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         cwd=trained,
         capture_output=True,

@@ -2,20 +2,20 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from tests.forked_python import forked_python
 from tests.tiny import RECIPE
 
 SCRIPT = Path(__file__).parents[2] / "projects" / "IFA" / "measure_refinement.py"
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, SCRIPT, *arguments]
+    command = [forked_python(), SCRIPT, *arguments]
     return subprocess.run(list(map(str, command)), capture_output=True, text=True)
 
 

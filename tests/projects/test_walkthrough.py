@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.forked_python import forked_python
 from tests.tiny import RECIPE, write_tiny_data
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +41,7 @@ def test_arguments_are_the_command_lines_or_in_jupyter_the_defaults(
 def test_every_cell_runs_and_draws(tmp_path: Path) -> None:
     data = write_tiny_data(tmp_path)
     command = [
-        *(sys.executable, ROOT / "projects" / "IFA" / "walkthrough.py"),
+        *(forked_python(), ROOT / "projects" / "IFA" / "walkthrough.py"),
         *("--config-file", RECIPE, "--dataset", "tiny", "--iterations", 2),
         *("--output", tmp_path / "drawn", "train.eval_period=0"),
     ]

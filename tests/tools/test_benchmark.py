@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked_python import forked_python
+
 COMMAND = Path(__file__).parents[2] / "tools" / "benchmark.py"
 
 
@@ -18,7 +20,7 @@ def _run(folder: Path, *arguments: str) -> tuple[dict, str]:
     path, markdown = folder / "made" / "rows.json", folder / "made" / "tables.md"
     files = ["--json", str(path), "--markdown", str(markdown)]
     process = subprocess.run(
-        [sys.executable, "-W", "ignore", str(COMMAND), *arguments, "--repeats", "1", *files],
+        [forked_python(), str(COMMAND), *arguments, "--repeats", "1", *files],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -106,6 +108,30 @@ def test_panoptic(tmp_path: Path) -> None:
     assert "semantic branch" in printed
 
 
+def test_upsamplers(tmp_path: Path) -> None:
+    arguments = ["--sides", "64", "96", "--classes", "5", "--max-gib", "0.003"]
+    result, printed = _run(tmp_path, "upsamplers", *arguments)
+    measured = [(row["side"], row["method"]) for row in result["measured"]]
+    # SAPA would hold more than 3 MiB at 64 pixels, and all but ours and the reference at 96.
+    ours = ("linear + bilinear", "IFA")
+    assert measured == [(64, name) for name in (*ours, "CARAFE")] + [(96, name) for name in ours]
+    by_name = {row["method"]: row for row in result["measured"] if row["side"] == 64}
+    assert by_name["linear + bilinear"]["time_ratio"] == 1
+    # Scores once a cell; hidden layers of 256 and 128 at each pixel, the first from the cells.
+    assert by_name["linear + bilinear"]["macs"] == 384 * 5 / 16**2
+    assert by_name["IFA"]["macs"] >= 256 * 128 + 128 * 5
+    assert {row["method"] for row in result["reckoned"]} == {"FeatUp", "JAFAR", "AnyUp", "NAF"}
+    assert "reckoned" in printed
+
+
+def test_startup(tmp_path: Path) -> None:
+    result, printed = _run(tmp_path, "startup", "--commands", "train", "check")
+    seconds = {row["command"]: row["seconds"] for row in result["rows"]}
+    helps = {name for name in seconds if name.endswith("--help")}
+    assert helps == {"train --help", "check --help"}
+    assert min(seconds.values()) > 0 and "train, first line" in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -114,7 +140,6 @@ def test_panoptic(tmp_path: Path) -> None:
         (["peers", "--repeats", "0"], "--repeats must be at least 1, got 0"),
         (["growth", "--classes", "19", "-2"], r"--classes must be at least 1, got \[19, -2\]"),
         (["growth", "--megapixels", "nan"], r"--megapixels must be in \(0, 1e6\], got \[nan\]"),
-        (["growth", "--device", "nothing"], "--device nothing cannot be used"),
         (["peers", "--memory-format", "odd"], "--memory-format: invalid choice: 'odd'"),
     ],
 )
@@ -130,3 +155,8 @@ def test_mistakes_are_named(
         command["main"]()
     assert stop.value.code == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    with pytest.raises(ValueError, match="device nothing cannot be used"):
+        runpy.run_path(str(COMMAND))["main"](["growth", "--device", "nothing"])

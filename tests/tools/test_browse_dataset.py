@@ -14,6 +14,7 @@ from PIL import Image
 from ifa_d2.data import register_sem_seg_folder
 from ifa_d2.visualization import draw_points, letter_size
 from ifa_d2.visualization.captions import line_height
+from tests.forked_python import forked_python
 from tests.tiny import COUNT, RECIPE, write_tiny_data
 
 COMMAND = Path(__file__).parents[2] / "tools" / "browse_dataset.py"
@@ -130,7 +131,7 @@ def test_a_data_set_that_the_config_is_not_for_is_noted(
 
 def test_errors_are_one_sentence(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, COMMAND, "--config-file", "nowhere.py", "--output", "a.png"],
+        [forked_python(), COMMAND, "--config-file", "nowhere.py", "--output", "a.png"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

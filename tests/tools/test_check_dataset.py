@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from PIL import Image
 
 from ifa_d2.data.preparation import PREPARATIONS, prepare
 from tests.data import miniatures
+from tests.forked_python import forked_python
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +26,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def run(root: Path, *arguments: object, **env: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, ROOT / "tools" / "check_dataset.py", *arguments, "--workers", 1]
+    command = [forked_python(), ROOT / "tools" / "check_dataset.py", *arguments, "--workers", 1]
     return subprocess.run(
         [str(part) for part in command],
         env={

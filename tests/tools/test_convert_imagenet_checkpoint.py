@@ -6,6 +6,7 @@ import timm
 import torch
 import torchvision
 
+from ifa_d2.cli.convert_imagenet_checkpoint import needed_overrides
 from ifa_d2.engine.build import build_model
 from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.engine.run import load_config
@@ -45,11 +46,12 @@ def test_recipe_starts_from_the_converted_file(
     assert torch.equal(state["sem_seg_head.alignment.predictor.weight"], before)
 
 
-def test_the_papers_networks_need_no_override(command: dict) -> None:
-    needed = command["needed_overrides"]
+def test_the_papers_networks_need_no_override() -> None:
     for depth, channels in ((18, 64), (50, 128), (101, 128)):
-        assert needed({"depth": depth, "stem_channels": channels, "avg_down": False}) == {}
-    assert needed({"depth": 50, "stem_channels": 64, "avg_down": True}) == {
+        assert (
+            needed_overrides({"depth": depth, "stem_channels": channels, "avg_down": False}) == {}
+        )
+    assert needed_overrides({"depth": 50, "stem_channels": 64, "avg_down": True}) == {
         "model.backbone.stem_channels": 64,
         "model.backbone.avg_down": True,
     }
@@ -72,17 +74,17 @@ def test_networks_of_timm_bring_their_normalisation(
 
 def test_mistakes_are_named(command: dict, tmp_path: Path) -> None:
     def fails(message: str, source: object, target: str = "out.pth") -> None:
-        with pytest.raises(SystemExit, match=message):
+        with pytest.raises((ValueError, OSError), match=message):
             command["main"]([str(source), str(tmp_path / target)])
         assert not (tmp_path / target).exists()
 
-    fails("error: .*no.pth", tmp_path / "no.pth")
+    fails("no.pth", tmp_path / "no.pth")
     (tmp_path / "garbage.pth").write_bytes(b"no checkpoint")
-    fails(r"error: .*garbage\.pth is not a checkpoint", tmp_path / "garbage.pth")
+    fails(r"garbage\.pth is not a checkpoint", tmp_path / "garbage.pth")
     torch.save({"epoch": 3}, tmp_path / "other.pth")
-    fails(r"error: .*other\.pth is not a checkpoint", tmp_path / "other.pth")
+    fails(r"other\.pth is not a checkpoint", tmp_path / "other.pth")
     state = torchvision.models.squeezenet1_0(weights=None).state_dict()
     torch.save(state, tmp_path / "squeezenet.pth")
-    fails("error: not a ResNet", tmp_path / "squeezenet.pth")
-    fails(r"error: OUT\.pth must end in \.pth", tmp_path / "squeezenet.pth", "out.pkl")
-    fails("error: timm has no weights 'resnet18x'", "timm:resnet18x")
+    fails("not a ResNet", tmp_path / "squeezenet.pth")
+    fails(r"OUT\.pth must end in \.pth", tmp_path / "squeezenet.pth", "out.pkl")
+    fails("timm has no weights 'resnet18x'", "timm:resnet18x")

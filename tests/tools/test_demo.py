@@ -21,13 +21,14 @@ from ifa_d2.engine.predictor import Predictor, load_model
 from ifa_d2.modeling import MultiViewSegmentor
 from ifa_d2.visualization import letter_size, side_by_side
 from ifa_d2.visualization.captions import line_height
+from tests.forked_python import forked_python
 from tests.tiny import RECIPE, tiny_config
 
 ROOT = Path(__file__).parents[2]
 
 
 def run(root: Path, *arguments: object, check: bool = True) -> subprocess.CompletedProcess:
-    command = [sys.executable, ROOT / "tools" / "demo.py", *arguments]
+    command = [forked_python(), ROOT / "tools" / "demo.py", *arguments]
     return subprocess.run(
         [str(part) for part in command],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},

@@ -13,10 +13,13 @@ import torch
 from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
 
-from ifa_d2.engine.export import FORMATS, eager_logits
+from ifa_d2.choices import EXPORT_FORMATS
+from ifa_d2.cli.export_model import channel_order
+from ifa_d2.engine.export import eager_logits
 from ifa_d2.engine.predictor import Predictor, load_model
 from ifa_d2.engine.run import load_config
 from tests.engine.test_export_metadata import read
+from tests.forked_python import forked_python
 from tests.tiny import RECIPE, tiny_config
 
 COMMAND = Path(__file__).parents[2] / "tools" / "export_model.py"
@@ -63,7 +66,7 @@ def arguments(weights: Path, output: Path, *more: object) -> list[str]:
     return [str(value) for value in (*values, "--input-size", 64, 96, *more)]
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", EXPORT_FORMATS)
 def test_files_run_elsewhere(
     command: dict, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture, file_format: str
 ) -> None:
@@ -119,7 +122,7 @@ def test_errors_are_one_sentence_and_no_file(
 ) -> None:
     given = arguments(weights, tmp_path / "model", "--format", "torchscript", *more)
     done = subprocess.run(
-        [sys.executable, str(COMMAND), *given],
+        [forked_python(), str(COMMAND), *given],
         env={**os.environ, "PYTHONPATH": str(COMMAND.parents[1])},
         capture_output=True,
         text=True,
@@ -132,10 +135,10 @@ def test_errors_are_one_sentence_and_no_file(
     assert not [path for path in tmp_path.iterdir() if path.name.lstrip(".").startswith("model")]
 
 
-def test_channel_order_is_the_configs(command: dict, tmp_path: Path) -> None:
-    assert command["channel_order"](load_config("shapes/ifa_r18.yaml")) == "RGB"
+def test_channel_order_is_the_configs(tmp_path: Path) -> None:
+    assert channel_order(load_config("shapes/ifa_r18.yaml")) == "RGB"
     cfg = tiny_config(tmp_path)
     cfg.dataloader.test.mapper.image_format = "BGR"
-    assert command["channel_order"](cfg) == "BGR"
+    assert channel_order(cfg) == "BGR"
     del cfg.dataloader
-    assert command["channel_order"](cfg) == "the model's"
+    assert channel_order(cfg) == "the model's"

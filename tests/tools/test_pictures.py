@@ -2,23 +2,22 @@
 
 import json
 import os
-import runpy
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from ifa_d2.cli import plot_metrics
+from tests.forked_python import forked_python
 from tests.tiny import RECIPE, train_tiny, write_tiny_data
 
 ROOT = Path(__file__).parents[2]
 
 
 def run(script: str, *arguments: object, cwd: Path, **env: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, ROOT / script, *arguments]
+    command = [forked_python(), ROOT / script, *arguments]
     return subprocess.run(
         [str(part) for part in command],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **env},
@@ -68,11 +67,6 @@ def test_zoom_and_field_segmentor(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert np.asarray(Image.open(tmp_path / "drawn" / "1.png")).ndim == 3
 
 
-@pytest.fixture(scope="module")
-def plot_metrics() -> dict[str, Any]:
-    return runpy.run_path(str(ROOT / "tools" / "plot_metrics.py"))
-
-
 def write_run(folder: Path, rows: list[dict[str, float]]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text("\n".join(map(json.dumps, rows)))
@@ -80,30 +74,30 @@ def write_run(folder: Path, rows: list[dict[str, float]]) -> Path:
 
 
 def test_figures_stand_at_the_iterations_that_were_done(
-    tmp_path: Path, plot_metrics: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a real run's file: an evaluation after each two iterations, and at the end."""
     monkeypatch.setenv("TINY_DATA", str(write_tiny_data(tmp_path)))
     train_tiny(tmp_path / "out", "train.max_iter=5", "train.eval_period=2", "train.log_period=1")
-    rows = plot_metrics["read_rows"](tmp_path / "out")
-    assert plot_metrics["curve"](rows, "loss_sem_seg")[0] == [1, 2, 3, 4, 5]
-    iterations, values = plot_metrics["curve"](rows, "sem_seg/mIoU")
+    rows = plot_metrics.read_rows(tmp_path / "out")
+    assert plot_metrics.curve(rows, "loss_sem_seg")[0] == [1, 2, 3, 4, 5]
+    iterations, values = plot_metrics.curve(rows, "sem_seg/mIoU")
     assert iterations == [2, 4, 5]
     assert values == [row["sem_seg/mIoU"] for row in rows if "sem_seg/mIoU" in row]
 
 
-def test_equal_figures_are_all_drawn(tmp_path: Path, plot_metrics: dict[str, Any]) -> None:
+def test_equal_figures_are_all_drawn(tmp_path: Path) -> None:
     values = [30.0, 30.0, 40.0, 30.0]
     rows = [{"iteration": i, "loss_sem_seg": 1.0, "sem_seg/mIoU": v} for i, v in enumerate(values)]
-    assert plot_metrics["curve"](rows, "sem_seg/mIoU") == ([1, 2, 3, 4], values)
+    assert plot_metrics.curve(rows, "sem_seg/mIoU") == ([1, 2, 3, 4], values)
 
 
-def test_a_name_has_one_colour_in_both_panels(tmp_path: Path, plot_metrics: dict[str, Any]) -> None:
+def test_a_name_has_one_colour_in_both_panels(tmp_path: Path) -> None:
     """Also where a run has no evaluation yet, and where runs share a name."""
     rows = [{"iteration": i, "loss_sem_seg": 2.0 - i, "sem_seg/mIoU": 30.0} for i in range(3)]
     runs = [("a", write_run(tmp_path / "a", [{"iteration": 0, "loss_sem_seg": 1.0}]))]
     runs += [(name, write_run(tmp_path / folder, rows)) for name, folder in ("bc", "bd", "ef")]
-    figure = plot_metrics["draw"](runs)
+    figure = plot_metrics.draw(runs)
     colors = [[line.get_color() for line in axes.lines] for axes in figure.axes]
     assert colors == [["C0", "C1", "C1", "C2"]] * 2
     assert [text.get_text() for text in figure.legends[0].texts] == ["a", "b", "e"]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ifa_d2.choices import PREPARED_DATASETS
 from ifa_d2.data.preparation import PREPARATIONS
 from tests.data import miniatures
 
@@ -81,6 +82,7 @@ def test_killed_half_way_and_resumed(tmp_path: Path) -> None:
 def test_help_has_the_numbers_of_every_data_set() -> None:
     done = miniatures.prepare("--help", Path("."))
     text = " ".join(done.stdout.split())
+    assert set(PREPARED_DATASETS) == set(PREPARATIONS)
     for name, preparations in PREPARATIONS.items():
         counts = " + ".join(map(str, preparations[-1].counts.values()))
         assert f"{counts} in {name}" in text

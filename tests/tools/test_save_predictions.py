@@ -1,10 +1,8 @@
 """Predictions that tools/train_net.py writes while it evaluates."""
 
 import os
-import runpy
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +14,15 @@ from detectron2.config import LazyConfig
 from omegaconf import ListConfig
 from PIL import Image
 
+from ifa_d2.arguments import training_parser
+from ifa_d2.cli.train_net import main
 from ifa_d2.data import read_label
 from ifa_d2.engine import Trainer
-from ifa_d2.engine.arguments import training_parser
 from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.engine.run import load_config
 from ifa_d2.evaluation import PredictionWriter
 from tests.data.miniatures import make_cityscapes_test
+from tests.forked_python import forked_python
 from tests.tiny import COUNT, RECIPE, tiny_config
 
 COMMAND = Path(__file__).parents[2] / "tools" / "train_net.py"
@@ -31,7 +31,7 @@ COMMAND = Path(__file__).parents[2] / "tools" / "train_net.py"
 def test_command_writes_what_the_model_predicts(trained: Path, tmp_path: Path) -> None:
     """In two processes, which share the pictures."""
     formats = [part for name in ("ids", "probabilities") for part in ("--save-format", name)]
-    command = [sys.executable, COMMAND, "--config-file", RECIPE, "--num-processes", 2]
+    command = [forked_python(), COMMAND, "--config-file", RECIPE, "--num-processes", 2]
     command += ["--eval-only", "--verbose", "--save-predictions", tmp_path, *formats]
     done = subprocess.run(
         [str(part) for part in (*command, f"train.output_dir={trained / 'out'}")],
@@ -67,7 +67,7 @@ def test_the_cityscapes_server_gets_its_files(tmp_path: Path) -> None:
     cfg = load_config("cityscapes/ifa_r18.py", ["train.device=cpu"])
     model = Trainer.build_model(cfg).eval()
     torch.save({"model": model.state_dict()}, tmp_path / "weights.pth")
-    command = [sys.executable, COMMAND, "--config-file", "cityscapes/ifa_r18.py", "--eval-only"]
+    command = [forked_python(), COMMAND, "--config-file", "cityscapes/ifa_r18.py", "--eval-only"]
     command += ["--save-predictions", tmp_path / "out", "--save-format", "cityscapes"]
     command += ["dataloader.test.dataset.names=cityscapes_fine_sem_seg_test", "train.device=cpu"]
     command += ["dataloader.test.num_workers=0", f"train.init_checkpoint={tmp_path}/weights.pth"]
@@ -113,9 +113,8 @@ def test_the_cityscapes_server_gets_its_files(tmp_path: Path) -> None:
 )
 def test_mistakes_are_named(trained: Path, arguments: list[str], message: str) -> None:
     arguments = ["--config-file", str(RECIPE), *arguments, f"train.output_dir={trained / 'out'}"]
-    command = runpy.run_path(str(COMMAND))
     with pytest.raises(ValueError, match=message):
-        command["main"](training_parser("").parse_args(arguments))
+        main(training_parser("").parse_args(arguments))
 
 
 @pytest.mark.parametrize("name", ["before", "truth"])
@@ -126,13 +125,12 @@ def test_predictions_mix_with_nothing(trained: Path, tmp_path: Path, name: str) 
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     arguments = ["--config-file", str(RECIPE), "--eval-only", "--save-predictions"]
     arguments += [str(tmp_path / name), f"train.output_dir={trained / 'out'}"]
-    command = runpy.run_path(str(COMMAND))
     with pytest.raises(ValueError, match=f"{folder} holds files already, such as .*png"):
-        command["main"](training_parser("").parse_args(arguments))
+        main(training_parser("").parse_args(arguments))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     folder.rename(tmp_path / name / "ids before")
     (tmp_path / name / "ids").mkdir()
-    command["main"](training_parser("").parse_args(arguments))
+    main(training_parser("").parse_args(arguments))
     assert len(list((tmp_path / name / "ids").iterdir())) == COUNT
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import runpy
 import shlex
 import shutil
 import signal
@@ -21,10 +20,12 @@ from omegaconf import DictConfig
 from PIL import Image
 from torch import nn
 
+from ifa_d2.arguments import training_parser
+from ifa_d2.cli.train_net import main, read_config
 from ifa_d2.engine import Trainer
-from ifa_d2.engine.arguments import training_parser
 from ifa_d2.engine.checkpoint import Checkpointer
 from ifa_d2.evaluation import per_class_table
+from tests.forked_python import forked_python
 from tests.tiny import RECIPE, assert_same, tiny_config, train_tiny, write_tiny_data
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +43,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def run(
     data: Path, *arguments: object, check: bool = True, launcher: Sequence[object] = ()
 ) -> subprocess.CompletedProcess:
-    command = [sys.executable, *launcher, ROOT / "tools" / "train_net.py", "--config-file", RECIPE]
+    python = sys.executable if launcher else forked_python()
+    command = [python, *launcher, ROOT / "tools" / "train_net.py", "--config-file", RECIPE]
     done = subprocess.run(
         [str(part) for part in (*command, *arguments)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
@@ -170,7 +172,6 @@ def test_batch_that_does_not_divide_is_found_before_processes_start(
 def test_wrong_number_of_classes_is_found_at_the_start(
     data: Path, tmp_path: Path, flags: list[str]
 ) -> None:
-    main = runpy.run_path(str(ROOT / "tools" / "train_net.py"))["main"]
     opts = ["model.sem_seg_head.num_classes=5", f"train.output_dir={tmp_path / 'out'}"]
     args = training_parser("").parse_args(["--config-file", str(RECIPE), *flags, *opts])
     words = r"model\.sem_seg_head\.num_classes must be 3, as many as tiny has classes, got 5"
@@ -182,7 +183,6 @@ def test_wrong_number_of_classes_is_found_at_the_start(
 def test_evaluation_is_of_the_run_not_of_its_initial_weights(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    main = runpy.run_path(str(ROOT / "tools" / "train_net.py"))["main"]
     state = train_tiny(tmp_path / "out", "train.max_iter=1", "train.eval_period=0")["model"]
     torch.save({k: w for k, w in state.items() if "backbone" in k}, tmp_path / "backbone.pth")
     torch.save({k: w * 2 for k, w in state.items()}, tmp_path / "twice.pth")
@@ -216,7 +216,6 @@ def test_evaluation_is_of_the_run_not_of_its_initial_weights(
 def test_a_training_replaces_no_other(data: Path, tmp_path: Path) -> None:
     (tmp_path / "model_final.pth").write_bytes(b"weights")
     arguments = ["--config-file", str(RECIPE), f"train.output_dir={tmp_path}"]
-    read_config = runpy.run_path(str(ROOT / "tools" / "train_net.py"))["read_config"]
     with pytest.raises(ValueError, match=f"{tmp_path} holds a run already"):
         read_config(training_parser("").parse_args(arguments))
     assert [path.name for path in tmp_path.iterdir()] == ["model_final.pth"]
@@ -229,7 +228,6 @@ def test_each_evaluation_has_a_folder_of_its_own(data: Path, tmp_path: Path) -> 
     key = "dataloader.evaluator.output_dir=${train.output_dir}"
     train_tiny(tmp_path, "train.max_iter=2", "train.eval_period=0", key)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    main = runpy.run_path(str(ROOT / "tools" / "train_net.py"))["main"]
     figures = []
     for flags in ([], ["--tta", "--sliding-window", "33", "40"]):
         arguments = ["--config-file", str(RECIPE), "--eval-only", *flags]
@@ -364,7 +362,7 @@ def test_a_user_sees_the_plan_the_losses_and_the_figures(data: Path, tmp_path: P
     command = shlex.split(lines[-1])
     assert command[:2] == ["python", "tools/demo.py"]
     subprocess.run(
-        [sys.executable, *command[1:]],
+        [forked_python(), *command[1:]],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         check=True,

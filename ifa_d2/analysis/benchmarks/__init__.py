@@ -10,6 +10,8 @@ from .head import head_tables, run_head
 from .panoptic import CASES as PANOPTIC_CASES
 from .panoptic import panoptic_tables, run_panoptic
 from .peers import peers_tables, run_peers
+from .startup import run_startup, startup_tables
+from .upsamplers import run_upsamplers, upsamplers_tables
 
 __all__ = [
     "PANOPTIC_CASES",
@@ -24,4 +26,8 @@ __all__ = [
     "run_head",
     "run_panoptic",
     "run_peers",
+    "run_startup",
+    "run_upsamplers",
+    "startup_tables",
+    "upsamplers_tables",
 ]

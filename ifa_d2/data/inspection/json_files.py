@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ...choices import IMAGE_SUFFIXES
 from ...listing import join_some
-from ..sem_seg_folder import IMAGE_SUFFIXES
 
 _NAMED = 5  # how many files an error lists
 

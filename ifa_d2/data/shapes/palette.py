@@ -26,6 +26,7 @@ CLASSES = (
     "person",
     "bicycle",
 )
+THINGS = ("car", "person", "bicycle")  # classes whose things are numbered
 ASPECT = 1.5  # width over height of the nominal view
 PIXEL = 1 / 128  # of the nominal 128 rows, in scene units
 
@@ -58,11 +59,16 @@ LEAVES = ((0.28, 0.46, 0.22), (0.20, 0.38, 0.22), (0.42, 0.52, 0.22), (0.66, 0.4
 
 @dataclass(frozen=True)
 class Layer:
-    """A region of one class, filled with one paint."""
+    """A region of one class, filled with one paint.
+
+    `thing` is the number of the thing it is a part of, from 1, or 0. A bicycle and who rides it
+    have one number, and two classes.
+    """
 
     label: int
     region: Region
     paint: Paint
+    thing: int = 0
 
 
 def layer(name: str, region: Region, paint: Paint) -> Layer:

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 SHAPES_VERSION = 1  # raise it when a change here changes any picture or label
 SHAPES_SIZE = (128, 192)  # (height, width) in pixels
 SHAPES_COUNTS = {"train": 320, "val": 64}
-_SEED = 2022
+SHAPES_SEED = 2022  # of `make_scene(SHAPES_SEED, split, index)`, splits as in the counts
 _MARKER = "shapes.json"
 
 
@@ -111,7 +111,7 @@ def _draw_all(root: Path, recipe: dict, progress: bool) -> None:
 
 
 def _draw_one(root: Path, split_id: int, split: str, index: int) -> None:
-    scene = make_scene(_SEED, split_id, index)
+    scene = make_scene(SHAPES_SEED, split_id, index)
     name = f"{index:04d}.png"
     Image.fromarray(scene.image(*SHAPES_SIZE)).save(root / "images" / split / name)
     Image.fromarray(scene.label(*SHAPES_SIZE)).save(root / "annotations" / split / name)

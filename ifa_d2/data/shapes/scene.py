@@ -68,6 +68,11 @@ class Scene:
         classes = np.array([layer.label for layer in self.layers], dtype=np.uint8)
         return classes[self._topmost(height, width)]
 
+    def things(self, height: int, width: int) -> np.ndarray:
+        """Draw the numbers of things (height, width) int32, 0 where there is none, as `label`."""
+        numbers = np.array([layer.thing for layer in self.layers], dtype=np.int32)
+        return numbers[self._topmost(height, width)]
+
     def image(self, height: int, width: int, *, supersample: int = 3) -> np.ndarray:
         """Draw the picture, RGB uint8 (height, width, 3), of `supersample`^2 samples a pixel."""
         if supersample < 1:

@@ -1,14 +1,16 @@
 """Random street scenes: sky, houses, a pavement, two lanes, a near pavement."""
 
 import functools
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from . import moving, still
 from .geometry import Rectangle
 from .paint import Color, Masonry, Plain, Sky
-from .palette import ASPECT, PIXEL, Layer, layer, pick
+from .palette import ASPECT, CLASSES, PIXEL, THINGS, Layer, layer, pick
 from .scene import Scene, View
 
 _FAR = 0.8  # how far beyond the nominal view things are drawn, for tilted views
@@ -37,11 +39,12 @@ def make_scene(*key: int) -> Scene:
     kerb = rng.uniform(0.56, 0.64)
     near = rng.uniform(0.90, 0.96)
     road = kerb + rng.uniform(0.08, 0.10)
+    numbers = itertools.count(1)
     layers = _backdrop(rng, weather, kerb)
     layers += _ground(rng, kerb, road, near)
-    layers += _far_pavement(rng, kerb, road)
-    layers += _traffic(rng, road, near)
-    layers += _foreground(rng, near)
+    layers += _far_pavement(rng, numbers, kerb, road)
+    layers += _traffic(rng, numbers, road, near)
+    layers += _foreground(rng, numbers, near)
     view = View(
         center=(0.5 + rng.uniform(-0.03, 0.03), ASPECT / 2 + rng.uniform(-0.1, 0.1)),
         tilt=rng.uniform(-0.05, 0.05),
@@ -56,6 +59,13 @@ def make_scene(*key: int) -> Scene:
         noise=rng.uniform(2.0, 6.0),
         seed=int(rng.integers(2**31)),
     )
+
+
+def _thing(numbers: Iterator[int], layers: list[Layer]) -> list[Layer]:
+    """The layers of one thing with its number; its shadow is none of them."""
+    number = next(numbers)
+    named = [CLASSES.index(name) for name in THINGS]
+    return [replace(each, thing=number) if each.label in named else each for each in layers]
 
 
 def _band(top: float, bottom: float) -> Rectangle:
@@ -112,12 +122,14 @@ def _ground(rng: np.random.Generator, kerb: float, road: float, near: float) -> 
     return layers
 
 
-def _far_pavement(rng: np.random.Generator, kerb: float, road: float) -> list[Layer]:
+def _far_pavement(
+    rng: np.random.Generator, numbers: Iterator[int], kerb: float, road: float
+) -> list[Layer]:
     layers: list[Layer] = []
     if rng.random() < 0.7:
         left = rng.uniform(-0.1, 0.7 * ASPECT)
         layers += still.fence(rng, left, left + rng.uniform(0.35, 0.9), kerb + 0.025)
-    things = [functools.partial(_stroller, rng, kerb, road)] * int(rng.integers(1, 5))
+    things = [functools.partial(_stroller, rng, numbers, kerb, road)] * int(rng.integers(1, 5))
     things += [functools.partial(_planted, rng, kerb)] * int(rng.integers(0, 3))
     things += [functools.partial(_signed, rng, road)] * int(rng.integers(1, 4))
     things += [functools.partial(_lit, rng, road)] * int(rng.integers(1, 3))
@@ -132,11 +144,15 @@ def _anywhere(rng: np.random.Generator) -> float:
     return float(rng.uniform(0.02, ASPECT - 0.02))
 
 
-def _stroller(rng: np.random.Generator, kerb: float, road: float) -> list[Layer]:
+def _stroller(
+    rng: np.random.Generator, numbers: Iterator[int], kerb: float, road: float
+) -> list[Layer]:
     base = rng.uniform(kerb + 0.03, road - 0.01)
     if rng.random() < 0.3:
-        return moving.bicycle(rng, _anywhere(rng), base, rng.uniform(0.03, 0.036), False)
-    return moving.person(rng, _anywhere(rng), base, rng.uniform(0.13, 0.17))
+        layers = moving.bicycle(rng, _anywhere(rng), base, rng.uniform(0.03, 0.036), False)
+    else:
+        layers = moving.person(rng, _anywhere(rng), base, rng.uniform(0.13, 0.17))
+    return _thing(numbers, layers)
 
 
 def _planted(rng: np.random.Generator, kerb: float) -> list[Layer]:
@@ -158,7 +174,9 @@ def _wired(rng: np.random.Generator, road: float) -> list[Layer]:
     return still.power_line(rng, xs, road - 0.025, rng.uniform(0.04, 0.16))
 
 
-def _traffic(rng: np.random.Generator, road: float, near: float) -> list[Layer]:
+def _traffic(
+    rng: np.random.Generator, numbers: Iterator[int], road: float, near: float
+) -> list[Layer]:
     layers: list[Layer] = []
     for lane, scale in ((0.36, 0.115), (0.86, 0.14)):
         base = road + lane * (near - road)
@@ -166,19 +184,22 @@ def _traffic(rng: np.random.Generator, road: float, near: float) -> list[Layer]:
         while x < ASPECT:
             kind = rng.random()
             if kind < 0.55:
-                layers += moving.car(rng, x, base, scale * rng.uniform(0.92, 1.1))
+                car = moving.car(rng, x, base, scale * rng.uniform(0.92, 1.1))
+                layers += _thing(numbers, car)
             elif kind < 0.75:
                 radius = 0.3 * scale * rng.uniform(0.95, 1.1)
-                layers += moving.bicycle(rng, x, base, radius, rng.random() < 0.75)
+                bicycle = moving.bicycle(rng, x, base, radius, rng.random() < 0.75)
+                layers += _thing(numbers, bicycle)
             x += rng.uniform(0.35, 0.7)
     return layers
 
 
-def _foreground(rng: np.random.Generator, near: float) -> list[Layer]:
+def _foreground(rng: np.random.Generator, numbers: Iterator[int], near: float) -> list[Layer]:
     layers: list[Layer] = []
     if rng.random() < 0.35:
         height = rng.uniform(0.24, 0.34)
-        layers += moving.person(rng, _anywhere(rng), near + rng.uniform(0.02, 0.1), height)
+        x, base = _anywhere(rng), near + rng.uniform(0.02, 0.1)
+        layers += _thing(numbers, moving.person(rng, x, base, height))
     if rng.random() < 0.4:
         layers += still.lamp(rng, _anywhere(rng), near + 0.05, rng.uniform(0.7, 1.1))
     if rng.random() < 0.25:

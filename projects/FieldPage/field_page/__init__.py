@@ -7,10 +7,9 @@ check_extra("page", "the page")
 
 from .app import build_app
 from .server import ShrinkLongSide, allowed_hosts, open_socket, page_url, serve
-from .uploads import Limits, PictureStore, UploadError, decode_upload
+from .uploads import PictureStore, UploadError, decode_upload
 
 __all__ = [
-    "Limits",
     "PictureStore",
     "ShrinkLongSide",
     "UploadError",

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from anyio import CapacityLimiter, fail_after, to_thread
 from detectron2.data import Metadata
+from page_limits import Limits
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -43,7 +44,7 @@ from ifa_d2.modeling import SegmentationField
 from ifa_d2.visualization import entropy_colors
 
 from .middleware import CommonHeaders, InFlight
-from .uploads import FORMATS, MAX_SIDE, Limits, PictureStore, UploadError, decode_upload
+from .uploads import FORMATS, MAX_SIDE, PictureStore, UploadError, decode_upload
 
 STATIC = Path(__file__).with_name("static")
 _TOP = 3  # classes that a point is answered with

@@ -4,9 +4,9 @@ import io
 import secrets
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 
 import numpy as np
+from page_limits import MOST_MEGAPIXELS, Limits
 from PIL import Image
 
 from ifa_d2.data.pictures import decode, refusal
@@ -18,67 +18,6 @@ FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "BMP"
 # Of pictures and answers, in pixels and samples. What is many times longer than wide takes many
 # times longer to answer, as each row and each column costs as much as many samples.
 MAX_SIDE = 65535
-_MOST = 2**20  # that any limit may be
-_MOST_MEGAPIXELS = 170  # above which Pillow opens no picture
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits of the page.
-
-    Args:
-        megabytes: of a file, 2**20 bytes each.
-        megapixels: of a picture, 2**20 pixels each.
-        samples: of one answer, in 2**20.
-        pictures: whose fields are held; the one that was used longest ago makes room.
-        uploads: files that are received and looked at, at a time; so ``uploads * megabytes`` are
-            held at most.
-        requests: answered at a time, uploads among them.
-        seconds: that a client may take to send a request's head, to send a file, and to read an
-            answer.
-
-    Raises:
-        ValueError: a limit that is not above 0 or above 2**20, fewer samples than pixels, or more
-            pixels than Pillow opens.
-    """
-
-    megabytes: float = 20.0
-    megapixels: float = 16.0
-    samples: float = 16.0
-    pictures: int = 8
-    uploads: int = 8
-    requests: int = 32
-    seconds: float = 30.0
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not 0 < value <= _MOST:
-                raise ValueError(f"{name} must be above 0 and at most {_MOST}, got {value}")
-        if self.megapixels > _MOST_MEGAPIXELS:
-            raise ValueError(
-                f"megapixels must be at most {_MOST_MEGAPIXELS}, as Pillow opens no larger "
-                f"pictures, got {self.megapixels:g}"
-            )
-        if self.samples < self.megapixels:
-            raise ValueError(
-                f"samples must be at least the {self.megapixels:g} of megapixels, got "
-                f"{self.samples:g}: a picture's own pixels are decoded"
-            )
-
-    @property
-    def max_bytes(self) -> int:
-        """Of a file."""
-        return int(self.megabytes * 2**20)
-
-    @property
-    def max_pixels(self) -> int:
-        """Of a picture."""
-        return int(self.megapixels * 2**20)
-
-    @property
-    def max_samples(self) -> int:
-        """Of one answer."""
-        return int(self.samples * 2**20)
 
 
 class UploadError(ValueError):
@@ -103,7 +42,7 @@ def decode_upload(data: bytes, limits: Limits) -> np.ndarray:
     try:
         image = Image.open(io.BytesIO(data), formats=list(FORMATS))
     except Image.DecompressionBombError as error:
-        raise _too_large(limits, f"more than {_MOST_MEGAPIXELS} megapixels") from error
+        raise _too_large(limits, f"more than {MOST_MEGAPIXELS} megapixels") from error
     except Exception as error:  # Pillow raises anything from SyntaxError to struct.error
         allowed = ", ".join(FORMATS)
         raise UploadError(415, f"the file must be a picture ({allowed}), this is none") from error

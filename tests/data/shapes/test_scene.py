@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ifa_d2.data.shapes import CLASSES, Scene, make_scene
+from ifa_d2.data.shapes import CLASSES, THINGS, Scene, make_scene
 from ifa_d2.data.shapes.geometry import Ellipse, Rectangle
 from ifa_d2.data.shapes.paint import Plain
 from ifa_d2.data.shapes.palette import layer
@@ -75,6 +75,27 @@ def test_same_key_same_bits_other_key_another_scene():
     np.testing.assert_array_equal(make_scene(7, 1).label(32, 48), label)
     assert (make_scene(7, 2).label(32, 48) != label).mean() > 0.1
     assert (make_scene(8, 1).label(32, 48) != label).mean() > 0.1
+
+
+def test_things_are_numbered():
+    """All that is of their classes, and nothing else; parts of one thing lie together."""
+    named = [CLASSES.index(name) for name in THINGS]
+    counts = []
+    for index in range(8):
+        scene = make_scene(2022, 1, index)
+        label, things = scene.label(128, 192), scene.things(128, 192)
+        assert things.shape == (128, 192) and things.dtype == np.int32
+        np.testing.assert_array_equal(things > 0, np.isin(label, named))
+        np.testing.assert_array_equal(scene.things(384, 576)[1::3, 1::3], things)
+        numbers = [layer.thing for layer in scene.layers if layer.thing]
+        assert numbers == sorted(numbers) and set(numbers) == set(range(1, max(numbers) + 1))
+        for number in set(numbers):
+            classes = {one.label for one in scene.layers if one.thing == number}
+            assert len(classes) == 1 or classes == {named[1], named[2]}  # a rider on a bicycle
+            rows, columns = np.nonzero(things == number)
+            assert not len(rows) or (np.ptp(rows) < 64 and np.ptp(columns) < 70)
+        counts.append(max(numbers))
+    assert 3 < np.mean(counts) < 12
 
 
 def test_pictures_agree_across_resolutions():

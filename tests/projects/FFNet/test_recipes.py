@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 
 from ifa_d2 import get_config
 from ifa_d2.analysis.cost import build_on_meta
-from ifa_d2.engine.arguments import training_parser
+from ifa_d2.arguments import training_parser
+from ifa_d2.cli.train_net import main
 from ifa_d2.engine.build import _check_features
 from ifa_d2.engine.run import load_config
 from ifa_d2.engine.settings import TrainSettings
@@ -132,7 +133,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def _run(name: str, *arguments: str) -> dict:
     """Call the command's own main function, in this process."""
-    main = runpy.run_path(str(ROOT / "tools" / "train_net.py"))["main"]
     parsed = training_parser("").parse_args(["--config-file", str(CONFIGS / name), *arguments])
     return main(parsed)
 

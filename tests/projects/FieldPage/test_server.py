@@ -4,7 +4,8 @@ import socket
 import numpy as np
 import pytest
 from detectron2.data import transforms as T
-from field_page import Limits, ShrinkLongSide, allowed_hosts, open_socket, page_url
+from field_page import ShrinkLongSide, allowed_hosts, open_socket, page_url
+from page_limits import Limits
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from torch import nn
 
 from ifa_d2 import get_config
 from ifa_d2.analysis.cost import AUXILIARY, build_on_meta, count_model, count_params
-from ifa_d2.engine.arguments import training_parser
+from ifa_d2.arguments import training_parser
+from ifa_d2.cli.train_net import main
 from ifa_d2.engine.build import _check_features, without_pretrained
 from ifa_d2.engine.run import load_config
 from ifa_d2.engine.settings import TrainSettings
@@ -191,7 +192,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe_trains_and_evaluates(root: Path, name: str) -> None:
     shutil.rmtree(root / "out", ignore_errors=True)
-    main = runpy.run_path(str(ROOT / "tools" / "train_net.py"))["main"]
     arguments = ["--config-file", str(CONFIGS / f"{name}.py"), *SMALL]
     results = main(training_parser("").parse_args(arguments))
     assert 0 <= results["sem_seg"]["mIoU"] <= 100

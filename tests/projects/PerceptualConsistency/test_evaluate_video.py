@@ -4,20 +4,20 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ifa_d2.engine import Trainer
 from ifa_d2.engine.predictor import load_model
+from tests.forked_python import forked_python
 from tests.tiny import COUNT, RECIPE, tiny_config
 
 SCRIPT = Path(__file__).parents[3] / "projects" / "PerceptualConsistency" / "evaluate_video.py"
 
 
 def run(root: Path, *arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, SCRIPT, "--config-file", RECIPE, *arguments]
+    command = [forked_python(), SCRIPT, "--config-file", RECIPE, *arguments]
     env = {**os.environ, "TINY_DATA": str(root)}
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, env=env)
 

@@ -1,6 +1,9 @@
 """Errors that a user can mend, as one sentence."""
 
 import logging
+import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,3 +35,22 @@ def plain_worker_errors() -> Iterator[None]:
             raise
         _logger.debug(str(error))
         raise type(error)(error_sentence(error)) from None
+
+
+@contextmanager
+def errors_in_one_line(*others: type[Exception]) -> Iterator[None]:
+    """End the command with status 1 and one line for what a user can mend.
+
+    Args:
+        others: errors to treat so besides ValueError and OSError, which mean a wrong value, and a
+            file that is not there or cannot be read or written. An interrupt is a line too, with
+            its own text if it has one, and the status that shells give it.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        said = f"interrupted: {error}" if str(error) else "interrupted"
+        print(f"{os.path.basename(sys.argv[0])}: {said}", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except (ValueError, OSError, *others) as error:
+        sys.exit(f"{os.path.basename(sys.argv[0])}: error: {error_sentence(error)}")

@@ -1,18 +1,12 @@
-"""Arguments that commands share, and errors in one line."""
+"""Arguments that commands share; nothing is imported for them that takes time."""
 
 import argparse
 import os
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any
 
-from ..commands import as_started
-from ..data.parallel import default_workers
-from ..evaluation import FORMATS
-from .errors import error_sentence
-from .inference import add_inference_arguments
+from .choices import BLENDS, PREDICTION_FORMATS
+from .commands import as_started
 
 
 def command_parser(description: str) -> argparse.ArgumentParser:
@@ -87,12 +81,17 @@ def add_overrides_argument(parser: argparse.ArgumentParser, *, rest: bool = Fals
     )
 
 
+def _processors() -> int:
+    """Number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def add_workers_argument(parser: argparse.ArgumentParser) -> None:
     """Add --workers, by default one for each processor."""
     parser.add_argument(
         "--workers",
         type=int,
-        default=default_workers(),
+        default=_processors(),
         metavar="N",
         help="processes (default: one for each processor)",
     )
@@ -103,6 +102,80 @@ def add_process_arguments(parser: argparse.ArgumentParser, gpus: str, processes:
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--num-gpus", type=int, default=1, metavar="N", help=f"{gpus} (default: 1)")
     group.add_argument("--num-processes", type=int, metavar="N", help=processes)
+
+
+class Renamed(argparse.Action):
+    """Refuse a flag's old name, and name the new one."""
+
+    def __init__(self, option_strings: list[str], dest: str, *, const: str) -> None:
+        super().__init__(option_strings, dest, nargs="*", const=const, help=argparse.SUPPRESS)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        """End the command with the new name."""
+        parser.error(f"{self.option_strings[0]} is now {self.const}")
+
+
+def add_inference_arguments(parser: argparse.ArgumentParser, *, crop: bool = False) -> None:
+    """Add --tta, --sliding-window, --stride and --blend.
+
+    Args:
+        parser: that takes them.
+        crop: it also has --crop, which --window once meant.
+    """
+    group = parser.add_argument_group("inference", "what the config says, unless given here")
+    group.add_argument(
+        "--tta",
+        action="store_true",
+        help="average over the config's scales and mirror images (inference.scales and flip, or "
+        "TEST.AUG)",
+    )
+    add_window_arguments(group)
+
+    sliding = "--sliding-window H W"
+    window = f"--crop Y0 X0 Y1 X1 (a part of the picture; {sliding} slides)" if crop else sliding
+    parser.add_argument("--window", action=Renamed, const=window)
+    parser.add_argument("--slide", action=Renamed, const=sliding)
+
+
+def add_window_arguments(
+    group: argparse._ActionsContainer, *, window: str = "", blend: str = BLENDS[0]
+) -> None:
+    """Add --sliding-window, --stride and --blend.
+
+    Args:
+        group: that takes them.
+        window, blend: taken where neither the flag nor the config says one.
+    """
+    default = f" (default: {window})" if window else ""
+    group.add_argument(
+        "--sliding-window",
+        nargs=2,
+        type=int,
+        metavar=("H", "W"),
+        help="predict in windows of this size in pixels and average where they overlap" + default,
+    )
+    group.add_argument(
+        "--stride",
+        nargs=2,
+        type=_stride,
+        metavar=("H", "W"),
+        help="from one window to the next: pixels, or fractions of the window (default: 2/3 2/3)",
+    )
+    group.add_argument(
+        "--blend",
+        choices=BLENDS,
+        help="what windows weigh where they overlap: alike, or by a Gaussian that falls to their "
+        f"edges (default: {blend})",
+    )
+
+
+def _stride(text: str) -> int | float:
+    try:
+        return int(text) if text.isdigit() else float(Fraction(text))
+    except (ValueError, ZeroDivisionError) as error:
+        raise argparse.ArgumentTypeError(
+            f"must be pixels, or a fraction such as 2/3 or 0.5, got {text!r}"
+        ) from error
 
 
 def training_parser(description: str) -> argparse.ArgumentParser:
@@ -123,7 +196,7 @@ def training_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--save-format",
         action="append",
-        choices=FORMATS,
+        choices=PREDICTION_FORMATS,
         help="format of --save-predictions; give it again for another (default: ids)",
     )
     parser.add_argument(
@@ -153,22 +226,3 @@ def training_parser(description: str) -> argparse.ArgumentParser:
     )
     add_overrides_argument(parser, rest=True)
     return parser
-
-
-@contextmanager
-def errors_in_one_line(*others: type[Exception]) -> Iterator[None]:
-    """End the command with status 1 and one line for what a user can mend.
-
-    Args:
-        others: errors to treat so besides ValueError and OSError, which mean a wrong value, and a
-            file that is not there or cannot be read or written. An interrupt is a line too, with
-            its own text if it has one, and the status that shells give it.
-    """
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        said = f"interrupted: {error}" if str(error) else "interrupted"
-        print(f"{os.path.basename(sys.argv[0])}: {said}", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
-    except (ValueError, OSError, *others) as error:
-        sys.exit(f"{os.path.basename(sys.argv[0])}: error: {error_sentence(error)}")

@@ -5,16 +5,15 @@ import os
 import pytest
 import torch
 
-from ifa_d2.engine.arguments import (
+from ifa_d2.arguments import (
     add_config_argument,
     add_overrides_argument,
     add_weights_argument,
     add_workers_argument,
     command_parser,
-    errors_in_one_line,
     training_parser,
 )
-from ifa_d2.engine.errors import plain_worker_errors
+from ifa_d2.errors import errors_in_one_line, plain_worker_errors
 
 
 def test_overrides_stand_behind_options_and_lists_of_values() -> None:
