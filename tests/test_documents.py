@@ -26,6 +26,7 @@ NOT_RUN = {
     "make setup": "makes the environment that this runs in",
     "make lint": "a check of its own",
     "make test": "is what runs this",
+    "make smoke": "makes an environment of its own",
     "make demo": "trains for minutes, by commands that are run here",
     "apt-get install chromium": "downloads",
     "git clone REPOSITORY ifa && cd ifa": "downloads, of a place that the reader knows",

@@ -37,3 +37,23 @@ def test_make_removes_its_own(folder: Path, mark: str) -> None:
     (folder / ".venv" / mark).touch()
     assert _make(folder, "clean").returncode == 0
     assert not (folder / ".venv").exists()
+
+
+def test_without_a_newer_python_one_line_says_so(folder: Path) -> None:
+    done = _make(folder, "smoke", "NEWEST=")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "make: there is no Python 3.12 or 3.13: no test was run with one\n"
+
+
+def test_a_newer_python_runs_tests_in_its_own_environment(folder: Path) -> None:
+    done = _make(folder, "--dry-run", "smoke", "NEWEST=/elsewhere/python3.13")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "/elsewhere/python3.13 -m venv --clear .venv-python3.13" in lines
+    (tests,) = [line.split(" -m pytest ")[1] for line in lines if " -m pytest " in line]
+    named = [word.split("::") for word in tests.split() if word.startswith("tests/")]
+    assert len(named) > 5 and all((ROOT / path).exists() for path, *_ in named)
+    assert all(
+        f"def {test}(" in (ROOT / path).read_text() for path, *tests in named for test in tests
+    )
+    assert ".venv/bin" not in done.stdout

@@ -1,4 +1,5 @@
 import ast
+import importlib
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import ifa_d2
+from ifa_d2 import compat
 from ifa_d2.extras import EXTRAS, check_extra
 from tests.tiny import write_tiny_data
 
@@ -156,6 +158,16 @@ def test_without_pkg_resources_the_model_zoo_is_found(tmp_path: Path) -> None:
     result = _run(code, tmp_path, ROOT)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "True"
+
+
+def test_a_stand_in_is_there_in_its_block_alone() -> None:
+    for name in ("no_such_package.part", "json.tool"):
+        before = sys.modules.get(name)
+        with pytest.raises(ZeroDivisionError), compat.stand_in(name, answer=42):
+            assert importlib.import_module(name).answer == 42 / 0
+        assert sys.modules.get(name) is before
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("no_such_package.part")
 
 
 def _imports(path: Path) -> set[str]:

@@ -95,9 +95,14 @@ class PanopticInstanceMapper(PanopticMapper):
 def segment_ids(picture: np.ndarray) -> np.ndarray:
     """Decode a panoptic label picture (H, W, 3) uint8 RGB to segment ids (H, W) int32.
 
-    COCO's format, R + 256 G + 65536 B; panopticapi, which decodes it too, is not needed.
+    COCO's format, R + 256 G + 65536 B.
     """
     return picture.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
+
+
+def segment_picture(ids: np.ndarray) -> np.ndarray:
+    """Encode segment ids (H, W), below 2**24, as :func:`segment_ids` decodes them: uint8 RGB."""
+    return np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
 
 
 def read_instances(record: dict[str, Any]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import copy
 import logging
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from detectron2.config import CfgNode, instantiate
@@ -18,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from ..config import called_by
 from ..data.bands import BANDS
-from ..evaluation import SemSegEvaluator
+from ..evaluation import PanopticEvaluator, SemSegEvaluator
 from ..extras import check_extra
 from ..modeling import FieldSegmentor, IFASemSegHead
 from .settings import TrainSettings
@@ -178,12 +179,17 @@ def build_evaluator(cfg: CfgNode | DictConfig, dataset_name: str) -> DatasetEval
     """The evaluator for a data set; all of them together where the config lists several.
 
     Raises:
-        ImportError: panoptic quality is asked for, but Detectron2 has no panopticapi to find it.
+        ImportError: panoptic quality is asked for, but what counts it is not installed.
     """
     evaluators = _evaluators(cfg, dataset_name)
-    panoptic = any(isinstance(evaluator, COCOPanopticEvaluator) for evaluator in evaluators)
-    if panoptic:
-        check_extra("panoptic", f"the panoptic quality of {dataset_name}")
+    for one in evaluators:
+        if isinstance(one, PanopticEvaluator):
+            check_extra("panoptic", f"the panoptic quality of {dataset_name}")
+        elif isinstance(one, COCOPanopticEvaluator) and find_spec("panopticapi") is None:
+            raise ImportError(
+                f"COCOPanopticEvaluator of {dataset_name} needs panopticapi, which is not "
+                "installed: ifa_d2.evaluation.PanopticEvaluator has the same figures without it"
+            )
     return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
 
 
@@ -249,7 +255,7 @@ def build_data_set_evaluators(dataset_name: str, output_dir: str) -> list[Datase
     """The evaluators of a yacs config: of a panoptic data set its panoptic quality too."""
     evaluators = [SemSegEvaluator(dataset_name, output_dir=output_dir)]
     if is_panoptic(dataset_name):
-        evaluators.append(COCOPanopticEvaluator(dataset_name, output_dir))
+        evaluators.append(PanopticEvaluator(dataset_name, output_dir))
     return evaluators
 
 

@@ -1,43 +1,27 @@
-"""Parts of Detectron2's Panoptic-DeepLab, also where panopticapi is not installed.
+"""Parts of Detectron2's Panoptic-DeepLab."""
 
-Detectron2 imports one function of it, which decodes panoptic pictures; the package has the same.
-"""
-
-import importlib
-import sys
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
-from types import ModuleType
 from typing import Any
 
+import ifa_d2.compat  # noqa: F401 (first: panopticapi, which they import, need not be installed)
+
+# isort: split
 from detectron2.config import instantiate
 from detectron2.data import get_detection_dataset_dicts
 from detectron2.layers import ShapeSpec
-
-from ifa_d2.data.panoptic_mapper import segment_ids
-
-_DECODER = "panopticapi.utils"
-if find_spec("panopticapi") is None and "detectron2.projects.panoptic_deeplab" not in sys.modules:
-    sys.modules[_DECODER] = ModuleType(_DECODER)
-    sys.modules[_DECODER].rgb2id = segment_ids
-    try:
-        importlib.import_module("detectron2.projects.panoptic_deeplab")
-    finally:
-        del sys.modules[_DECODER]
-
-from detectron2.projects.panoptic_deeplab import PanopticDeepLab  # noqa: E402
-from detectron2.projects.panoptic_deeplab.dataset_mapper import (  # noqa: E402
+from detectron2.projects.panoptic_deeplab import PanopticDeepLab
+from detectron2.projects.panoptic_deeplab.dataset_mapper import (
     PanopticDeeplabDatasetMapper,
 )
-from detectron2.projects.panoptic_deeplab.panoptic_seg import (  # noqa: E402
+from detectron2.projects.panoptic_deeplab.panoptic_seg import (
     PanopticDeepLabInsEmbedHead,
 )
-from detectron2.projects.panoptic_deeplab.post_processing import (  # noqa: E402
+from detectron2.projects.panoptic_deeplab.post_processing import (
     find_instance_center,
     get_panoptic_segmentation,
     group_pixels,
 )
-from detectron2.projects.panoptic_deeplab.target_generator import (  # noqa: E402
+from detectron2.projects.panoptic_deeplab.target_generator import (
     PanopticDeepLabTargetGenerator,
 )
 

@@ -14,9 +14,9 @@ from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_panoptic_separated
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES, _get_builtin_metadata
-from panopticapi.utils import id2rgb
 from PIL import Image
 
+from ifa_d2.data.panoptic_mapper import segment_picture
 from ifa_d2.data.preparation import PREPARATIONS, prepare
 
 from .miniatures import make_cityscapes
@@ -57,7 +57,7 @@ def make_coco_panoptic(root: Path, counts: Mapping[str, int] = COUNTS) -> Path:
             )
             for polygon in polygons:
                 instances.append({"id": len(instances) + 1, "image_id": number, **polygon})
-            _save(root / "coco" / f"panoptic_{split}2017" / f"{name}.png", id2rgb(ids))
+            _save(root / "coco" / f"panoptic_{split}2017" / f"{name}.png", segment_picture(ids))
             colors = np.random.default_rng(6).uniform(20, 235, (256, 3))
             noisy = colors[ids % 256] + rng.normal(0, 8, (*SIZE, 3))
             _save(root / "coco" / f"{split}2017" / f"{name}.jpg", noisy.clip(0, 255))

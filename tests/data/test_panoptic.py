@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cityscapesscripts.evaluation.evalPanopticSemanticLabeling import rgb2id
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import transforms as T
-from panopticapi.utils import rgb2id
 from PIL import Image
 
 from ifa_d2.data import PanopticInstanceMapper
-from ifa_d2.data.panoptic_mapper import segment_ids
+from ifa_d2.data.panoptic_mapper import segment_ids, segment_picture
 from ifa_d2.data.preparation import PREPARATIONS, prepare
 from tests.data.panoptic_miniatures import (
     SIZE,
@@ -127,6 +127,7 @@ def test_segment_ids_are_the_formats_own() -> None:
     ids = segment_ids(picture)
     assert ids.shape == (5, 7) and ids[0, :2].tolist() == [0, 2**24 - 1]
     assert np.array_equal(ids, rgb2id(picture))
+    assert np.array_equal(segment_picture(ids), picture)
 
 
 def test_mistakes_are_named(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

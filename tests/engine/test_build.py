@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 import pytest
 from detectron2.config import LazyCall as L
@@ -11,6 +13,7 @@ from torch import nn
 
 from ifa_d2.engine import build
 from ifa_d2.engine.run import load_config
+from ifa_d2.evaluation import PanopticEvaluator
 
 NAME = "of_test_build"
 PANOPTIC = "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"
@@ -63,14 +66,26 @@ def test_the_repeating_sampler_of_a_yaml() -> None:
 
 
 @pytest.mark.parametrize("recipe", [PANOPTIC, "panoptic/coco/panoptic_ifa_r50.py"])
-def test_panoptic_quality_needs_panopticapi(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_panoptic_quality_needs_its_package(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = load_config(recipe)
     (name,) = build.test_dataset_names(cfg)
     evaluators = build.build_evaluator(cfg, name)._evaluators
-    assert any(isinstance(one, COCOPanopticEvaluator) for one in evaluators)
-    monkeypatch.setitem(sys.modules, "panopticapi", None)
-    with pytest.raises(ImportError, match=f"{name} needs .* pip install panopticapi-lite"):
+    assert any(isinstance(one, PanopticEvaluator) for one in evaluators)
+    monkeypatch.setitem(sys.modules, "cityscapesscripts", None)
+    with pytest.raises(ImportError, match=f"{name} needs .* pip install cityscapesScripts"):
         build.build_evaluator(cfg, name)
+
+
+def test_detectron2s_evaluator_needs_what_it_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = load_config("panoptic/coco/panoptic_ifa_r50.py")
+    (name,) = build.test_dataset_names(cfg)
+    cfg.dataloader.evaluator = L(COCOPanopticEvaluator)(dataset_name=name)
+    monkeypatch.setitem(sys.modules, "panopticapi", None)
+    with pytest.raises(ImportError, match=f"{name} needs panopticapi, .*PanopticEvaluator"):
+        build.build_evaluator(cfg, name)
+    monkeypatch.setitem(sys.modules, "panopticapi", ModuleType("panopticapi"))
+    monkeypatch.setattr(sys.modules["panopticapi"], "__spec__", ModuleSpec("panopticapi", None))
+    assert type(build.build_evaluator(cfg, name)) is COCOPanopticEvaluator
 
 
 def test_pictures_have_three_channels() -> None:

@@ -10,7 +10,6 @@ import torch
 import yaml
 from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import COCOPanopticEvaluator
 from detectron2.modeling import META_ARCH_REGISTRY
 from omegaconf import DictConfig, OmegaConf
 
@@ -23,7 +22,7 @@ from ifa_d2.engine.saved_config import changed_settings, config_text
 from ifa_d2.engine.settings import TrainSettings, unread_keys
 from ifa_d2.engine.solver import build_optimizer, build_scheduler, scale_config
 from ifa_d2.engine.yacs_config import model_config, to_lazy_config, yacs_config
-from ifa_d2.evaluation import SemSegEvaluator
+from ifa_d2.evaluation import PanopticEvaluator, SemSegEvaluator
 from ifa_d2.modeling import FieldSegmentor
 from tests.tiny import assert_same, tiny_config
 
@@ -298,7 +297,7 @@ def test_several_data_sets_are_evaluated_one_after_the_other(tmp_path: Path) -> 
         evaluator = build.build_evaluator(lazy, "tiny")
         assert Path(evaluator._output_dir) == tmp_path / "out" / "tiny"
         made = build.build_data_set_evaluators("tiny_panoptic", str(tmp_path))
-        assert [type(one) for one in made] == [SemSegEvaluator, COCOPanopticEvaluator]
+        assert [type(one) for one in made] == [SemSegEvaluator, PanopticEvaluator]
         with pytest.raises(ValueError, match=r"dataset_name must be one of .*, got 'other'"):
             build.build_test_loader(lazy, "other")
         none = to_lazy_config(_given(tmp_path, "DATASETS.TEST", ()))

@@ -1,6 +1,7 @@
 """Panoptic quality as it is reported here, against its definition (Kirillov et al. 2019, Eq. 1)."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import COCOPanopticEvaluator, DatasetEvaluators
-from panopticapi.utils import id2rgb
+from detectron2.evaluation import DatasetEvaluators
 from PIL import Image
 
-from ifa_d2.evaluation import SemSegEvaluator
+from ifa_d2.data.panoptic_mapper import segment_picture
+from ifa_d2.evaluation import PanopticEvaluator, SemSegEvaluator
 
 NAME = "panoptic_by_hand"
 # Ids in the data set; things are 0, 1 and stuff 1, 2 in the model's numbers.
@@ -53,7 +54,7 @@ def evaluate(root: Path, pairs: list[tuple[Any, Any]]) -> dict[str, dict[str, fl
                     "area": int(mask.sum()),
                 }
             )
-        for folder, pixels in (("panoptic", id2rgb(truth)), ("stuff", label)):
+        for folder, pixels in (("panoptic", segment_picture(truth)), ("stuff", label)):
             (root / folder).mkdir(exist_ok=True)
             Image.fromarray(pixels).save(root / folder / f"{index}.png")
         images.append({"id": index, "file_name": f"{index}.jpg"})
@@ -89,7 +90,7 @@ def evaluate(root: Path, pairs: list[tuple[Any, Any]]) -> dict[str, dict[str, fl
     evaluators = DatasetEvaluators(
         [
             SemSegEvaluator(NAME, distributed=False, boundary_widths=(), trimap_widths=()),
-            COCOPanopticEvaluator(NAME, str(root / "out")),
+            PanopticEvaluator(NAME, str(root / "out")),
         ]
     )
     evaluators.reset()
@@ -188,7 +189,8 @@ def test_void_and_crowds_are_forgiven(root: Path) -> None:
     assert figures["PQ_th"] == pytest.approx(100 / 1.5)
 
 
-def test_random_maps_agree_with_the_definition(root: Path) -> None:
+@pytest.mark.parametrize("crowds", [False, True])
+def test_random_maps_agree_with_the_definition(root: Path, crowds: bool) -> None:
     rng = np.random.default_rng(0)
     pairs = []
     for _ in range(6):
@@ -205,6 +207,9 @@ def test_random_maps_agree_with_the_definition(root: Path) -> None:
         categories[first] = int(rng.choice([CAR, CAT]))
         truth[rng.random(SIZE) < 0.1] = 0
         names = {k: v for k, v in names.items() if (truth == k).any()}
+        if crowds:  # one of the picture
+            number = rng.choice([k for k in names if k > 2])
+            names[int(number)] = (names[number][0], 1)
         pairs.append(((truth, names), (found, categories)))
     figures = evaluate(root, pairs)["panoptic_seg"]
     table = np.array([by_definition(pairs, c) for c in (CAR, CAT, SKY, SEA)])
@@ -222,3 +227,15 @@ def test_panoptic_data_sets_are_known() -> None:
     assert all(map(is_panoptic, [*names, "cityscapes_fine_panoptic_val_separated"]))
     assert not is_panoptic("shapes_val")
     assert "shapes_val" in DatasetCatalog
+
+
+def test_missing_pictures_are_named(root: Path) -> None:
+    """Where the evaluation would have ended the process."""
+    truth = halves()
+    pairs = [((truth, {1: (SKY, 0), 2: (CAR, 0)}), (truth, {1: SKY, 2: CAR}))]
+    evaluate(root, pairs)
+    evaluator = PanopticEvaluator(NAME)
+    evaluator.reset()
+    shutil.rmtree(root / "panoptic")
+    with pytest.raises(FileNotFoundError, match=r"panoptic_root '.*panoptic' of the data set is"):
+        evaluator.evaluate()

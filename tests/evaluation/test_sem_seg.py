@@ -72,11 +72,7 @@ def test_same_as_detectron2(pictures: Pictures, classes: int, predicted: int) ->
     """Also with classes that are nowhere, in predictions only or in labels only."""
     pairs = random_pairs(classes, predicted)
     figures = evaluate(pictures, pairs)
-
-    def read(path: str, dtype: type) -> np.ndarray:
-        return read_label(path).astype(dtype)
-
-    theirs = Detectron2SemSegEvaluator(NAME, distributed=False, sem_seg_loading_fn=read)
+    theirs = Detectron2SemSegEvaluator(NAME, distributed=False)
     theirs.reset()
     for index, (_, prediction) in enumerate(pairs):
         one = {"file_name": str(pictures.root / "images" / f"{index}.png")}

@@ -10,11 +10,10 @@ from detectron2.data import (
     build_detection_test_loader,
     get_detection_dataset_dicts,
 )
-from detectron2.evaluation import COCOPanopticEvaluator
 
 from ifa_d2.data import PanopticMapper
 from ifa_d2.engine import build_train_loader
-from ifa_d2.evaluation import SemSegEvaluator
+from ifa_d2.evaluation import PanopticEvaluator, SemSegEvaluator
 
 from ...common.inference import inference
 from ...common.optim import optimizer
@@ -58,7 +57,7 @@ dataloader = dict(
         L(SemSegEvaluator)(
             dataset_name="${...test.dataset.names}", output_dir="${train.output_dir}"
         ),
-        L(COCOPanopticEvaluator)(
+        L(PanopticEvaluator)(
             dataset_name="${...test.dataset.names}", output_dir="${train.output_dir}"
         ),
     ],

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...data import read_label, register_sem_seg_folder
+from ...data import register_sem_seg_folder
 from ...evaluation import SemSegEvaluator
 from ..measure import alternate, median_ratio, watch_memory
 from .tables import github_table, number, pixels
@@ -74,12 +74,7 @@ def run_evaluator(
 
 
 def _theirs() -> Detectron2SemSegEvaluator:
-    # Its own function to read a file asks numpy 2 for what numpy 2 refuses.
-    return Detectron2SemSegEvaluator(_NAME, distributed=False, sem_seg_loading_fn=_read)
-
-
-def _read(path: str, dtype: type) -> np.ndarray:
-    return read_label(path).astype(dtype)
+    return Detectron2SemSegEvaluator(_NAME, distributed=False)
 
 
 def _without_boundaries() -> SemSegEvaluator:
