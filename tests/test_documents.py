@@ -45,6 +45,15 @@ NOT_RUN = {
     "python projects/IFA/measure_raster.py --config-file tests/tiny_recipe.py --random-weights "
     "--side 6000 --folder output/raster --crop 2048 --margin 256": "reads a recipe of the tests, "
     "which the reader's folder here lacks",
+    "python projects/IFA/measure_raster.py --config-file tests/tiny_bands_recipe.py "
+    "--random-weights --bands 4 --side 20000 --folder output/raster --crop 4096 --margin 256": (
+        "reads a recipe of the tests, as the former"
+    ),
+    "pip install torchgeo==0.8.1": "downloads, and changes the environment that this runs in",
+    "python projects/IFA/compare_raster_tools.py --config-file camvid/ifa_lite0_frozen.py "
+    "--weights ifa_d2://camvid/ifa_lite0_frozen --side 2304 --folder output/raster_tools": (
+        "needs TorchGeo, and is run where that is by tests/projects/test_compare_raster_tools.py"
+    ),
     "torchrun --nproc-per-node 4 tools/train_net.py --config-file configs/camvid/ifa_r18.py": (
         "needs four GPUs, and is run on the CPU by tests/tools/test_train_net.py"
     ),
