@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...commands import script_path
+from ...data.builtin import prepare_builtin_shapes
 from ..measure import alternate
 from .tables import github_table, number
 
@@ -29,8 +30,9 @@ def run_startup(*, commands: Sequence[str], repeats: int) -> dict[str, Any]:
         commands: of ``ifa-d2``, whose help is waited for.
         repeats: timed turns, after one that fills the machine's cache of files.
     """
+    prepare_builtin_shapes()
     with tempfile.TemporaryDirectory() as folder:
-        train = [sys.executable, str(script_path("train")), "--config-file", _RECIPE]
+        train = [sys.executable, str(script_path("train")), "--config-file", _RECIPE, "--resume"]
         train.append(f"train.output_dir={Path(folder, 'run')}")
         helps = {
             f"{name} --help": [sys.executable, str(script_path(name)), "--help"]
@@ -42,7 +44,7 @@ def run_startup(*, commands: Sequence[str], repeats: int) -> dict[str, Any]:
         }
         cases = {**helps, "train, first line": train, **imports}
         times = alternate(
-            {name: lambda case=case: _first_line(case, folder) for name, case in cases.items()},
+            {name: lambda case=case: _first_line(case) for name, case in cases.items()},
             repeats=repeats,
         )
     rows = [{"command": name, "seconds": statistics.median(found)} for name, found in times.items()]
@@ -56,7 +58,7 @@ def startup_tables(result: dict[str, Any]) -> str:
     )
 
 
-def _first_line(command: list[str], folder: str) -> None:
+def _first_line(command: list[str]) -> None:
     """Run a command until it has written a line, then end it and what it started.
 
     Raises:
@@ -64,7 +66,6 @@ def _first_line(command: list[str], folder: str) -> None:
     """
     with subprocess.Popen(
         command,
-        cwd=folder,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
