@@ -68,9 +68,18 @@ def segment_by_torchgeo(args: argparse.Namespace, source: Path, output: Path) ->
             picture = dataset[place]["image"].numpy().astype(np.uint8)
             found = predictor(np.ascontiguousarray(picture[::-1].transpose(1, 2, 0))).labels()
             left, top = map(round, to_pixels @ (place[0].start, place[1].stop))
-            rows, cols = (min(args.window, args.side - begin) for begin in (top, left))
-            part = found[:rows, :cols].numpy().astype(np.uint8)
-            labels.write(part, 1, window=Window(left, top, cols, rows))
+            # Some of its windows reach out of the raster, and some lie beside it.
+            rows, cols = (
+                slice(max(0, begin), min(begin + args.window, args.side)) for begin in (top, left)
+            )
+            if rows.start < rows.stop and cols.start < cols.stop:
+                inside = [
+                    slice(one.start - begin, one.stop - begin)
+                    for one, begin in ((rows, top), (cols, left))
+                ]
+                part = found[inside[0], inside[1]]
+                window = Window.from_slices(rows, cols)
+                labels.write(part.numpy().astype(np.uint8), 1, window=window)
 
 
 def run(command: list[str]) -> dict[str, float]:
