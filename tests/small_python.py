@@ -31,7 +31,12 @@ PARSE_ONLY = "PARSE_ONLY"
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "benchmark.py": {
         **{"input_size": CROP, "repeats": 1, "points": [50]},
-        **{"megapixels": [0.01, 0.02], "class_megapixels": 0.01, "parts": ["branch"]},
+        **{
+            "megapixels": [0.01, 0.02],
+            "class_megapixels": 0.01,
+            "parts": ["branch"],
+            "sides": [64],
+        },
     },
     "measure_refinement.py": {"input_size": CROP, "repeats": 1},
     "measure_raster.py": {"side": 200, "kills": 0, "crop": 200, "sliding_window": [128, 128]},

@@ -51,7 +51,8 @@ NOT_RUN = {
     ),
     "pip install torchgeo==0.8.1": "downloads, and changes the environment that this runs in",
     "python projects/IFA/compare_raster_tools.py --config-file camvid/ifa_lite0_frozen.py "
-    "--weights ifa_d2://camvid/ifa_lite0_frozen --side 1792 --repeats 2 --folder output/raster_tools": (
+    "--weights ifa_d2://camvid/ifa_lite0_frozen --side 1792 --repeats 2 "
+    "--folder output/raster_tools": (
         "needs TorchGeo, and is run where that is by tests/projects/test_compare_raster_tools.py"
     ),
     "torchrun --nproc-per-node 4 tools/train_net.py --config-file configs/camvid/ifa_r18.py": (
