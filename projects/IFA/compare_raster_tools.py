@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from compared_runs import describe_machine
-from measure_raster import NEAR, TOOL, resident_mib, write_streets
+from measure_raster import TOOL, near_borders, resident_mib, write_streets
 from rasterio.windows import Window
 
 from ifa_d2 import Predictor
@@ -73,11 +73,9 @@ def segment_by_torchgeo(args: argparse.Namespace, source: Path, output: Path) ->
                 slice(max(0, begin), min(begin + args.window, args.side)) for begin in (top, left)
             )
             if rows.start < rows.stop and cols.start < cols.stop:
-                inside = [
-                    slice(one.start - begin, one.stop - begin)
-                    for one, begin in ((rows, top), (cols, left))
-                ]
-                part = found[inside[0], inside[1]]
+                begins = ((rows, top), (cols, left))
+                inside = tuple(slice(one.start - at, one.stop - at) for one, at in begins)
+                part = found[inside]
                 window = Window.from_slices(rows, cols)
                 labels.write(part.numpy().astype(np.uint8), 1, window=window)
 
@@ -102,12 +100,9 @@ def equal_shares(args: argparse.Namespace, output: Path, whole: np.ndarray) -> d
     """Shares of labels that are those of the whole picture: all, and near windows' borders."""
     with rasterio.open(output) as labels:
         equal = labels.read(1) == whole
-    near = np.zeros(args.side, bool)
     begins = range(0, args.side - args.stride, args.stride)
-    for border in {edge for begin in begins for edge in (begin, begin + args.window)}:
-        if 0 < border < args.side:
-            near[max(0, border - NEAR) : border + NEAR] = True
-    return {"equal": float(equal.mean()), "equal_near": float(equal[near | near[:, None]].mean())}
+    near = near_borders([(begin, begin + args.window) for begin in begins], args.side)
+    return {"equal": float(equal.mean()), "equal_near": float(equal[near].mean())}
 
 
 def main() -> None:

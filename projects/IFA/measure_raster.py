@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,19 @@ def resident_mib(process: int) -> float:
         return 0.0
 
 
+def near_borders(spans: Iterable[tuple[int, int]], side: int) -> np.ndarray:
+    """Mark pixels near the borders of windows, (side, side) bool.
+
+    Args:
+        spans: first pixel of a window and the one behind its last, along either axis.
+        side: of the raster, whose own border is none.
+    """
+    near = np.zeros(side, bool)
+    for border in {one for span in spans for one in span if 0 < one < side}:
+        near[max(0, border - NEAR) : border + NEAR] = True
+    return near[:, None] | near
+
+
 def compare(
     predictor: Predictor, files: tuple[Path, Path], args: argparse.Namespace
 ) -> dict[str, float]:
@@ -148,10 +162,7 @@ def compare(
     multiple = padding_divisor(predictor.model)
     plan = plan_raster((args.side,) * 2, (args.side,) * 2, 2, multiple=multiple, **views)
     spans = {(one.begin, one.end) for block in plan.blocks for one in block.row_spans}
-    near = np.zeros(args.side, bool)
-    for border in {one for span in spans for one in span} - {0, args.side}:
-        near[max(0, border - NEAR) : border + NEAR] = True
-    near = near[:kept, None] | near[:kept]
+    near = near_borders(spans, args.side)[:kept, :kept]
     shares = differs[near].mean(), differs[~near].mean()
     return {
         "equal": float(1 - differs.mean()),

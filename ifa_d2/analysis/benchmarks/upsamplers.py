@@ -17,6 +17,7 @@ spread over its pixels.
 
 import statistics
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from torch.nn import functional as F
 
 from ...fields import SegmentationField
 from ...layers import ImplicitAlignment
-from ...modeling.alignments import Carafe, Sapa
+from ...modeling.alignments import Carafe, DenseAlignment, Sapa
 from ..measure import alternate, median_ratio, multiply_adds, peak_memory
 from .tables import github_table, number
 
@@ -34,8 +35,10 @@ CHANNELS = 384
 STRIDE = 16
 _FLOAT = 4  # bytes
 _HIDDEN = (256, 128)
+_KEYS, _HEADS = 128, 4  # of attention: channels of JAFAR's and AnyUp's, heads of NAF's too
 _REDUCED, _GUIDE = 64, 16  # channels of CARAFE and SAPA
 _REFERENCE = "linear + bilinear"
+_Answer = Callable[[Tensor], Tensor]  # from a level to labels
 
 
 def run_upsamplers(
@@ -62,10 +65,10 @@ def run_upsamplers(
         level = level.contiguous(memory_format=torch.channels_last)
         cases = _cases(num_classes, side, device)
         held = {name: bytes_ * side**2 / 2**30 for name, (bytes_, _) in cases.items()}
+        answers = {name: build() for name, (_, build) in cases.items() if held[name] <= max_gib}
         functions = {
             name: lambda answer=answer, level=level: answer(level)
-            for name, (_, answer) in cases.items()
-            if held[name] <= max_gib
+            for name, answer in answers.items()
         }
         measured += _measure(functions, side, repeats if side <= 2048 else 1, device)
         reckoned += [
@@ -102,40 +105,40 @@ def _measure(
 
 def _cases(
     num_classes: int, side: int, device: str
-) -> dict[str, tuple[int, Callable[[Tensor], Tensor]]]:
-    """Ways to labels from a level, with the bytes a pixel that they hold at once, or more."""
-    linear = nn.Conv2d(CHANNELS, num_classes, 1).to(device).eval()
-    alignment = ImplicitAlignment(
-        in_channels=[CHANNELS], hidden_dims=_HIDDEN, num_classes=num_classes
-    )
-    alignment.to(device).eval()
-    reduce = nn.Conv2d(CHANNELS, _REDUCED, 1).to(device)
-    guide = torch.randn(1, _GUIDE, side, side)
-    guide = guide.to(device).contiguous(memory_format=torch.channels_last)
-    classify = nn.Conv2d(_GUIDE + _REDUCED, num_classes, 1).to(device)
+) -> dict[str, tuple[int, Callable[[], _Answer]]]:
+    """What builds each way to labels from a level, and the bytes a pixel that it holds at once."""
 
-    def interpolate(level: Tensor) -> Tensor:
-        scores = F.interpolate(linear(level), size=(side, side), mode="bilinear")
-        return scores.argmax(dim=1)
-
-    def ask(level: Tensor) -> Tensor:
-        return SegmentationField(alignment, [level], (side, side)).labels()
-
-    def assemble(module: nn.Module) -> Callable[[Tensor], Tensor]:
-        module.to(device).eval()
+    def interpolate() -> _Answer:
+        linear = nn.Conv2d(CHANNELS, num_classes, 1).to(device)
 
         def labels(level: Tensor) -> Tensor:
-            return classify(module([guide, reduce(level)])[0]).argmax(dim=1)
+            scores = F.interpolate(linear(level), size=(side, side), mode="bilinear")
+            return scores.argmax(dim=1)
 
         return labels
 
-    levels = {"in_channels": (_GUIDE, _REDUCED), "strides": (1, STRIDE), "norm": ""}
+    def ask() -> _Answer:
+        alignment = ImplicitAlignment(
+            in_channels=[CHANNELS], hidden_dims=_HIDDEN, num_classes=num_classes
+        )
+        alignment.to(device).eval()
+        return lambda level: SegmentationField(alignment, [level], (side, side)).labels()
+
+    def assemble(kind: type[DenseAlignment]) -> _Answer:
+        levels = {"in_channels": (_GUIDE, _REDUCED), "strides": (1, STRIDE), "norm": ""}
+        module = kind(**levels).to(device).eval()
+        reduce = nn.Conv2d(CHANNELS, _REDUCED, 1).to(device)
+        classify = nn.Conv2d(_GUIDE + _REDUCED, num_classes, 1).to(device)
+        guide = torch.randn(1, _GUIDE, side, side, device=device)
+        guide = guide.contiguous(memory_format=torch.channels_last)
+        return lambda level: classify(module([guide, reduce(level)])[0]).argmax(dim=1)
+
     both = _GUIDE + 2 * _REDUCED
     return {
         _REFERENCE: (num_classes * _FLOAT, interpolate),
         "IFA": (1, ask),
-        "CARAFE": ((25 + both + num_classes) * _FLOAT, assemble(Carafe(**levels))),
-        "SAPA": ((2 * 25 + both + num_classes) * _FLOAT, assemble(Sapa(**levels))),
+        "CARAFE": ((25 + both + num_classes) * _FLOAT, partial(assemble, Carafe)),
+        "SAPA": ((2 * 25 + both + num_classes) * _FLOAT, partial(assemble, Sapa)),
     }
 
 
@@ -179,7 +182,7 @@ def _feat_up(_: int) -> tuple[float, float]:
 
 def _encoder(channels: int, kernel: int = 1, layers: int = 2) -> int:
     """Multiply-adds of an encoder of colours: a convolution, residual blocks of two."""
-    return (3 + 2 * layers * channels) * channels * kernel**2
+    return (3 * channels + _blocks(channels, layers)) * kernel**2
 
 
 def _jafar(cells: int) -> tuple[float, float]:
@@ -189,12 +192,8 @@ def _jafar(cells: int) -> tuple[float, float]:
     queries and their projection at each pixel; at the cells, an encoder of the features and two
     layers that modulate the keys.
     """
-    channels, heads = 128, 4
-    pixel = _encoder(channels) + 2 * (channels**2 + _blocks(channels))
-    pixel += 9 * channels**2 + channels**2
-    cell = CHANNELS * channels + _blocks(channels) + 3 * channels**2
-    attention = cells**2 * (channels + CHANNELS)
-    return pixel + cell / STRIDE**2 + attention, 3 * channels + heads * cells**2
+    cell = CHANNELS * _KEYS + _blocks(_KEYS) + 3 * _KEYS**2
+    return _guided_attention(cell, cells**2)
 
 
 def _any_up(cells: int) -> tuple[float, float]:
@@ -203,16 +202,17 @@ def _any_up(cells: int) -> tuple[float, float]:
     JAFAR's encoders; 5x5 filters of each channel to 128, and 3x3 convolutions that join both at the
     cells; a window of a tenth of the picture to each side.
     """
-    channels, heads = 128, 4
-    pixel = _encoder(channels) + 2 * (channels**2 + _blocks(channels))
-    pixel += 9 * channels**2 + channels**2
-    cell = 25 * CHANNELS * channels + _blocks(channels)
-    cell += 9 * 2 * channels**2 + _blocks(channels) + channels**2
-    window = window_cells(cells, 0.1) ** 2
-    return (
-        pixel + cell / STRIDE**2 + window * (channels + CHANNELS),
-        3 * channels + heads * window,
-    )
+    cell = 25 * CHANNELS * _KEYS + _blocks(_KEYS)
+    cell += 9 * 2 * _KEYS**2 + _blocks(_KEYS) + _KEYS**2
+    return _guided_attention(cell, window_cells(cells, 0.1) ** 2)
+
+
+def _guided_attention(cell: float, attended: float) -> tuple[float, float]:
+    """What JAFAR and AnyUp have in common, with multiply-adds a cell and cells attended to."""
+    pixel = _encoder(_KEYS) + 2 * (_KEYS**2 + _blocks(_KEYS))
+    pixel += 9 * _KEYS**2 + _KEYS**2
+    attention = attended * (_KEYS + CHANNELS)
+    return pixel + cell / STRIDE**2 + attention, 3 * _KEYS + _HEADS * attended
 
 
 def _naf(_: int) -> tuple[float, float]:
@@ -221,9 +221,9 @@ def _naf(_: int) -> tuple[float, float]:
     Two encoders of the picture of 128 channels each, of 1x1 and of 3x3 convolutions, are queries at
     the pixels and keys at the cells.
     """
-    channels, heads, neighbours = 256, 4, 81
+    channels, neighbours = 256, 81
     pixel = _encoder(channels // 2) + _encoder(channels // 2, kernel=3)
-    return pixel + neighbours * (channels + CHANNELS), 2 * channels + heads * neighbours
+    return pixel + neighbours * (channels + CHANNELS), 2 * channels + _HEADS * neighbours
 
 
 def _blocks(channels: int, layers: int = 2) -> int:
