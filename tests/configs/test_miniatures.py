@@ -9,7 +9,6 @@ import math
 import pickle
 import runpy
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,13 +60,9 @@ def _write_zoo_weights(path: Path, depth: int) -> None:
 
 
 def _prepare(root: Path) -> None:
-    command = runpy.run_path(str(TOOLS / "prepare_datasets.py"))["main"]
     for name in ("cityscapes", "ade20k", "pascal_context"):
         getattr(miniatures, f"make_{name}")(root, {"train": 2, "val": 1})
-        arguments = ["prepare_datasets.py", name, str(root), "--allow-partial", "--workers", "1"]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", arguments)
-            command()
+        miniatures.prepare(name, root)
 
 
 @pytest.fixture(scope="module")

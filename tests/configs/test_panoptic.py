@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from detectron2 import model_zoo
-from detectron2.config import LazyConfig, get_cfg
+from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 import ifa_d2
 from ifa_d2.analysis.cost import build_on_meta
@@ -28,6 +28,7 @@ from ifa_d2.engine.yacs_config import yacs_config
 from ifa_d2.modeling import FieldPanopticFPN, IFASemSegHead, PanopticField
 from ifa_d2.visualization import draw_panoptic
 from tests.data.panoptic_miniatures import coco_at, make_cityscapes_panoptic, make_coco_panoptic
+from tests.recipes import check_saved_again
 
 TRAIN_NET = Path(__file__).parents[2] / "tools" / "train_net.py"
 ZOO = "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"
@@ -105,14 +106,7 @@ def test_saved_recipe_loads_as_the_same(name: str, tmp_path: Path) -> None:
     cfg = ifa_d2.get_config(name)
     assert not OmegaConf.missing_keys(cfg)
     TrainSettings.from_config(cfg)
-    path, again = tmp_path / "config.yaml", tmp_path / "again.yaml"
-    LazyConfig.save(cfg, str(path))
-    assert not (tmp_path / "config.yaml.pkl").exists()
-    loaded = load_config(str(path))
-    assert isinstance(loaded, DictConfig)
-    loaded.train.output_dir = cfg.train.output_dir
-    LazyConfig.save(loaded, str(again))
-    assert path.read_text() == again.read_text()
+    check_saved_again(cfg, tmp_path)
 
 
 @pytest.mark.parametrize("data", ["cityscapes", "coco"])

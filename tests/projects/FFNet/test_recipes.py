@@ -2,15 +2,13 @@
 
 import json
 import math
-import runpy
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import instantiate
 from omegaconf import OmegaConf
 
 from ifa_d2 import get_config
@@ -21,6 +19,7 @@ from ifa_d2.engine.build import _check_features
 from ifa_d2.engine.run import load_config
 from ifa_d2.engine.settings import TrainSettings
 from tests.data import miniatures
+from tests.recipes import check_saved_again
 from tests.tiny import assert_same
 
 ROOT = Path(__file__).parents[3]
@@ -77,13 +76,7 @@ def test_recipe_is_whole_and_can_be_saved(name: str, tmp_path: Path) -> None:
     assert cfg.model.backbone.variant == RECIPES[name]
     assert cfg.model.sem_seg_head.levels.norm == cfg.model.backbone.norm
     _check_features(cfg, build_on_meta(cfg))
-    path, again = tmp_path / "config.yaml", tmp_path / "again.yaml"
-    LazyConfig.save(cfg, str(path))
-    assert not (tmp_path / "config.yaml.pkl").exists()
-    loaded = load_config(str(path))
-    loaded.train.output_dir = cfg.train.output_dir
-    LazyConfig.save(loaded, str(again))
-    assert path.read_text() == again.read_text()
+    check_saved_again(cfg, tmp_path)
 
 
 @pytest.mark.parametrize(("plain", "ifa", "base"), TWINS)
@@ -116,14 +109,10 @@ def test_twins_differ_in_their_head_alone(plain: str, ifa: str, base: str) -> No
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the prepared data sets, where the runs' relative paths begin."""
     root = tmp_path_factory.mktemp("miniatures")
-    command = runpy.run_path(str(ROOT / "tools" / "prepare_datasets.py"))["main"]
     miniatures.make_cityscapes(root, {"train": 2, "val": 1})
     miniatures.make_camvid_segnet(root, {"train": 2, "val": 1})
     for name in ("cityscapes", "camvid"):
-        arguments = ["prepare_datasets.py", name, str(root), "--allow-partial", "--workers", "1"]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", arguments)
-            command()
+        miniatures.prepare(name, root)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DETECTRON2_DATASETS", str(root))
         patch.chdir(root)

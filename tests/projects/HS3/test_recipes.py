@@ -2,16 +2,14 @@
 
 import json
 import math
-import runpy
 import shutil
-import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -24,6 +22,7 @@ from ifa_d2.engine.run import load_config
 from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.modeling import compute_fields
 from tests.data import miniatures
+from tests.recipes import check_saved_again
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "projects" / "HS3" / "configs" / "camvid"
@@ -84,13 +83,7 @@ def test_recipe_is_whole_and_can_be_saved(name: str, tmp_path: Path) -> None:
     TrainSettings.from_config(cfg)
     assert cfg.train.output_dir == f"./output/camvid/{name}"
     _check_features(cfg, build_on_meta(cfg))
-    path, again = tmp_path / "config.yaml", tmp_path / "again.yaml"
-    LazyConfig.save(cfg, str(path))
-    assert not (tmp_path / "config.yaml.pkl").exists()
-    loaded = load_config(str(path))
-    loaded.train.output_dir = cfg.train.output_dir
-    LazyConfig.save(loaded, str(again))
-    assert path.read_text() == again.read_text()
+    check_saved_again(cfg, tmp_path)
 
 
 def test_recipes_differ_in_what_they_compare_alone() -> None:
@@ -177,12 +170,9 @@ def test_fused_layers_learn_at_the_rate_of_heads() -> None:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the prepared data set, where the runs' relative paths begin."""
     root = tmp_path_factory.mktemp("miniatures")
-    command = runpy.run_path(str(ROOT / "tools" / "prepare_datasets.py"))["main"]
     miniatures.make_camvid_segnet(root, {"train": 2, "val": 1})
-    arguments = ["prepare_datasets.py", "camvid", str(root), "--allow-partial", "--workers", "1"]
+    miniatures.prepare("camvid", root)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", arguments)
-        command()
         patch.setenv("DETECTRON2_DATASETS", str(root))
         patch.chdir(root)
         yield root

@@ -2,9 +2,7 @@
 
 import json
 import math
-import runpy
 import shutil
-import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -12,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from boundary_head import BoundaryHead
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -27,6 +25,7 @@ from ifa_d2.engine.run import load_config
 from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.modeling import compute_fields
 from tests.data import miniatures
+from tests.recipes import check_saved_again
 from tests.tiny import assert_same
 
 ROOT = Path(__file__).parents[3]
@@ -94,13 +93,7 @@ def test_recipe_is_whole_and_can_be_saved(name: str, tmp_path: Path) -> None:
     TrainSettings.from_config(cfg)
     assert cfg.train.output_dir == f"./output/{name}"
     _check_features(cfg, build_on_meta(cfg))
-    path, again = tmp_path / "config.yaml", tmp_path / "again.yaml"
-    LazyConfig.save(cfg, str(path))
-    assert not (tmp_path / "config.yaml.pkl").exists()
-    loaded = load_config(str(path))
-    loaded.train.output_dir = cfg.train.output_dir
-    LazyConfig.save(loaded, str(again))
-    assert path.read_text() == again.read_text()
+    check_saved_again(cfg, tmp_path)
 
 
 @pytest.mark.parametrize("name", BASES)
@@ -173,12 +166,9 @@ def train(folder: Path, config: Path, *overrides: str, resume: bool = False) -> 
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with prepared CamVid and few shapes, where the runs' relative paths begin."""
     root = tmp_path_factory.mktemp("miniatures")
-    command = runpy.run_path(str(ROOT / "tools" / "prepare_datasets.py"))["main"]
     miniatures.make_camvid_segnet(root, {"train": 2, "val": 1})
-    arguments = ["prepare_datasets.py", "camvid", str(root), "--allow-partial", "--workers", "1"]
+    miniatures.prepare("camvid", root)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", arguments)
-        command()
         for part, count in {"train": 4, "val": 1}.items():
             patch.setitem(SHAPES_COUNTS, part, count)
         patch.setenv("DETECTRON2_DATASETS", str(root))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin import register_all_cityscapes_panoptic
 from omegaconf import DictConfig, OmegaConf
@@ -27,6 +27,7 @@ from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config
 from ifa_d2.engine.settings import TrainSettings
 from tests.data.panoptic_miniatures import make_cityscapes_panoptic
+from tests.recipes import check_saved_again
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "projects" / "PISR" / "configs"
@@ -83,13 +84,7 @@ def test_recipe_is_whole_and_can_be_saved(name: str, tmp_path: Path) -> None:
     model = build_on_meta(cfg)
     _check_features(cfg, model)
     assert (model.relations is not None) == ("pisr" in name)
-    path, again = tmp_path / "config.yaml", tmp_path / "again.yaml"
-    LazyConfig.save(cfg, str(path))
-    assert not (tmp_path / "config.yaml.pkl").exists()
-    loaded = load_config(str(path))
-    loaded.train.output_dir = cfg.train.output_dir
-    LazyConfig.save(loaded, str(again))
-    assert path.read_text() == again.read_text()
+    check_saved_again(cfg, tmp_path)
 
 
 @pytest.mark.parametrize("data", ["shapes", "cityscapes"])
