@@ -38,7 +38,7 @@ $(READY): $(REQUIREMENTS)
 WORKERS ?= 2
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --durations=40 --durations-min=8 $(PYTEST_ARGS)
 
 # Some tests of each part with the newest Python that runs, in an environment of its own.
 NEWEST ?= $(shell for it in python3.13 python3.12; do $$it -c '' 2>&- && echo $$it && break; done)

@@ -1,4 +1,4 @@
-"""Fixtures and hooks of all tests: fixed seeds, hypothesis without time limits, GPU tests."""
+"""Fixtures and hooks of all tests: seeds, hypothesis without time limits, GPU and slow tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +12,10 @@ from tests.tiny import train_tiny, write_tiny_data
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # the others keep theirs
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

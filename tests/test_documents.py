@@ -217,6 +217,7 @@ def _runs(page: str) -> list[Piece]:
     return pieces + read_trees(page)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if _runs(page)])
 def test_page_does_what_it_says(page: str, tmp_path: Path, environment: dict[str, str]) -> None:
     folder = tmp_path / "reader"

@@ -47,6 +47,7 @@ def test_every_target_asks_as_many_places(driver: ModuleType, trained: Path, tar
     assert len(asked) == (2 if targets == "uncertain" else 1)
 
 
+@pytest.mark.slow
 def test_the_command_trains_compares_and_does_not_train_again(
     driver: ModuleType, trained: Path
 ) -> None:

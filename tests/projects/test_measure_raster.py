@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.tiny import RECIPE
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_memory_bytes_and_seams(trained: Path, tmp_path: Path) -> None:
     weights = trained / "out" / "model_final.pth"
     command = [

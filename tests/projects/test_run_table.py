@@ -333,6 +333,7 @@ def _arguments(output: Path, *arguments: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_a_table_is_trained_and_goes_on(
     command: dict,
     camvid: Path,
@@ -415,6 +416,7 @@ def _train_on_shapes(command: dict, output: Path, table: str, *arguments: str) -
     return json.loads((output / f"table{table}.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_tables_6_and_7_train(
     command: dict,
     shapes: Path,
@@ -450,6 +452,7 @@ def test_tables_6_and_7_train(
     assert "backbone.res4.5.conv2.weight" in deep["model"]  # a ResNet-34's, not a ResNet-18's
 
 
+@pytest.mark.slow
 def test_table_5_is_trained_by_two_processes_and_resumed(
     command: dict, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
