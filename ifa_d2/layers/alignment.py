@@ -179,7 +179,7 @@ class ImplicitAlignment(nn.Module):
 
     def _decode(self, x: Tensor) -> Tensor:
         """Map pre-activations (B, D, H, W) of the first layer to logits (B, K, H, W)."""
-        return self.predictor(self.mlp.forward_tail(x)) if self.mlp.layers else x
+        return self.mlp.forward_tail(x, self.predictor) if self.mlp.layers else x
 
     def _folded(self) -> tuple[Tensor, Tensor, list[tuple[nn.Module | None, Tensor, Tensor]]]:
         """Weight and bias of the first layer, and the layers after it, with norms folded in.

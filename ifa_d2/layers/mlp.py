@@ -2,9 +2,12 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .recomputation import recomputed
 
 NormFactory = Callable[[int], nn.Module | None]
 # Of layers: the norm of what comes in, unless it is folded into the layer before, then weight
@@ -34,7 +37,11 @@ class PointwiseLayer(nn.Conv2d):
         self.norm = _make_norm(norm, out_channels) if norm is not None else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.activate(super().forward(x))
+        return self.activate(self.product(x))
+
+    def product(self, x: Tensor) -> Tensor:
+        """Pre-activations of the layer."""
+        return super().forward(x)
 
     def activate(self, x: Tensor) -> Tensor:
         """Norm and ReLU of pre-activations (B, C, H, W), which may be overwritten."""
@@ -142,12 +149,28 @@ class PointwiseMLP(nn.Module):
             x = layer(x)
         return x
 
-    def forward_tail(self, x: Tensor) -> Tensor:
-        """Map pre-activations of the first layer, which may be overwritten, to the output."""
-        x = self.layers[0].activate(x)
-        for layer in self.layers[1:]:
-            x = layer(x)
+    def forward_tail(self, x: Tensor, predictor: nn.Module) -> Tensor:
+        """Map pre-activations of the first layer, which may be overwritten, to logits.
+
+        Activations behind norms are not kept for the backward pass: a norm keeps what comes in, and
+        norm and ReLU cost little beside the products.
+
+        Args:
+            x: (B, hidden_dims[0], H, W).
+            predictor: the layer after the last.
+        """
+        following = [layer.product for layer in self.layers[1:]] + [predictor]
+        for layer, product in zip(self.layers, following, strict=True):
+            step = partial(_activate_and_multiply, layer, product)
+            # Without a norm the activations overwrite what comes in, and are all that is kept.
+            x = step(x) if layer.norm is None else recomputed(step, x, norms_of=layer, draws=False)
         return x
+
+
+def _activate_and_multiply(
+    layer: PointwiseLayer, product: Callable[[Tensor], Tensor], x: Tensor
+) -> Tensor:
+    return product(layer.activate(x))
 
 
 def apply_tail(x: Tensor, tail: Tail) -> Tensor:

@@ -1,14 +1,12 @@
 """Blocks of a backbone: recomputing their activations, rates of their layers."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
+
+from ..layers.recomputation import recomputed
 
 # Where pyramids and wrappers have the network that they are around.
 _INNER = ("bottom_up", "net")
@@ -83,30 +81,9 @@ def recompute_activations(backbone: nn.Module) -> int:
 
 
 def _forward(block: nn.Module, forward: Any, *args: Any, **kwargs: Any) -> Any:
-    if not (block.training and torch.is_grad_enabled()):
+    if not block.training:
         return forward(*args, **kwargs)
-
-    def contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
-        return nullcontext(), _fixed_statistics(block)
-
-    return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
-
-
-@contextmanager
-def _fixed_statistics(block: nn.Module) -> Iterator[None]:
-    """Let batch norms leave their running statistics as they are."""
-    norms = [part for part in block.modules() if isinstance(part, _BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    counts = [norm.num_batches_tracked for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-        if norm.num_batches_tracked is not None:
-            norm.num_batches_tracked = norm.num_batches_tracked.clone()
-    try:
-        yield
-    finally:
-        for norm, momentum, count in zip(norms, momenta, counts, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, count
+    return recomputed(forward, *args, norms_of=block, **kwargs)
 
 
 def layer_decay_factors(network: nn.Module, decay: float) -> dict[str, float]:

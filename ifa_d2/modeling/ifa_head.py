@@ -240,4 +240,6 @@ class IFASemSegHead(nn.Module):
 
 
 def _resize(logits: Tensor, size: Sequence[int]) -> Tensor:
+    # A softmax over classes that lie last in memory would first copy all of them.
+    logits = logits.contiguous()
     return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)

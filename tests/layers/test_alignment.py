@@ -1,5 +1,6 @@
 """The layer against the formula written plainly, and its properties."""
 
+import copy
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -194,6 +195,40 @@ def test_gradients_equal_formula(level_sizes, grid, option, as_points, seed):
     scale = max(float(e.abs().max()) for e in expected)
     for grad, want in zip(grads, expected, strict=True):
         assert (grad - want).abs().max() < 1e-9 * scale
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, partial(nn.GroupNorm, 2), None])
+def test_one_map_a_layer_is_kept_for_gradients(norm):
+    """What comes into its norm, or without one what leaves its ReLU."""
+    module = ImplicitAlignment(
+        in_channels=[3], num_classes=2, hidden_dims=(8, 6, 4), norm=norm
+    ).train()
+    maps = {}
+
+    def pack(kept: torch.Tensor) -> torch.Tensor:
+        if kept.shape[2:] == (16, 16):
+            maps[kept.untyped_storage().data_ptr()] = kept
+        return kept
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
+        value = module([torch.randn(1, 3, 5, 5)], GridQuery.regular(16, 16))
+    assert [kept.shape[1] for kept in maps.values()] == [8, 6, 4]
+    value.sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in module.mlp.layers[1].parameters())
+
+
+def test_recomputed_statistics_count_once():
+    module = make(norm=nn.BatchNorm2d).train()
+    levels = [torch.randn(2, c, 3, 4, dtype=torch.float64) for c in CHANNELS]
+    kept = copy.deepcopy(module)
+    query = GridQuery.regular(5, 7)
+    module(levels, query).sum().backward()
+    kept(levels, query)  # nothing is computed again without a backward pass
+    assert [int(n) for name, n in module.named_buffers() if name.endswith("tracked")] == [1, 1]
+    for (name, value), (_, expected) in zip(
+        module.named_buffers(), kept.named_buffers(), strict=True
+    ):
+        assert torch.equal(value, expected), name
 
 
 @pytest.mark.parametrize(
