@@ -102,8 +102,8 @@ def _add_backbone_keys(cfg: CfgNode) -> None:
 
 
 def _add_inference_keys(cfg: CfgNode) -> None:
-    # Of the meta-architecture FieldSegmentor.
-    cfg.MODEL.FIELD_SEGMENTOR = CfgNode({"RETURN_LOGITS": False})
+    # Of the meta-architecture FieldSegmentor; MAX_PIXELS 0 is no limit.
+    cfg.MODEL.FIELD_SEGMENTOR = CfgNode({"RETURN_LOGITS": False, "MAX_PIXELS": 1 << 23})
     # The arguments of Refinement; a BUDGET of 0 is none.
     cfg.MODEL.FIELD_SEGMENTOR.REFINEMENT = CfgNode(
         {"ENABLED": False, "THRESHOLD": 0.25, "BUDGET": 0.0, "LEVELS": 2}

@@ -161,8 +161,10 @@ class BoundAlignment:
         limit, samples = self.tile_queries, math.prod(query.size)
         if limit is None or samples == 1:
             return True
-        if isinstance(query, PointQuery):
-            return samples <= limit
+        if isinstance(query, PointQuery):  # whose encoded offsets may be wider than the layer
+            width = len(self._weight)
+            encoded = sum(encoding.num_features for encoding, _ in self.positions)
+            return samples * max(width, encoded) <= limit * width
         grid = query.cropped().grid if isinstance(query, GridSubset) else query
         cells = [
             min(_count_cells(span), samples)
@@ -212,11 +214,12 @@ class BoundAlignment:
         self, query: Query, taps: Sequence[tuple[Taps, Taps]]
     ) -> Iterator[tuple[Place, Tensor]]:
         """Yield the tiles of a block, of the cells that the given taps weight."""
-        terms, points = self.axis_terms(taps), isinstance(query, PointQuery)
+        points = isinstance(query, PointQuery)
+        terms = [] if points else self.axis_terms(taps)
         own = self._own_level(query)
         rows = Rows(
-            self._touched_levels(query, own),
-            () if points else terms,
+            self._touched_levels(query, taps, own),
+            terms,
             # Of the cells around a subset, few may be asked.
             together=isinstance(query, GridQuery)
             and (self.tile_queries is not None or own is not None),
@@ -227,9 +230,8 @@ class BoundAlignment:
             numbers = self._numbers(query, place)
             picked = _pick(taps, numbers)
             x = rows.sum(place, picked, numbers)
-            if self.coupled or points:
-                for term in [self.joint_term(picked)] if self.coupled else terms:
-                    x = x.add_(term.expand(*size, -1).reshape(x.shape))
+            if self._has_positions and (self.coupled or points):
+                x = x.add_(self.joint_term(picked).expand(*size, -1).reshape(x.shape))
             x = x.view(self.batch, -1, size[-1], x.shape[-1]).permute(0, 3, 1, 2)
             logits = self.decode(x).flatten(2).unflatten(2, size[1:])
             del x  # before the next tile is made
@@ -251,13 +253,18 @@ class BoundAlignment:
             return []
         return [number.to(self._weight.device) for number in query.numbers(place)]
 
-    def _touched_levels(self, query: Query, own: int | None) -> list[BoundLevel]:
+    def _touched_levels(
+        self, query: Query, taps: Sequence[tuple[Taps, Taps]], own: int | None
+    ) -> list[BoundLevel]:
         """Narrow levels to the cells that a block touches, and bind them.
 
         A level of more cells than the block has samples is left to be sampled.
         """
         samples, levels = math.prod(query.size), []
-        for i, (level, span) in enumerate(zip(self.levels, self._spans(query), strict=True)):
+        spans = self._spans(query)
+        if isinstance(query, PointQuery) and self.tile_queries is not None:
+            spans = [tuple(map(Taps.span, pair)) for pair in taps]
+        for i, (level, span) in enumerate(zip(self.levels, spans, strict=True)):
             if i == own:
                 axes = zip((query.rows, query.cols), level.shape, strict=True)
                 level = level.narrow(*(axis.span(m, ensemble=False) for axis, m in axes)).bind()
@@ -292,6 +299,10 @@ class BoundAlignment:
         """Whether frequencies act on both axes together."""
         return self.positions[0][0].coupled
 
+    @property
+    def _has_positions(self) -> bool:
+        return self.positions[0][0].num_features > 0
+
     def _full_precision(self) -> AbstractContextManager[Any]:
         """Disable autocast on devices that have it."""
         kind = self._weight.device.type
@@ -303,29 +314,34 @@ class BoundAlignment:
 
         There are none without positions, and where frequencies act on both axes together.
         """
-        if self.coupled or not self.positions[0][0].num_features:
+        if self.coupled or not self._has_positions:
             return []
-        terms = []
         with self._full_precision():
-            for axis in (0, 1):
-                features, columns = [], []
-                for (encoding, weight), pair in zip(self.positions, taps, strict=True):
-                    t = pair[axis]
-                    feature = encoding.encode_axis(t.offsets, t.footprints, axis)  # (T, *S, f)
-                    features.append(_weighted_sum(feature, t.weights))
-                    columns += [weight[:, part] for part in encoding.axis_columns(axis)]
-                terms.append(_linear(features, columns))
-        return terms
+            return [_linear(self._axis_features(taps, axis)) for axis in (0, 1)]
 
     def joint_term(self, taps: Sequence[tuple[Taps, Taps]]) -> Tensor:
-        """Position term (1 or B, *S, D) of coupled frequencies, summed over levels."""
-        features = []
+        """Position term (1 or B, *S, D) of samples by themselves, summed over axes and levels."""
         with self._full_precision():
-            for (encoding, _), (ty, tx) in zip(self.positions, taps, strict=True):
+            if not self.coupled:
+                return _linear(self._axis_features(taps, 0) + self._axis_features(taps, 1))
+            pairs = []
+            for (encoding, weight), (ty, tx) in zip(self.positions, taps, strict=True):
                 offsets = torch.broadcast_tensors(ty.offsets[:, None], tx.offsets[None])
                 feature = encoding(offsets, (ty.footprints, tx.footprints)).flatten(0, 1)
-                features.append(_weighted_sum(feature, pair_weights(ty, tx)))
-            return _linear(features, [weight for _, weight in self.positions])
+                pairs.append((_weighted_sum(feature, pair_weights(ty, tx)), weight))
+            return _linear(pairs)
+
+    def _axis_features(
+        self, taps: Sequence[tuple[Taps, Taps]], axis: int
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Encoded offsets (*S, f) along an axis and their columns (D, f), of each level."""
+        pairs = []
+        for (encoding, weight), pair in zip(self.positions, taps, strict=True):
+            t = pair[axis]
+            feature = encoding.encode_axis(t.offsets, t.footprints, axis)  # (T, *S, f)
+            columns = torch.cat([weight[:, part] for part in encoding.axis_columns(axis)], 1)
+            pairs.append((_weighted_sum(feature, t.weights), columns))
+        return pairs
 
 
 def _pick(taps: Sequence[tuple[Taps, Taps]], numbers: Sequence[Tensor]) -> list[tuple[Taps, Taps]]:
@@ -345,7 +361,8 @@ def _weighted_sum(feature: Tensor, weights: Tensor | None) -> Tensor:
     return feature[0] if weights is None else (feature * weights[..., None]).sum(0)
 
 
-def _linear(features: Sequence[Tensor], columns: Sequence[Tensor]) -> Tensor:
+def _linear(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """Multiply joined features (*S, f) by joined columns (D, f), to (*S, D)."""
-    joined = torch.cat(list(features), -1)
-    return F.linear(joined, torch.cat(list(columns), 1).to(joined.dtype))
+    features, columns = zip(*pairs, strict=True)
+    joined = torch.cat(features, -1)
+    return F.linear(joined, torch.cat(columns, 1).to(joined.dtype))

@@ -289,14 +289,11 @@ class _SumRows(torch.autograd.Function):
         ctx.plan, ctx.lengths = plan, [len(table) for table in tables]
         # Without gradients of its own, embedding_bag has a faster variant.
         terms = [(table.detach(), *part) for table, part in zip(tables, plan, strict=True)]
-        if len(terms) == 1:
-            return _sum_of_one(*terms[0], slice(None))
-        out = tables[0].new_empty((len(plan[0][0]), tables[0].shape[1]))
+        out = _sum_of_one(*terms[0], slice(None))
         step = len(out)
         if out.device.type == "cpu":  # what is added up is still in the cache
             step = max(1, _CHUNK_BYTES // (out.shape[1] * out.element_size()))
         for part in (slice(i, i + step) for i in range(0, len(out), step)):
-            out[part] = _sum_of_one(*terms[0], part)
             for term in terms[1:]:
                 out[part] += _sum_of_one(*term, part)
         return out

@@ -70,6 +70,11 @@ class Taps:
         cells, offsets = self.cells.unsqueeze(dim), self.offsets.unsqueeze(dim)
         return Taps(cells, offsets, weights, self.footprints)
 
+    def span(self) -> tuple[int, int]:
+        """First and last of the cells."""
+        first, last = torch.stack(self.cells.aminmax()).tolist()
+        return first, last
+
     def one(self, tap: int) -> "Taps":
         """Let one of the T cells answer alone."""
         part = slice(tap, tap + 1)

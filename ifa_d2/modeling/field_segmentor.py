@@ -11,6 +11,7 @@ from torch import Tensor
 from ..fields import Refinement, SegmentationField
 from .picture_fields import compute_fields, padded_images, padding_divisor
 from .targets import LabelledPoints
+from .windowed_features import MAX_PIXELS
 
 
 @META_ARCH_REGISTRY.register()
@@ -28,21 +29,31 @@ class FieldSegmentor(SemanticSegmentor):
             evaluators expect it, instead of (H, W) labels.
         refinement: labels are decoded only where coarser ones are uncertain, in much less time
             and almost the same; None decodes every pixel. It does not go with logits.
+        max_pixels: a picture of more goes through the backbone in windows of 2048 x 2048 pixels
+            that overlap by 512, so that memory is bounded but for the features; None is no limit.
         kwargs: those of ``SemanticSegmentor``.
 
     Raises:
-        ValueError: logits together with a refinement.
+        ValueError: logits together with a refinement, or ``max_pixels`` below 1.
     """
 
     @configurable
     def __init__(
-        self, *, return_logits: bool = False, refinement: Refinement | None = None, **kwargs: Any
+        self,
+        *,
+        return_logits: bool = False,
+        refinement: Refinement | None = None,
+        max_pixels: int | None = MAX_PIXELS,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if return_logits and refinement is not None:
             raise ValueError("refinement must be None with return_logits: only labels are refined")
+        if max_pixels is not None and max_pixels < 1:
+            raise ValueError(f"max_pixels must be at least 1, or None, got {max_pixels}")
         self.return_logits = return_logits
         self.refinement = refinement
+        self.max_pixels = max_pixels
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -54,6 +65,7 @@ class FieldSegmentor(SemanticSegmentor):
             "refinement": Refinement(refine.THRESHOLD, refine.BUDGET or None, refine.LEVELS)
             if refine.ENABLED
             else None,
+            "max_pixels": options.MAX_PIXELS or None,
         }
 
     def fields(self, batched_inputs: Sequence[dict[str, Any]]) -> list[SegmentationField]:

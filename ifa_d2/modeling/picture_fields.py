@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from detectron2.structures import ImageList
 from torch import Tensor, nn
 
 from ..fields import SegmentationField, check_eval
+from .windowed_features import MAX_PIXELS, windowed_features
 
 
 def padding_divisor(model: nn.Module) -> int:
@@ -60,18 +62,29 @@ def compute_fields(
 ) -> list[SegmentationField]:
     """Compute the fields of a batch of pictures.
 
+    Pictures of more pixels than the model's ``max_pixels`` go through the backbone in windows, see
+    :mod:`ifa_d2.modeling.windowed_features`, unless it takes square ones alone.
+
     Args:
         model: with ``backbone``, ``sem_seg_head`` (an ``IFASemSegHead``), ``pixel_mean`` and
-            ``pixel_std``, in eval mode.
+            ``pixel_std``, in eval mode; ``max_pixels`` of a batch is :data:`.MAX_PIXELS` if it has
+            none, and None is no limit.
         batched_inputs: Detectron2's, each with ``image`` (3, h, w) and, where the picture was
             resized, its own ``height`` and ``width``, which are then the unit of windows.
 
     Raises:
-        ValueError: a model in training mode.
+        ValueError: a model in training mode, or as of ``windowed_features``.
     """
     check_eval(model)
     images = padded_images(model, batched_inputs)
-    features = head_features(model, images.tensor)
+    batch, _, height, width = images.tensor.shape
+    limit = getattr(model, "max_pixels", MAX_PIXELS)
+    square = model.backbone.padding_constraints.get("square_size", 0)
+    compute = partial(head_features, model)
+    if limit is None or batch * height * width <= limit or square:
+        features = compute(images.tensor)
+    else:
+        features = windowed_features(compute, images.tensor, model.sem_seg_head.levels.strides)
     return fields_of_features(model.sem_seg_head, features, images, batched_inputs)
 
 
