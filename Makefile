@@ -8,6 +8,7 @@ READY := $(VENV)/.ready
 OURS := $(VENV)/.made-by-make
 DEMO := configs/shapes/ifa_r18
 DEMO_OUTPUT := output/shapes/ifa_r18
+STREETS := camvid/ifa_lite0_stride2
 
 REFUSE_FOREIGN = if [ -e $(VENV) ] && [ ! -e $(OURS) ] && [ ! -e $(READY) ]; then \
 	echo "make: $(VENV) is there and was not made by make, which would empty it: rename it," \
@@ -51,8 +52,9 @@ smoke:
 	@if [ -z "$(NEWEST)" ]; then echo "make: there is no Python 3.12 or 3.13: no test was run with one"; \
 	else $(MAKE) test PYTHON=$(NEWEST) VENV=.venv-$(notdir $(NEWEST)) PYTEST_ARGS="$(SMOKE)"; fi
 
-# The figures that training ends with come last here, after the drawing.
+# Streets by a trained model at once; the figures that training ends with come last, after the drawing.
 demo: $(READY)
+	$(BIN)/python tools/demo.py --config-file $(STREETS).py --weights ifa_d2://$(STREETS) --input zoo/camvid/street*.jpg --output output/streets
 	$(BIN)/python tools/train_net.py --config-file $(DEMO).py --resume
 	$(BIN)/python tools/demo.py --config-file $(DEMO).py --dataset shapes_val --num 12 --output $(DEMO_OUTPUT)/pictures
 	@$(BIN)/python -c "import json; \

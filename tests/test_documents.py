@@ -69,8 +69,10 @@ NOT_RUN = {
     "--test-dataset shapes_val camvid_val": "needs pictures of a tile's size, which CamVid's here "
     "are not",
     "pip install -e '.[page]'": "changes the environment that this runs in",
-    "python projects/FieldPage/serve_demo.py --config-file camvid/ifa_lite0_frozen.py "
-    "--weights ifa_d2://camvid/ifa_lite0_frozen": "serves until interrupted",
+    "python projects/FieldPage/serve_demo.py --config-file camvid/ifa_lite0_stride2.py "
+    "--weights ifa_d2://camvid/ifa_lite0_stride2 --picture zoo/camvid/street2.jpg": (
+        "serves until interrupted"
+    ),
 }
 # Words that stand for one of several.
 PLACEHOLDERS = {"run_table.py TABLE": "run_table.py 1"}
@@ -123,7 +125,9 @@ AROUND = {
         after="import ifa_d2.data\nsize = ifa_d2.data.picture_size('street.png')\n"
         "assert field.labels().shape == size\n"
     ),
-    'predictor = ifa_d2.Predictor.from_zoo("camvid/ifa_lite0_frozen")\n': Around("import ifa_d2\n"),
+    'predictor = ifa_d2.Predictor.from_zoo("camvid/ifa_lite0_stride2")\n': Around(
+        "import ifa_d2\n"
+    ),
 }
 # Sizes of answers that would take minutes.
 SMALLER = {"(20000, 20000)": "(2000, 200)", "(2160, 3840)": "(216, 384)", "[720, 960]": "[72, 96]"}

@@ -96,6 +96,7 @@ class Checkpointer(DetectionCheckpointer):
     # The checkpoint that a run is being continued from; its weights must be the model's.
     _resumed = ""
     _path = ""  # of the file that is being loaded
+    _silent_on_auxiliary = False  # no warning of weights of auxiliary heads that are not there
 
     def save(self, name: str, *, tag: bool = True, **kwargs: Any) -> None:
         """Write model, checkpointables and ``kwargs`` to ``<save_dir>/<name>.pth``.
@@ -204,7 +205,9 @@ class Checkpointer(DetectionCheckpointer):
         """
         if _is_address(path):
             _fetch(path, f"{self.save_dir or 'this run'} has no checkpoint, and {path}")
+        self._silent_on_auxiliary = not auxiliary
         self.load(path, checkpointables=[])
+        self._silent_on_auxiliary = False
         tensors = self.model.state_dict(keep_vars=True)
         tensors = {n: t for n, t in tensors.items() if not n.endswith("num_batches_tracked")}
         loaded = {id(tensor) for name, tensor in tensors.items() if name not in self._absent}
@@ -245,6 +248,10 @@ class Checkpointer(DetectionCheckpointer):
         self._absent = dict.fromkeys(incompatible.missing_keys, "")
         for key, found, needed in incompatible.incorrect_shapes:
             self._absent[key] = f"(of shape {tuple(found)}, not {tuple(needed)})"
+        if self._silent_on_auxiliary:  # what nothing asks is not warned of
+            incompatible.missing_keys[:] = [
+                key for key in incompatible.missing_keys if _AUXILIARY not in key.split(".")
+            ]
         if self._resumed and stateless:
             raise refuse_to_resume(self._resumed, "it holds weights, but no state of a training")
         if self._resumed and (self._absent or incompatible.unexpected_keys):

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from functools import partial
 from typing import Any
 
 import torch
@@ -63,7 +62,8 @@ def compute_fields(
     """Compute the fields of a batch of pictures.
 
     Pictures of more pixels than the model's ``max_pixels`` go through the backbone in windows, see
-    :mod:`ifa_d2.modeling.windowed_features`, unless it takes square ones alone.
+    :mod:`ifa_d2.modeling.windowed_features`, unless it takes square ones alone, or its features
+    are refined by the model (:func:`head_features`), maybe by those far away.
 
     Args:
         model: with ``backbone``, ``sem_seg_head`` (an ``IFASemSegHead``), ``pixel_mean`` and
@@ -77,15 +77,21 @@ def compute_fields(
     """
     check_eval(model)
     images = padded_images(model, batched_inputs)
-    batch, _, height, width = images.tensor.shape
-    limit = getattr(model, "max_pixels", MAX_PIXELS)
-    square = model.backbone.padding_constraints.get("square_size", 0)
-    compute = partial(head_features, model)
-    if limit is None or batch * height * width <= limit or square:
-        features = compute(images.tensor)
+    if _at_once(model, images.tensor):
+        features = head_features(model, images.tensor)
     else:
-        features = windowed_features(compute, images.tensor, model.sem_seg_head.levels.strides)
+        strides = model.sem_seg_head.levels.strides
+        features = windowed_features(model.backbone, images.tensor, strides)
     return fields_of_features(model.sem_seg_head, features, images, batched_inputs)
+
+
+def _at_once(model: nn.Module, images: Tensor) -> bool:
+    """Return whether padded images go through a model whole."""
+    limit = getattr(model, "max_pixels", MAX_PIXELS)
+    batch, _, height, width = images.shape
+    if limit is None or batch * height * width <= limit or hasattr(model, "head_features"):
+        return True
+    return bool(model.backbone.padding_constraints.get("square_size", 0))
 
 
 def fields_of_features(

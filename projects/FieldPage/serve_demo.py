@@ -15,6 +15,7 @@ written to disk. It needs Starlette and uvicorn.
 import argparse
 import os
 import signal
+from pathlib import Path
 
 from page_limits import Limits
 
@@ -45,6 +46,9 @@ def parse_arguments() -> argparse.Namespace:
     add_weights_argument(parser)
     parser.add_argument(
         "--dataset", metavar="NAME", help="whose class names and colours; default: the config's"
+    )
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE", help="that the page opens at first (default: none)"
     )
     parser.add_argument(
         "--host",
@@ -84,6 +88,7 @@ def main() -> None:
         ShrinkLongSide,
         allowed_hosts,
         build_app,
+        check_picture,
         open_socket,
         page_url,
         serve,
@@ -94,6 +99,8 @@ def main() -> None:
     from ifa_d2.engine.run import load_config
 
     limits = Limits(**{name: getattr(args, f"max_{name}") for name in LIMITS})
+    if args.picture is not None:
+        check_picture(args.picture, limits)
     shrink = ShrinkLongSide(args.max_side)
     # The config first: it may register the data set.
     cfg = load_config(args.config_file, args.opts)
@@ -106,6 +113,7 @@ def main() -> None:
             metadata,
             limits=limits,
             title=args.config_file,
+            first=args.picture,
             hosts=allowed_hosts(args.host, listening),
         )
         print(f"{page_url(args.host, listening)} (Ctrl-C ends)", flush=True)

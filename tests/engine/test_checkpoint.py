@@ -132,6 +132,21 @@ def test_trained_weights_are_all_there(tmp_path: Path) -> None:
     Checkpointer(_Segmentor()).load(str(path))  # a training may start from it
 
 
+def test_auxiliary_weights_that_nothing_asks_are_not_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(_Segmentor().state_dict(), path)
+    target = _Segmentor()
+    target.aux_heads = torch.nn.ModuleList([torch.nn.Linear(2, 2)])
+    checkpointer = Checkpointer(target)
+    checkpointer.load_trained(str(path))
+    assert "not found in the checkpoint" not in caplog.text
+    with pytest.raises(ValueError, match=r"it lacks 2 of 8 tensors: aux_heads\.0\.weight"):
+        checkpointer.load_trained(str(path), auxiliary=True)
+    assert "not found in the checkpoint" in caplog.text
+
+
 def test_initial_weights_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_initial_weights("")
     (tmp_path / "here.pth").touch()

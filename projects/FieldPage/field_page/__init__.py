@@ -7,7 +7,7 @@ check_extra("page", "the page")
 
 from .app import build_app
 from .server import ShrinkLongSide, allowed_hosts, open_socket, page_url, serve
-from .uploads import PictureStore, UploadError, decode_upload
+from .uploads import PictureStore, UploadError, check_picture, decode_upload
 
 __all__ = [
     "PictureStore",
@@ -15,6 +15,7 @@ __all__ = [
     "UploadError",
     "allowed_hosts",
     "build_app",
+    "check_picture",
     "decode_upload",
     "open_socket",
     "page_url",

@@ -9,6 +9,7 @@ Everything is held in memory; nothing that is uploaded is written to a file.
     GET    /api/pictures/ID/entropy      ?window=..&size=.. -> h * w bytes: 0 certain, 255 all alike
     GET    /api/pictures/ID/at           ?y=..&x=.. in [0, 1] -> the most probable classes
     GET    /api/model                    names and colours of the classes, of entropy, limits
+    GET    /api/first                    the file of the picture that the page opens at first
 
 A request that is not served gets {"error": one sentence}: 404 what is not held, 408 a
 file that does not arrive in time, 413 what is too large, 415 what is no picture, 422 what cannot be
@@ -56,12 +57,18 @@ class _Pages:
     """Handlers of the requests."""
 
     def __init__(
-        self, predictor: Predictor, metadata: Metadata, limits: Limits, title: str
+        self,
+        predictor: Predictor,
+        metadata: Metadata,
+        limits: Limits,
+        title: str,
+        first: Path | None,
     ) -> None:
         self.predictor = predictor
         self.metadata = metadata
         self.limits = limits
         self.title = title
+        self.first_picture = first
         self.store = PictureStore(limits.pictures)
         # One piece of work at a time: torch uses all cores for it.
         self._alone = CapacityLimiter(1)
@@ -83,8 +90,16 @@ class _Pages:
             "samples": self.limits.max_samples,
         }
         shades = [{"color": color} for color in entropy_colors().tolist()]
-        about = {"title": self.title, "classes": classes, "shades": shades, "limits": limits}
-        return JSONResponse(about)
+        first = self.first_picture and self.first_picture.name
+        about = {"title": self.title, "first": first, "classes": classes, "shades": shades}
+        return JSONResponse(about | {"limits": limits})
+
+    async def first(self, request: Request) -> Response:
+        if self.first_picture is None:
+            raise HTTPException(404, "no picture is opened at first")
+        with Image.open(self.first_picture, formats=list(FORMATS)) as image:
+            kind = FORMATS[image.format]
+        return FileResponse(self.first_picture, media_type=kind)
 
     async def upload(self, request: Request) -> Response:
         kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
@@ -181,6 +196,7 @@ def build_app(
     *,
     limits: Limits | None = None,
     title: str = "",
+    first: Path | None = None,
     hosts: list[str] | None = None,
 ) -> Starlette:
     """The page and its interface as an ASGI application.
@@ -190,6 +206,7 @@ def build_app(
         metadata: with ``stuff_classes`` and ``stuff_colors``.
         limits: of uploads and answers; None is their defaults.
         title: what the page calls the model.
+        first: a picture that the page opens at first; None is none.
         hosts: names that requests may come under, so that no other site's name can be pointed
             here; None is any.
 
@@ -204,12 +221,13 @@ def build_app(
     if num_classes != known:
         raise ValueError(f"the model predicts {num_classes} classes, but the data set has {known}")
     limits = limits or Limits()
-    pages = _Pages(predictor, metadata, limits, title)
+    pages = _Pages(predictor, metadata, limits, title, first)
     one = "/api/pictures/{key}"
     return Starlette(
         routes=[
             Route("/", pages.page),
             Route("/api/model", pages.model),
+            Route("/api/first", pages.first),
             Route("/api/pictures", pages.upload, methods=["POST"]),
             Route(one, pages.forget, methods=["DELETE"]),
             Route(f"{one}/labels", pages.labels),

@@ -4,6 +4,7 @@ import io
 import secrets
 import threading
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 from page_limits import MOST_MEGAPIXELS, Limits
@@ -63,6 +64,19 @@ def decode_upload(data: bytes, limits: Limits) -> np.ndarray:
             return decode(image)
         except Exception as error:
             raise UploadError(415, "the picture's file is damaged or cut off") from error
+
+
+def check_picture(path: Path, limits: Limits) -> None:
+    """Raise an error that names the file if the page could not open it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: what :func:`decode_upload` refuses.
+    """
+    try:
+        decode_upload(path.read_bytes(), limits)
+    except UploadError as error:
+        raise ValueError(f"picture {path} cannot be opened: {error}") from error
 
 
 def _too_large(limits: Limits, size: str) -> UploadError:

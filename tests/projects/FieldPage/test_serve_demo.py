@@ -6,12 +6,15 @@ import shutil
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from detectron2.data import MetadataCatalog
+from field_page import check_picture
+from page_limits import Limits
 from PIL import Image
 
 from ifa_d2.data import read_label
@@ -227,8 +230,9 @@ def drop(tab: Any, name: str, content: bytes) -> None:
     tab.dispatch_event("body", "drop", {"dataTransfer": transfer})
 
 
-@pytest.fixture
-def tab(page: Page) -> Iterator[Any]:
+@contextmanager
+def opened(page: Page) -> Iterator[Any]:
+    """The page in a tab of a browser."""
     if CHROMIUM is None:
         pytest.skip("there is no Chromium on this machine to show the page in")
     api = pytest.importorskip("playwright.sync_api", reason="playwright, which drives the browser")
@@ -241,6 +245,36 @@ def tab(page: Page) -> Iterator[Any]:
         tab.wait_for_selector("body[data-ready]")
         yield tab
         browser.close()
+
+
+@pytest.fixture
+def tab(page: Page) -> Iterator[Any]:
+    with opened(page) as tab:
+        yield tab
+
+
+def test_no_picture_is_opened_at_first_unless_one_is_named(page: Page) -> None:
+    assert json.loads(page.request("/api/model")[2])["first"] is None
+    status, _, body = page.request("/api/first")
+    assert (status, json.loads(body)) == (404, {"error": "no picture is opened at first"})
+
+
+def test_a_page_that_opens_a_picture_at_first(trained: Path, tmp_path: Path) -> None:
+    with served(trained, tmp_path, "--picture", trained / "large.png") as page:
+        assert json.loads(page.request("/api/model")[2])["first"] == "large.png"
+        status, headers, body = page.request("/api/first")
+        assert (status, headers["Content-Type"]) == (200, "image/png")
+        assert body == page.picture.read_bytes()
+        with opened(page) as tab:
+            wait_until(lambda: tab.text_content("#window-facts"))
+            assert tab.text_content("#picture-facts").startswith(f"large.png, 96 {TIMES} 80,")
+            assert not tab.faults
+
+
+def test_a_first_picture_that_cannot_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("no picture")
+    with pytest.raises(ValueError, match=r"picture .*note\.txt cannot be opened: the file must be"):
+        check_picture(tmp_path / "note.txt", Limits())
 
 
 def test_in_a_browser(page: Page, tab: Any, tmp_path: Path) -> None:

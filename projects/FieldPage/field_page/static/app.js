@@ -292,6 +292,7 @@ async function start() {
   byId("shades").style.background = `linear-gradient(to right, ${stops.join()})`;
   byId("limits").textContent = limitsText(model.limits);
   document.body.dataset.ready = "true";
+  if (model.first) await server.loadFirst(model.first).then(open, complain);
 }
 
 start();

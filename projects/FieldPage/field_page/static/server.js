@@ -17,6 +17,12 @@ export async function loadModel() {
   return (await request("/api/model")).json();
 }
 
+// The picture that the page opens at first, as if it were dropped.
+export async function loadFirst(name) {
+  const blob = await (await request("/api/first")).blob();
+  return new File([blob], name, { type: blob.type });
+}
+
 export async function upload(file) {
   const options = { method: "POST", headers: { "Content-Type": file.type }, body: file };
   return (await request("/api/pictures", options)).json();
