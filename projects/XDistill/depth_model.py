@@ -22,7 +22,7 @@ from view_synthesis import (
 
 
 class SelfSupervisedDepth(nn.Module):
-    """A depth network that is trained by films, as in Monodepth2, and by a teacher, as in X-Distill.
+    """A depth network, trained by films as in Monodepth2, and by a teacher as in X-Distill.
 
     A frame has to look like its neighbours, seen from where the pose network says that it was
     taken, if its depth is right. With a teacher head, a segmentation of the frame has to be found
