@@ -104,9 +104,12 @@ class SelfSupervisedDepth(nn.Module):
         return torch.stack([one[name].to(self.device) for one in batched_inputs])
 
     def _normalized(self, images: Tensor) -> Tensor:
-        """Normalise images (..., 3, H, W), and repeat their border up to the networks' stride."""
+        """Normalise images (..., 3, H, W), and repeat their border up to the networks' stride.
+
+        A side has two cells of the coarsest feature at least, which the decoder mirrors.
+        """
         stride = self.depth_net.stride
-        bottom, right = (-images.shape[-2] % stride, -images.shape[-1] % stride)
+        bottom, right = (max(-side % stride, 2 * stride - side) for side in images.shape[-2:])
         normal = (images - self.pixel_mean) / self.pixel_std
         return F.pad(normal, (0, right, 0, bottom), mode="replicate")
 

@@ -153,7 +153,7 @@ def _roadside(rng: np.random.Generator, side: int, z: float) -> list[Solid]:
 def make_path(rng: np.random.Generator, count: int) -> np.ndarray:
     """Draw a camera's poses along a street, (count, 4, 4) from its coordinates to the world's."""
     time = np.arange(count)
-    speed, start = rng.uniform(0.2, 0.4), rng.uniform(0, 15)
+    speed, start = rng.uniform(0.3, 0.5), rng.uniform(0, 15)
     sway, turn, nod = rng.uniform((0.1, 0.01, 0.0), (0.5, 0.06, 0.01))
     beat, begin = rng.uniform(0.25, 0.5), rng.uniform(0, 2 * np.pi)
     poses = np.tile(np.eye(4), (count, 1, 1))

@@ -81,13 +81,19 @@ def warp(source: Tensor, places: Tensor) -> Tensor:
     return F.grid_sample(source, grid, padding_mode="border", align_corners=False)
 
 
+def _mean_of_nine(image: Tensor) -> Tensor:
+    """Average 3x3 pixels; avg_pool2d takes many times as long on a CPU."""
+    rows = image[..., :-2, :] + image[..., 1:-1, :] + image[..., 2:, :]
+    return (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]) / 9
+
+
 def ssim_distance(one: Tensor, other: Tensor) -> Tensor:
     """Compute (1 - SSIM) / 2 of images in [0, 1], with means over 3x3 pixels, (B, C, H, W)."""
     one, other = (F.pad(each, (1, 1, 1, 1), mode="reflect") for each in (one, other))
-    mean_one, mean_other = F.avg_pool2d(one, 3, 1), F.avg_pool2d(other, 3, 1)
-    var_one = F.avg_pool2d(one.square(), 3, 1) - mean_one.square()
-    var_other = F.avg_pool2d(other.square(), 3, 1) - mean_other.square()
-    covariance = F.avg_pool2d(one * other, 3, 1) - mean_one * mean_other
+    mean_one, mean_other = _mean_of_nine(one), _mean_of_nine(other)
+    var_one = _mean_of_nine(one.square()) - mean_one.square()
+    var_other = _mean_of_nine(other.square()) - mean_other.square()
+    covariance = _mean_of_nine(one * other) - mean_one * mean_other
     above = (2 * mean_one * mean_other + _SSIM_C1) * (2 * covariance + _SSIM_C2)
     below = (mean_one.square() + mean_other.square() + _SSIM_C1) * (var_one + var_other + _SSIM_C2)
     return ((1 - above / below) / 2).clamp(0, 1)

@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""Depth with and without a teacher on the drawn films: trainings, a table, and a picture.
+
+    python projects/XDistill/compare_teacher.py --output output/xdistill --seeds 1 2 3
+
+Unfinished runs are trained one after the other by tools/train_net.py; a stopped run is resumed.
+Prints a table of abs_rel and delta_1, the differences by seed with an interval, and what predictors
+have that see no picture; writes it to comparison.json below the output folder.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # its neighbours
+
+import drawn_films  # noqa: F401 (it registers them)
+import numpy as np
+import torch
+from depth_evaluator import DepthEvaluator
+from detectron2.data import DatasetCatalog
+from film_folder import read_depth
+from matplotlib.figure import Figure
+from scipy import stats
+
+from ifa_d2.data import read_picture
+from ifa_d2.engine.build import build_test_mapper
+from ifa_d2.engine.predictor import load_model
+from ifa_d2.engine.run import load_config
+from ifa_d2.errors import errors_in_one_line
+from ifa_d2.files import atomic_path
+from ifa_d2.visualization import save_plot
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "projects" / "XDistill" / "configs" / "shapes"
+RECIPES = {"without": "monodepth_lite0.py", "with": "xdistill_lite0.py"}
+METRICS = ("abs_rel", "rmse", "delta_1")
+TRAIN, VAL = "xdistill_shapes_train", "xdistill_shapes_val"
+_FAR = 80.0  # metres, where the sky is put in the median of training depths
+
+
+def train(kind: str, folder: Path, seed: int, opts: Sequence[str]) -> None:
+    """Train or resume a run by a command of its own, unless it is done."""
+    if (folder / "model_final.pth").is_file() and (folder / "depth_evaluation.json").is_file():
+        return
+    overrides = [f"train.output_dir={folder}", f"train.seed={seed}", *opts]
+    if kind == "without":
+        overrides = [one for one in overrides if "teacher" not in one]
+    command = [sys.executable, str(ROOT / "tools" / "train_net.py"), "--resume"]
+    subprocess.run(
+        [*command, "--config-file", str(CONFIGS / RECIPES[kind]), *overrides], check=True
+    )
+
+
+def interval(differences: Sequence[float]) -> tuple[float, float, float]:
+    """Mean of differences by seed, and the 95 % interval of Student's t; needs two or more."""
+    mean, count = float(np.mean(differences)), len(differences)
+    error = float(np.std(differences, ddof=1)) / count**0.5
+    half = float(stats.t.ppf(0.975, count - 1)) * error
+    return mean, mean - half, mean + half
+
+
+def blind_figures() -> dict[str, Mapping[str, float]]:
+    """Figures of predictors that see no picture: one depth, and the median of training depths."""
+    depths = [read_depth(one["depth_file_name"]) for one in DatasetCatalog.get(TRAIN)]
+    usual = np.median([np.where(one > 0, one, _FAR) for one in depths], axis=0)
+    found = {}
+    for name, depth in (("one depth", np.ones_like(usual)), ("median of training", usual)):
+        evaluator = DepthEvaluator(VAL)
+        for one in DatasetCatalog.get(VAL):
+            evaluator.process([one], [{"depth": torch.from_numpy(depth)}])
+        found[name] = evaluator.evaluate()["depth"]
+    return found
+
+
+def table(figures: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """Format means and standard deviations over seeds as rows of Markdown."""
+    lines = [f"| depth | {' | '.join(METRICS)} |", "|---" * (1 + len(METRICS)) + "|"]
+    for name, rows in figures.items():
+        cells = []
+        for metric in METRICS:
+            values = [row[metric] for row in rows]
+            spread = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
+            cells.append(f"{np.mean(values):.4f}{spread}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def draw(path: Path, folder: Path, seed: int, frames: Sequence[int]) -> None:
+    """Draw frames, their true depth and that of both runs of a seed, as inverse depth."""
+    records = DatasetCatalog.get(VAL)
+    models = {}
+    for kind, recipe in RECIPES.items():
+        cfg = load_config(str(CONFIGS / recipe), ["train.device=cpu"])
+        weights = str(folder / f"{kind}_{seed}" / "model_final.pth")
+        models[kind] = load_model(cfg, weights), build_test_mapper(cfg)
+    figure = Figure(figsize=(9, 1.6 * len(frames) + 0.3), layout="constrained")
+    axes = figure.subplots(len(frames), 4, squeeze=False)
+    for row, index in zip(axes, frames, strict=True):
+        record = records[index % len(records)]
+        true = read_depth(record["depth_file_name"])
+        known = (true > 0) & (true < _FAR)
+        shown = {"frame": read_picture(record["file_name"]), "true": np.where(known, true, np.inf)}
+        for kind, (model, mapper) in models.items():
+            with torch.no_grad():
+                depth = model([mapper(record)])[0]["depth"].numpy()
+            shown[f"{kind} teacher"] = depth * np.median(true[known]) / np.median(depth[known])
+        for axis, (name, content) in zip(row, shown.items(), strict=True):
+            if name == "frame":
+                axis.imshow(content)
+            else:
+                axis.imshow(1 / content, cmap="magma", vmin=0, vmax=0.35, interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+            if row is axes[0]:
+                axis.set_title(name)
+    save_plot(path, figure)
+
+
+def run(args: argparse.Namespace) -> str:
+    """Train and compare; returns the text."""
+    if len(set(args.seeds)) < 2:
+        raise ValueError(f"seeds must be two different numbers or more, got {args.seeds}")
+    folder = Path(args.output).resolve()
+    figures: dict[str, list[Mapping[str, float]]] = {}
+    for seed in args.seeds:
+        for kind in RECIPES:
+            output = folder / f"{kind}_{seed}"
+            train(kind, output, seed, args.opts)
+            content = json.loads((output / "depth_evaluation.json").read_text(encoding="utf-8"))
+            figures.setdefault(f"{kind} teacher", []).append(content["figures"])
+    rows: dict[str, Any] = {name: [one] for name, one in blind_figures().items()} | figures
+    text = table(rows)
+    for metric in METRICS:
+        pairs = zip(figures["with teacher"], figures["without teacher"], strict=True)
+        differences = [one[metric] - other[metric] for one, other in pairs]
+        mean, low, high = interval(differences)
+        each = ", ".join(f"{value:+.4f}" for value in differences)
+        text += f"\n{metric}, with minus without: {mean:+.4f} [{low:+.4f}, {high:+.4f}] ({each})"
+    with atomic_path(folder / "comparison.json") as temporary:
+        temporary.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    if args.picture:
+        draw(Path(args.picture), folder, args.seeds[0], args.frames)
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the runs")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="N")
+    parser.add_argument("--picture", metavar="FILE", help="draw depths of the first seed's runs")
+    parser.add_argument(
+        "--frames",
+        nargs="+",
+        type=int,
+        default=[5, 29, 53],
+        metavar="N",
+        help="which frames of the validation films to draw (default: 5 29 53)",
+    )
+    parser.add_argument(
+        "opts", nargs="*", metavar="key=value", help="change the recipes, after a lone --"
+    )
+    print(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    with errors_in_one_line():
+        main()
