@@ -33,6 +33,7 @@ SMALL = (
     "train.batch_size=2",
     "train.log_period=1",
     "train.seed=3",
+    "train.eval_period=0",
     "lr_multiplier.warmup_iters=0",
     "dataloader.train.num_workers=0",
     "dataloader.test.num_workers=0",

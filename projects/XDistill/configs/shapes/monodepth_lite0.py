@@ -16,4 +16,4 @@ dataloader.train.mapper.augmentations[0].update(short_edge_length=[64], max_size
 dataloader.test.dataset.names = "xdistill_shapes_val"
 dataloader.test.mapper.augmentations[0].update(short_edge_length=64, max_size=96)
 optimizer.lr = 1e-3
-train.update(max_iter=600, batch_size=4, seed=1, eval_period=0)
+train.update(max_iter=600, batch_size=4, seed=1, eval_period=200)

@@ -22,5 +22,5 @@ _add_teacher(
         slim=("pole", "wire", "sign", "person"),
         vehicle=("car", "bicycle"),
     ),
-    loss_weight=0.05,
+    loss_weight=0.005,
 )
