@@ -2,10 +2,12 @@
 """Depth with and without a teacher on the drawn films: trainings, a table, and a picture.
 
     python projects/XDistill/compare_teacher.py --output output/xdistill --seeds 1 2 3
+    python projects/XDistill/compare_teacher.py --output output/xdistill --seeds 1 2 3 \\
+        --teacher-root output/teacher_labels/ids
 
 Unfinished runs are trained one after the other by tools/train_net.py; a stopped run is resumed.
-Prints a table of abs_rel and delta_1, the differences by seed with an interval, and what predictors
-have that see no picture; writes it to comparison.json below the output folder.
+Prints figures, differences by seed with an interval, and what predictors have that see no picture;
+writes figures to comparison.json below the output folder.
 """
 
 import argparse
@@ -14,7 +16,6 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # its neighbours
 
@@ -37,19 +38,23 @@ from ifa_d2.visualization import save_plot
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "projects" / "XDistill" / "configs" / "shapes"
-RECIPES = {"without": "monodepth_lite0.py", "with": "xdistill_lite0.py"}
+# Recipes by the names of runs; the second has the exact labels, the third those of a folder.
+RECIPES = {
+    "without": "monodepth_lite0.py",
+    "exact": "xdistill_lite0.py",
+    "trained": "xdistill_lite0.py",
+}
+NAMES = {"without": "no teacher", "exact": "exact labels", "trained": "trained teacher"}
 METRICS = ("abs_rel", "rmse", "delta_1")
 TRAIN, VAL = "xdistill_shapes_train", "xdistill_shapes_val"
 _FAR = 80.0  # metres, where the sky is put in the median of training depths
 
 
-def train(kind: str, folder: Path, seed: int, opts: Sequence[str]) -> None:
+def train(kind: str, folder: Path, overrides: Sequence[str]) -> None:
     """Train or resume a run by a command of its own, unless it is done."""
     if (folder / "model_final.pth").is_file() and (folder / "depth_evaluation.json").is_file():
         return
-    overrides = [f"train.output_dir={folder}", f"train.seed={seed}", *opts]
-    if kind == "without":
-        overrides = [one for one in overrides if "teacher" not in one]
+    overrides = [f"train.output_dir={folder}", *overrides]
     command = [sys.executable, str(ROOT / "tools" / "train_net.py"), "--resume"]
     subprocess.run(
         [*command, "--config-file", str(CONFIGS / RECIPES[kind]), *overrides], check=True
@@ -90,16 +95,16 @@ def table(figures: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     return "\n".join(lines)
 
 
-def draw(path: Path, folder: Path, seed: int, frames: Sequence[int]) -> None:
-    """Draw frames, their true depth and that of both runs of a seed, as inverse depth."""
+def draw(path: Path, folder: Path, kinds: Sequence[str], seed: int, frames: Sequence[int]) -> None:
+    """Draw frames, their true depth and that of a seed's runs, as inverse depth."""
     records = DatasetCatalog.get(VAL)
     models = {}
-    for kind, recipe in RECIPES.items():
-        cfg = load_config(str(CONFIGS / recipe), ["train.device=cpu"])
+    for kind in kinds:
+        cfg = load_config(str(CONFIGS / RECIPES[kind]), ["train.device=cpu"])
         weights = str(folder / f"{kind}_{seed}" / "model_final.pth")
         models[kind] = load_model(cfg, weights), build_test_mapper(cfg)
-    figure = Figure(figsize=(9, 1.6 * len(frames) + 0.3), layout="constrained")
-    axes = figure.subplots(len(frames), 4, squeeze=False)
+    figure = Figure(figsize=(9, 6.4 / (2 + len(kinds)) * len(frames) + 0.3), layout="constrained")
+    axes = figure.subplots(len(frames), 2 + len(kinds), squeeze=False)
     for row, index in zip(axes, frames, strict=True):
         record = records[index % len(records)]
         true = read_depth(record["depth_file_name"])
@@ -108,7 +113,7 @@ def draw(path: Path, folder: Path, seed: int, frames: Sequence[int]) -> None:
         for kind, (model, mapper) in models.items():
             with torch.no_grad():
                 depth = model([mapper(record)])[0]["depth"].numpy()
-            shown[f"{kind} teacher"] = depth * np.median(true[known]) / np.median(depth[known])
+            shown[NAMES[kind]] = depth * np.median(true[known]) / np.median(depth[known])
         for axis, (name, content) in zip(row, shown.items(), strict=True):
             if name == "frame":
                 axis.imshow(content)
@@ -125,25 +130,30 @@ def run(args: argparse.Namespace) -> str:
     if len(set(args.seeds)) < 2:
         raise ValueError(f"seeds must be two different numbers or more, got {args.seeds}")
     folder = Path(args.output).resolve()
-    figures: dict[str, list[Mapping[str, float]]] = {}
+    kinds = ["without", "exact", *(["trained"] if args.teacher_root else [])]
+    more = {"trained": [f"dataloader.train.mapper.teacher_root={args.teacher_root}"]}
+    figures: dict[str, list[Mapping[str, float]]] = {kind: [] for kind in kinds}
     for seed in args.seeds:
-        for kind in RECIPES:
+        for kind in kinds:
             output = folder / f"{kind}_{seed}"
-            train(kind, output, seed, args.opts)
+            train(kind, output, [f"train.seed={seed}", *more.get(kind, []), *args.opts])
             content = json.loads((output / "depth_evaluation.json").read_text(encoding="utf-8"))
-            figures.setdefault(f"{kind} teacher", []).append(content["figures"])
-    rows: dict[str, Any] = {name: [one] for name, one in blind_figures().items()} | figures
+            figures[kind].append(content["figures"])
+    rows = {name: [one] for name, one in blind_figures().items()}
+    rows |= {NAMES[kind]: of_kind for kind, of_kind in figures.items()}
     text = table(rows)
-    for metric in METRICS:
-        pairs = zip(figures["with teacher"], figures["without teacher"], strict=True)
-        differences = [one[metric] - other[metric] for one, other in pairs]
-        mean, low, high = interval(differences)
-        each = ", ".join(f"{value:+.4f}" for value in differences)
-        text += f"\n{metric}, with minus without: {mean:+.4f} [{low:+.4f}, {high:+.4f}] ({each})"
+    for kind in kinds[1:]:
+        for metric in METRICS:
+            pairs = zip(figures[kind], figures["without"], strict=True)
+            differences = [one[metric] - other[metric] for one, other in pairs]
+            mean, low, high = interval(differences)
+            each = ", ".join(f"{value:+.4f}" for value in differences)
+            text += f"\n{NAMES[kind]}, {metric} minus that without: "
+            text += f"{mean:+.4f} [{low:+.4f}, {high:+.4f}] ({each})"
     with atomic_path(folder / "comparison.json") as temporary:
         temporary.write_text(json.dumps(rows, indent=1), encoding="utf-8")
     if args.picture:
-        draw(Path(args.picture), folder, args.seeds[0], args.frames)
+        draw(Path(args.picture), folder, kinds, args.seeds[0], args.frames)
     return text
 
 
@@ -153,6 +163,11 @@ def main() -> None:
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the runs")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="N")
+    parser.add_argument(
+        "--teacher-root",
+        metavar="DIR",
+        help="train with the labels of this folder too, see FilmMapper.teacher_root",
+    )
     parser.add_argument("--picture", metavar="FILE", help="draw depths of the first seed's runs")
     parser.add_argument(
         "--frames",

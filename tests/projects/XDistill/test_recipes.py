@@ -28,6 +28,7 @@ from tests.recipes import check_saved_again
 CONFIGS = Path(__file__).parents[3] / "projects" / "XDistill" / "configs"
 BASE, OURS = "shapes/monodepth_lite0", "shapes/xdistill_lite0"
 RECIPES = (BASE, OURS, "kitti/monodepth_lite0", "kitti/xdistill_lite0")
+TEACHER = "shapes/teacher_r18"
 SMALL = (
     "train.device=cpu",
     "train.batch_size=2",
@@ -60,7 +61,7 @@ def test_there_are_recipes() -> None:
     found = {
         path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.glob("*/*.py")
     }
-    assert {name for name in found if not name.startswith("common/")} == set(RECIPES)
+    assert {name for name in found if not name.startswith("common/")} == {*RECIPES, TEACHER}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -141,6 +142,21 @@ def test_it_trains_resumes_and_is_evaluated(root: Path) -> None:
     assert evaluated["depth"] == pytest.approx(again["depth"], rel=1e-12)
 
 
+def test_a_trained_teacher(root: Path) -> None:
+    """Its labels, as they are written, are what the model learns from."""
+    small = [one for one in SMALL if "net" not in one]
+    small += ["train.max_iter=1", "train.output_dir=teacher"]
+    assert "mIoU" in run(TEACHER, *small)["sem_seg"]
+    frames = "dataloader.test.dataset.names=xdistill_shapes_train"
+    weights = "train.init_checkpoint=teacher/model_final.pth"
+    run(TEACHER, "--eval-only", "--save-predictions", "labels", *small, frames, weights)
+    label = drawn_films.Image.open(root / "labels" / "ids" / "00" / "0001.png")
+    assert label.size == (96, 64) and label.mode == "L"
+    told = ("dataloader.train.mapper.teacher_root=labels/ids", "train.output_dir=taught")
+    check_figures(run(OURS, *SMALL, *told, "train.max_iter=1"))
+    assert rows(root / "taught")[0]["loss_teacher"] > 0
+
+
 def test_without_a_teacher_losses_are_those_of_films(root: Path) -> None:
     check_figures(run(BASE, *SMALL, "train.max_iter=1", "train.output_dir=base"))
     (row,) = rows(root / "base")
@@ -188,24 +204,30 @@ def test_interval_is_students() -> None:
     assert (low, high) == pytest.approx((test.low, test.high)) and mean == pytest.approx(0.0175)
 
 
-def test_comparison(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_comparison(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Its table, of figures that runs have left."""
     figures = {"abs_rel": 0.2, "rmse": 3.0, "delta_1": 0.6}
     for seed in (1, 2):
-        for kind, change in (("without", 0.0), ("with", 0.01 * seed)):
+        for kind, change in (("without", 0.0), ("exact", 0.01 * seed), ("trained", -0.01)):
             folder = root / "compared" / f"{kind}_{seed}"
             folder.mkdir(parents=True)
             (folder / "model_final.pth").touch()
             one = {name: value + change for name, value in figures.items()}
             (folder / "depth_evaluation.json").write_text(json.dumps({"figures": one}))
-    monkeypatch.setattr(
-        "sys.argv", ["compare_teacher.py", "--output", "compared", "--seeds", "1", "2"]
-    )
+    command = ["compare_teacher.py", "--output", "compared", "--teacher-root", "labels"]
+    monkeypatch.setattr("sys.argv", [*command, "--seeds", "1", "2"])
     compare_teacher.main()
+    said = capsys.readouterr().out
+    assert "| no teacher | 0.2000 ± 0.0000 | 3.0000 ± 0.0000 | 0.6000 ± 0.0000 |" in said
+    assert "| exact labels | 0.2150 ± 0.0071 |" in said
+    assert "exact labels, abs_rel minus that without: +0.0150 [-0.0485, +0.0785] (+0.01" in said
+    assert "trained teacher, rmse minus that without: -0.0100 [-0.0100, -0.0100]" in said
     content = json.loads((root / "compared" / "comparison.json").read_text())
-    assert content["with teacher"][1]["abs_rel"] == 0.22
+    assert content["exact labels"][1]["abs_rel"] == 0.22
     # One depth everywhere is scaled to the true median: half of the pixels are nearer.
     assert content["one depth"][0]["abs_rel"] > content["median of training"][0]["abs_rel"] > 0
-    monkeypatch.setattr("sys.argv", ["compare_teacher.py", "--output", "compared", "--seeds", "1"])
+    monkeypatch.setattr("sys.argv", [*command, "--seeds", "1"])
     with pytest.raises(ValueError, match=r"seeds must be two different numbers or more, got \[1\]"):
         compare_teacher.main()
