@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from drawn_film import draw_frame, intrinsics_of, make_path, make_street
+from drawn_film import draw_frame, intrinsics_of
+from drawn_street import make_path, make_street
 from film_folder import IGNORED, FilmFolder, write_depth
 from iopath.common.file_io import file_lock
 from PIL import Image
@@ -29,7 +30,7 @@ FRAMES = 12  # of a film
 SIZE = (64, 96)  # (height, width)
 _SEED = 2110_12516
 _SCENES = 10  # of the package, for a film here
-_VERSION = 1  # raise it when a change here or in drawn_film.py changes any file
+_VERSION = 1  # raise it when a change here, in drawn_film.py or drawn_street.py changes any file
 _MARKER = "xdistill_shapes.json"
 _ROOT = "$DETECTRON2_DATASETS/xdistill_shapes"
 

@@ -8,16 +8,9 @@ import drawn_films
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from drawn_film import (
-    CAMERA_HEIGHT,
-    ROAD_HALF_WIDTH,
-    Solid,
-    draw_frame,
-    intrinsics_of,
-    make_path,
-    make_street,
-)
+from drawn_film import draw_frame, intrinsics_of
 from drawn_films import film_counts, prepare_drawn_films, register_drawn_films
+from drawn_street import CAMERA_HEIGHT, ROAD_HALF_WIDTH, Solid, make_path, make_street
 from film_folder import read_depth
 from PIL import Image
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from drawn_film import draw_frame, intrinsics_of, make_path, make_street
+from drawn_film import draw_frame, intrinsics_of
+from drawn_street import make_path, make_street
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.spatial.transform import Rotation
 from view_synthesis import (
