@@ -28,7 +28,7 @@ from film_folder import read_depth
 from matplotlib.figure import Figure
 from scipy import stats
 
-from ifa_d2.data import read_picture
+from ifa_d2.data import expand_path, read_picture
 from ifa_d2.engine.build import build_test_mapper
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config
@@ -47,18 +47,26 @@ RECIPES = {
 NAMES = {"without": "no teacher", "exact": "exact labels", "trained": "trained teacher"}
 METRICS = ("abs_rel", "rmse", "delta_1")
 TRAIN, VAL = "xdistill_shapes_train", "xdistill_shapes_val"
+_DONE = "compared.json"  # in the folder of a run that is done: what it was trained with
 _FAR = 80.0  # metres, where the sky is put in the median of training depths
 
 
 def train(kind: str, folder: Path, overrides: Sequence[str]) -> None:
-    """Train or resume a run by a command of its own, unless it is done."""
-    if (folder / "model_final.pth").is_file() and (folder / "depth_evaluation.json").is_file():
+    """Train or resume a run by a command of its own, unless it is done.
+
+    Raises:
+        ValueError: the folder holds a run of other settings.
+    """
+    note = folder / _DONE
+    if note.is_file():
+        if json.loads(note.read_text(encoding="utf-8")) != list(overrides):
+            raise ValueError(f"output: {folder} holds a run of other settings, see {note}")
         return
-    overrides = [f"train.output_dir={folder}", *overrides]
     command = [sys.executable, str(ROOT / "tools" / "train_net.py"), "--resume"]
-    subprocess.run(
-        [*command, "--config-file", str(CONFIGS / RECIPES[kind]), *overrides], check=True
-    )
+    command += ["--config-file", str(CONFIGS / RECIPES[kind]), f"train.output_dir={folder}"]
+    subprocess.run([*command, *overrides], check=True)
+    with atomic_path(note) as temporary:
+        temporary.write_text(json.dumps(list(overrides)), encoding="utf-8")
 
 
 def interval(differences: Sequence[float]) -> tuple[float, float, float]:
@@ -106,7 +114,7 @@ def draw(path: Path, folder: Path, kinds: Sequence[str], seed: int, frames: Sequ
     figure = Figure(figsize=(9, 6.4 / (2 + len(kinds)) * len(frames) + 0.3), layout="constrained")
     axes = figure.subplots(len(frames), 2 + len(kinds), squeeze=False)
     for row, index in zip(axes, frames, strict=True):
-        record = records[index % len(records)]
+        record = records[index]
         true = read_depth(record["depth_file_name"])
         known = (true > 0) & (true < _FAR)
         shown = {"frame": read_picture(record["file_name"]), "true": np.where(known, true, np.inf)}
@@ -129,6 +137,11 @@ def run(args: argparse.Namespace) -> str:
     """Train and compare; returns the text."""
     if len(set(args.seeds)) < 2:
         raise ValueError(f"seeds must be two different numbers or more, got {args.seeds}")
+    if args.teacher_root and not Path(expand_path(args.teacher_root)).is_dir():
+        raise ValueError(f"teacher_root must be a folder of label files, got {args.teacher_root!r}")
+    count = len(DatasetCatalog.get(VAL))
+    if not set(args.frames) <= set(range(count)):
+        raise ValueError(f"frames must be from 0 to {count - 1}, got {args.frames}")
     folder = Path(args.output).resolve()
     kinds = ["without", "exact", *(["trained"] if args.teacher_root else [])]
     more = {"trained": [f"dataloader.train.mapper.teacher_root={args.teacher_root}"]}

@@ -213,10 +213,13 @@ def test_comparison(
         for kind, change in (("without", 0.0), ("exact", 0.01 * seed), ("trained", -0.01)):
             folder = root / "compared" / f"{kind}_{seed}"
             folder.mkdir(parents=True)
-            (folder / "model_final.pth").touch()
+            root_of = ["dataloader.train.mapper.teacher_root=labels"] * (kind == "trained")
+            (folder / "compared.json").write_text(json.dumps([f"train.seed={seed}", *root_of]))
             one = {name: value + change for name, value in figures.items()}
             (folder / "depth_evaluation.json").write_text(json.dumps({"figures": one}))
-    command = ["compare_teacher.py", "--output", "compared", "--teacher-root", "labels"]
+    (root / "labels").mkdir(exist_ok=True)
+    command = ["compare_teacher.py", "--output", "compared", "--frames", "1"]
+    command += ["--teacher-root", "labels"]
     monkeypatch.setattr("sys.argv", [*command, "--seeds", "1", "2"])
     compare_teacher.main()
     said = capsys.readouterr().out
@@ -228,6 +231,12 @@ def test_comparison(
     assert content["exact labels"][1]["abs_rel"] == 0.22
     # One depth everywhere is scaled to the true median: half of the pixels are nearer.
     assert content["one depth"][0]["abs_rel"] > content["median of training"][0]["abs_rel"] > 0
-    monkeypatch.setattr("sys.argv", [*command, "--seeds", "1"])
-    with pytest.raises(ValueError, match=r"seeds must be two different numbers or more, got \[1\]"):
-        compare_teacher.main()
+    for wrong, words in (
+        (["--seeds", "1"], r"seeds must be two different numbers or more, got \[1\]"),
+        (["--seeds", "1", "2", "--frames", "4"], r"frames must be from 0 to 3, got \[4\]"),
+        (["--teacher-root", "none"], r"teacher_root must be a folder of label files, got 'none'"),
+        (["--seeds", "1", "2", "--", "train.max_iter=9"], r"without_1 holds a run of other settin"),
+    ):
+        monkeypatch.setattr("sys.argv", [*command, *wrong])
+        with pytest.raises(ValueError, match=words):
+            compare_teacher.main()
