@@ -14,7 +14,7 @@ alone, and `labels` to train or evaluate a segmentor alone: either folder may be
 import itertools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -194,10 +194,22 @@ def write_depth(path: str | os.PathLike[str], depth: np.ndarray) -> None:
         Image.fromarray(units.astype(np.uint16)).save(temporary, format="PNG")
 
 
-def training_frames(names: str | Sequence[str]) -> list[dict[str, Any]]:
+def teacher_file(record: Mapping[str, Any], root: str) -> Path:
+    """Name the file of a frame's label below a teacher's folder."""
+    return Path(expand_path(root), f"{record['image_id']}.png")
+
+
+def training_frames(
+    names: str | Sequence[str], teacher_root: str | None = None
+) -> list[dict[str, Any]]:
     """List the frames of data sets that have a frame before and one behind.
 
+    Args:
+        names: of the data sets.
+        teacher_root: folder that has to hold a label of each, see :func:`teacher_file`.
+
     Raises:
+        FileNotFoundError: there is no such folder, or a frame has no label there.
         ValueError: an unknown data set, or one without such frames.
     """
     found = []
@@ -207,6 +219,18 @@ def training_frames(names: str | Sequence[str]) -> list[dict[str, Any]]:
         if not frames:
             raise ValueError(f"{name!r} has no frame with one before and one behind to train on")
         found += frames
+    if teacher_root is not None:
+        folder = Path(expand_path(teacher_root))
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"teacher_root {folder} is no folder: it must hold the teacher's labels"
+            )
+        absent = [file for one in found if not (file := teacher_file(one, teacher_root)).is_file()]
+        if absent:
+            raise FileNotFoundError(
+                f"the teacher has no label of {len(absent)} of {len(found)} frames, such as "
+                f"{absent[0]}: write all frames' labels to teacher_root"
+            )
     return found
 
 

@@ -2,16 +2,16 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from detectron2.data import transforms as T
+from film_folder import teacher_file
 from fvcore.transforms.transform import Transform
 from torch import Tensor
 
-from ifa_d2.data import expand_path, read_label, read_picture
+from ifa_d2.data import read_label, read_picture
 from ifa_d2.data.labels import LabelAugInput, check_label_size
 from ifa_d2.listing import join_some
 
@@ -120,11 +120,6 @@ class FilmMapper:
         self.num_classes = len(teacher_classes)
         if teacher_root is not None:
             self._table = group_table(groups or {}, list(teacher_classes))
-            if not Path(expand_path(teacher_root)).is_dir():
-                raise FileNotFoundError(
-                    f"teacher_root {expand_path(teacher_root)} is no folder: it must hold the "
-                    "teacher's labels"
-                )
 
     def __call__(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Read one record; it is not changed."""
@@ -158,14 +153,8 @@ class FilmMapper:
         """The teacher's labels as groups, (H, W) uint8."""
         if self.teacher_root is None:
             return None
-        path = str(Path(expand_path(self.teacher_root)) / f"{record['image_id']}.png")
-        try:
-            label = read_label(path)
-        except FileNotFoundError:
-            raise FileNotFoundError(
-                f"the teacher has no label {path} of {record['file_name']}: write all frames' "
-                "labels to teacher_root"
-            ) from None
+        path = str(teacher_file(record, self.teacher_root))
+        label = read_label(path)
         check_label_size(label, path, image, record["file_name"])
         wrong = np.unique(label[(label >= self.num_classes) & (label != _IGNORED)]).tolist()
         if wrong:

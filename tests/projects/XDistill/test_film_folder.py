@@ -1,6 +1,7 @@
 """Films as records, and what is refused of folders, intrinsics and depth."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,15 @@ def test_frames_to_train_and_evaluate_on(tmp_path: Path) -> None:
         assert len(training_frames("film_whole")) == 2
         assert len(training_frames(["film_whole", "film_whole"])) == 4
         assert len(evaluated_frames("film_whole")) == 4
+        root = str(tmp_path / "teacher")
+        with pytest.raises(FileNotFoundError, match="teacher is no folder: it must hold the teac"):
+            training_frames("film_whole", root)
+        shutil.copytree(tmp_path / "whole" / "labels", root)
+        assert len(training_frames("film_whole", root)) == 2
+        (tmp_path / "teacher" / "00" / "0002.png").unlink()
+        words = r"no label of 1 of 2 frames, such as .*teacher/00/0002.png: write all frames' labe"
+        with pytest.raises(FileNotFoundError, match=words):
+            training_frames("film_whole", root)
         with pytest.raises(ValueError, match="'film_short' has no frame with one before and one"):
             training_frames("film_short")
         with pytest.raises(ValueError, match="'film_short' has no frame with a depth"):

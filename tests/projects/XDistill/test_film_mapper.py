@@ -125,13 +125,11 @@ def test_labels_of_the_teacher_that_do_not_fit(record: dict[str, Any], tmp_path:
     with pytest.raises(ValueError, match=r"0001.png' has \(height, width\) \(20, 32\), but .*24"):
         mapper(tmp_path)(record)
     path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"teacher has no label .*0001.png of .*write all"):
+    with pytest.raises(FileNotFoundError, match=r"0001.png"):
         mapper(tmp_path)(record)
 
 
 def test_mistakes(record: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"teacher_root .*none is no folder"):
-        mapper(tmp_path, teacher_root=str(tmp_path / "none"))
     with pytest.raises(ValueError, match="image_format must be RGB, got 'BGR'"):
         mapper(tmp_path, image_format="BGR")
     Image.new("RGB", (32, 20)).save(record["source_file_names"][1])

@@ -59,7 +59,7 @@ model = L(SelfSupervisedDepth)(
 )
 dataloader = dict(
     train=L(build_train_loader)(
-        dataset=L(training_frames)(names=MISSING),
+        dataset=L(training_frames)(names=MISSING, teacher_root="${..mapper.teacher_root}"),
         mapper=L(FilmMapper)(
             is_train=True,
             augmentations=[
