@@ -128,7 +128,7 @@ def draw(path: Path, folder: Path, kinds: Sequence[str], seed: int, frames: Sequ
             else:
                 axis.imshow(1 / content, cmap="magma", vmin=0, vmax=0.35, interpolation="nearest")
             axis.set(xticks=[], yticks=[])
-            if row is axes[0]:
+            if index == frames[0]:
                 axis.set_title(name)
     save_plot(path, figure)
 
@@ -186,9 +186,9 @@ def main() -> None:
         "--frames",
         nargs="+",
         type=int,
-        default=[5, 29, 53],
+        default=[5, 41, 66],
         metavar="N",
-        help="which frames of the validation films to draw (default: 5 29 53)",
+        help="which frames of the validation films to draw (default: 5 41 66)",
     )
     parser.add_argument(
         "opts", nargs="*", metavar="key=value", help="change the recipes, after a lone --"
