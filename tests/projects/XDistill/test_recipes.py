@@ -20,6 +20,7 @@ from ifa_d2.arguments import training_parser
 from ifa_d2.cli.train_net import main
 from ifa_d2.data.shapes import SHAPES_COUNTS
 from ifa_d2.engine.build import evaluator_metric, without_pretrained
+from ifa_d2.engine.inference import build_inference_model
 from ifa_d2.engine.run import load_config
 from ifa_d2.engine.settings import TrainSettings
 from tests.projects.XDistill.test_kitti import write_kitti
@@ -181,6 +182,14 @@ def test_mistakes_are_found_before_the_first_iteration(
     with pytest.raises((ValueError, FileNotFoundError), match=words):
         run(OURS, *SMALL, *arguments)
     assert not (root / "wrong" / "metrics.json").exists()
+
+
+def test_views_are_refused() -> None:
+    cfg = recipe(BASE)
+    assert build_inference_model(cfg, torch.nn.Identity()) is not None
+    cfg.inference = {"tta": True}
+    with pytest.raises(ValueError, match=r"tta or a window for a .* judged by depth/delta_1: view"):
+        build_inference_model(cfg, torch.nn.Identity())
 
 
 def test_kitti_trains_and_is_evaluated(root: Path) -> None:
