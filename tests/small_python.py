@@ -43,6 +43,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "run_table.py": {"tables": ["6"], "rows": ["ifa"], "seeds": 1, "repeats": 1},
     "list_models.py": {"names": ["40S_dBBB_mobile"]},
     "pretrain_inverse_net.py": {"iterations": 2, "batch_size": 16},
+    "compare_teacher.py": {"seeds": [1, 2], "frames": [5]},
     "compare_targets.py": {"targets": ["grid"], "local_ensemble": "no", "repeats": 1},
 }
 

@@ -42,6 +42,12 @@ NOT_RUN = {
     ),
     "python tools/train_net.py --config-file projects/PISR/configs/cityscapes/pisr_r50.py "
     "--num-gpus 8": "needs eight GPUs, as its base",
+    "python tools/train_net.py --config-file projects/XDistill/configs/kitti/monodepth_lite0.py": (
+        "needs KITTI, and is run in small by tests/projects/XDistill/test_recipes.py"
+    ),
+    "python tools/train_net.py --config-file projects/XDistill/configs/kitti/xdistill_lite0.py": (
+        "needs KITTI, as its base"
+    ),
     "python projects/IFA/measure_raster.py --config-file tests/tiny_recipe.py --random-weights "
     "--side 6000 --folder output/raster --crop 2048 --margin 256": "reads a recipe of the tests, "
     "which the reader's folder here lacks",
@@ -74,6 +80,8 @@ NOT_RUN = {
         "serves until interrupted"
     ),
 }
+# Recipes that are no segmentor's, by their files' names.
+DEPTH_RECIPES = ("monodepth_lite0.py", "xdistill_lite0.py")
 # Words that stand for one of several.
 PLACEHOLDERS = {"run_table.py TABLE": "run_table.py 1"}
 # Data sets that lie prepared, because the page does not say how.
@@ -179,7 +187,9 @@ def _missing(piece: Piece, folder: Path, start: float) -> list[str]:
             output = max(made, key=lambda path: path.stat().st_mtime, default=output / "inference")
             names = ["log.txt"]
             if "--save-predictions" not in words:
-                names += ["sem_seg_evaluation.json", "confusion_matrix.png"]
+                is_depth = recipe.name in DEPTH_RECIPES
+                segmented = ["sem_seg_evaluation.json", "confusion_matrix.png"]
+                names += ["depth_evaluation.json"] if is_depth else segmented
         paths += [str(folder / output / name) for name in names]
     if "convert" in piece.command:
         paths.append(words[-1])

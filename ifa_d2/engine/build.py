@@ -264,6 +264,20 @@ def is_panoptic(dataset_name: str) -> bool:
     return MetadataCatalog.get(dataset_name).get("evaluator_type", "").endswith("panoptic_seg")
 
 
+def evaluator_metric(cfg: CfgNode | DictConfig) -> str | None:
+    """The figure of the first evaluator that models are chosen by, as its class says.
+
+    An evaluator of another task than segmentation says it by an attribute ``best_metric``, such as
+    ``"depth/delta_1"``; more must be better. None where there is none.
+    """
+    node = OmegaConf.select(to_lazy_config(cfg), "dataloader.evaluator", default=None)
+    if _is_by_name(node):
+        node = next(iter(node.values()), None)
+    if isinstance(node, ListConfig):
+        node = next(iter(node), None)
+    return getattr(called_by(node), "best_metric", None)
+
+
 def test_dataset_names(cfg: CfgNode | DictConfig) -> list[str]:
     """Names of the data sets that a config evaluates on."""
     evaluator = OmegaConf.select(to_lazy_config(cfg), "dataloader.evaluator", default=None)

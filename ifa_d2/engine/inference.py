@@ -11,7 +11,7 @@ from torch import nn
 
 from ..choices import BLENDS
 from ..modeling import MultiViewSegmentor
-from .build import is_panoptic, test_dataset_names
+from .build import evaluator_metric, is_panoptic, test_dataset_names
 from .yacs_config import to_lazy_config
 
 # Of recipes that do not say: the paper's, where it is evaluated at several scales.
@@ -38,8 +38,8 @@ def build_inference_model(cfg: CfgNode | DictConfig, model: nn.Module) -> nn.Mod
         ``model`` itself where every picture is predicted once, whole and in its own size.
 
     Raises:
-        ValueError: a value out of range, by name; views of a panoptic model, or of pictures whose
-            panoptic quality is evaluated.
+        ValueError: a value out of range, by name; views of a panoptic model, of pictures whose
+            panoptic quality is evaluated, or of a model of another task.
     """
     wrapped = MultiViewSegmentor(model=model, **_options(to_lazy_config(cfg)))
     if wrapped.transparent:
@@ -48,6 +48,11 @@ def build_inference_model(cfg: CfgNode | DictConfig, model: nn.Module) -> nn.Mod
     if isinstance(wrapped.model, PanopticFPN) or panoptic:
         raise ValueError(
             "inference must not have tta or a window for a panoptic model: "
+            "views are averaged of semantic segmentation alone"
+        )
+    if figure := evaluator_metric(cfg):
+        raise ValueError(
+            f"inference must not have tta or a window for a model that is judged by {figure}: "
             "views are averaged of semantic segmentation alone"
         )
     return wrapped

@@ -134,11 +134,13 @@ class Trainer(ResumableTrainer):
     def best_metric(self) -> str:
         """The figure that chooses the best checkpoint: panoptic quality, or else mIoU.
 
-        With several data sets it is that of the first, and begins with its name.
+        An evaluator of another task names its own, see :func:`.build.evaluator_metric`. With
+        several data sets it is that of the first, and begins with its name.
         """
         names = build.test_dataset_names(self.cfg)
         panoptic = bool(names) and all(map(build.is_panoptic, names))
         metric = BEST_PANOPTIC_METRIC if panoptic else BEST_METRIC
+        metric = build.evaluator_metric(self.cfg) or metric
         return f"{names[0]}/{metric}" if len(names) > 1 else metric
 
     @property

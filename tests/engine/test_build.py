@@ -4,16 +4,18 @@ import sys
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 import pytest
 from detectron2.config import LazyCall as L
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import COCOPanopticEvaluator
+from detectron2.evaluation import COCOPanopticEvaluator, DatasetEvaluator
+from omegaconf import OmegaConf
 from torch import nn
 
 from ifa_d2.engine import build
 from ifa_d2.engine.run import load_config
-from ifa_d2.evaluation import PanopticEvaluator
+from ifa_d2.evaluation import PanopticEvaluator, SemSegEvaluator
 
 NAME = "of_test_build"
 PANOPTIC = "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"
@@ -131,3 +133,25 @@ def test_an_evaluator_that_needs_logits() -> None:
     build.check_evaluation_needs(load_config("camvid/ifa_r18.py", [bins, given]))
     # Other segmentors give logits at all times.
     build.check_evaluation_needs(load_config("cityscapes/ifa_r18.py", [bins]))
+
+
+class _DepthEvaluator(DatasetEvaluator):
+    best_metric = "depth/delta_1"
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "expected"),
+    [
+        (L(_DepthEvaluator)(dataset_name=NAME), "depth/delta_1"),
+        (
+            [L(_DepthEvaluator)(dataset_name=NAME), L(SemSegEvaluator)(dataset_name=NAME)],
+            "depth/delta_1",
+        ),
+        ({NAME: L(_DepthEvaluator)(dataset_name=NAME)}, "depth/delta_1"),
+        (L(SemSegEvaluator)(dataset_name=NAME), None),
+        ([], None),
+    ],
+)
+def test_an_evaluator_names_the_figure_to_choose_by(evaluator: Any, expected: str | None) -> None:
+    cfg = OmegaConf.create({"dataloader": {"evaluator": evaluator}}, flags={"allow_objects": True})
+    assert build.evaluator_metric(cfg) == expected
