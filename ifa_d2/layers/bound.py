@@ -262,7 +262,8 @@ class BoundAlignment:
         """
         samples, levels = math.prod(query.size), []
         spans = self._spans(query)
-        if isinstance(query, PointQuery) and self.tile_queries is not None:
+        on_cpu = self._weight.device.type == "cpu"  # another device would be waited for
+        if isinstance(query, PointQuery) and self.tile_queries is not None and on_cpu:
             spans = [tuple(map(Taps.span, pair)) for pair in taps]
         for i, (level, span) in enumerate(zip(self.levels, spans, strict=True)):
             if i == own:
