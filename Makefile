@@ -35,8 +35,8 @@ $(READY): $(REQUIREMENTS)
 	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
 	touch $(READY)
 
-# Processes side by side, one thread each: the tests' tensors are too small for more, and some of them wait.
-WORKERS ?= 3
+# Processes side by side, one thread each: the tests' tensors are too small for more.
+WORKERS ?= 2
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --durations=40 --durations-min=8 $(PYTEST_ARGS)
