@@ -7,16 +7,14 @@ folder `shapes_panoptic` beside `shapes`.
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from iopath.common.file_io import file_lock
 from PIL import Image
 
 from ifa_d2.data.builtin import SHAPES_COLORS, SPLITS, prepare_builtin_shapes
@@ -29,6 +27,7 @@ from ifa_d2.data.shapes import (
     SHAPES_VERSION,
     THINGS,
     Scene,
+    draw_once,
     make_scene,
 )
 
@@ -65,7 +64,7 @@ def panoptic_label(
 def prepare_panoptic_shapes(root: str | os.PathLike[str], counts: Mapping[str, int]) -> Path:
     """Draw `root`/{SPLIT}/NNNN.png and `root`/{SPLIT}.json, unless they are there.
 
-    All is drawn aside and then renamed; other processes that ask at the same time wait.
+    See :func:`ifa_d2.data.shapes.draw_once`.
 
     Args:
         root: the folder to make.
@@ -76,26 +75,13 @@ def prepare_panoptic_shapes(root: str | os.PathLike[str], counts: Mapping[str, i
     """
     root = Path(os.path.abspath(root))
     made = {"shapes": SHAPES_VERSION, "version": _VERSION, "counts": dict(counts)}
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with file_lock(os.fspath(root)):
-        if root.exists() and not (root / _MARKER).is_file():
-            raise ValueError(
-                f"root {os.fspath(root)!r} exists but holds no {_MARKER}: move it away, or choose "
-                "another DETECTRON2_DATASETS"
-            )
-        if root.exists() and json.loads((root / _MARKER).read_text(encoding="utf-8")) == made:
-            return root
-        aside = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-        try:
-            for split, count in counts.items():
-                _draw_split(aside / "new", split, count)
-            (aside / "new" / _MARKER).write_text(json.dumps(made), encoding="utf-8")
-            if root.exists():
-                os.replace(root, aside / "old")
-            os.replace(aside / "new", root)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    draw_once(root, _MARKER, made, partial(_draw_splits, counts))
     return root
+
+
+def _draw_splits(counts: Mapping[str, int], root: Path) -> None:
+    for split, count in counts.items():
+        _draw_split(root, split, count)
 
 
 def _draw_split(root: Path, split: str, count: int) -> None:

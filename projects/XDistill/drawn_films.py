@@ -7,10 +7,9 @@ There is a film of :data:`FRAMES` frames for every ten drawn scenes of the packa
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from drawn_film import draw_frame, intrinsics_of
 from drawn_street import make_path, make_street
 from film_folder import IGNORED, FilmFolder, write_depth
-from iopath.common.file_io import file_lock
 from PIL import Image
 
 from ifa_d2.data import expand_path
 from ifa_d2.data.builtin import SHAPES_COLORS, SPLITS
-from ifa_d2.data.shapes import CLASSES, SHAPES_COUNTS
+from ifa_d2.data.shapes import CLASSES, SHAPES_COUNTS, draw_once
 
 FRAMES = 12  # of a film
 SIZE = (64, 96)  # (height, width)
@@ -45,7 +43,7 @@ def prepare_drawn_films(
 ) -> Path:
     """Draw `root`/{SPLIT}, each as of :mod:`film_folder`, unless they are there.
 
-    All is drawn aside and then renamed; other processes that ask at the same time wait.
+    See :func:`ifa_d2.data.shapes.draw_once`.
 
     Args:
         root: the folder to make.
@@ -57,28 +55,15 @@ def prepare_drawn_films(
     """
     root = Path(os.path.abspath(root))
     made = {"version": _VERSION, "counts": dict(counts), "frames": frames, "size": list(SIZE)}
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with file_lock(os.fspath(root)):
-        if root.exists() and not (root / _MARKER).is_file():
-            raise ValueError(
-                f"root {os.fspath(root)!r} exists but holds no {_MARKER}: move it away, or choose "
-                "another DETECTRON2_DATASETS"
-            )
-        if root.exists() and json.loads((root / _MARKER).read_text(encoding="utf-8")) == made:
-            return root
-        aside = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-        try:
-            for number, (split, count) in enumerate(counts.items()):
-                for film in range(count):
-                    rng = np.random.default_rng((_SEED, number, film))
-                    _draw_film(aside / "new" / split, f"{film:02d}", rng, frames)
-            (aside / "new" / _MARKER).write_text(json.dumps(made), encoding="utf-8")
-            if root.exists():
-                os.replace(root, aside / "old")
-            os.replace(aside / "new", root)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    draw_once(root, _MARKER, made, partial(_draw_films, counts, frames))
     return root
+
+
+def _draw_films(counts: Mapping[str, int], frames: int, root: Path) -> None:
+    for number, (split, count) in enumerate(counts.items()):
+        for film in range(count):
+            rng = np.random.default_rng((_SEED, number, film))
+            _draw_film(root / split, f"{film:02d}", rng, frames)
 
 
 def _draw_film(root: Path, name: str, rng: np.random.Generator, frames: int) -> None:

@@ -234,7 +234,7 @@ def test_cityscapes_trains_resumes_and_is_evaluated(root: Path) -> None:
     assert len(values) == 10 and all(map(math.isfinite, values))
     assert sum(values[-3:]) < sum(values[:3])
     semantic = losses(root, "loss_sem_seg")
-    assert sum(semantic[-3:]) < sum(semantic[:3])
+    assert sum(semantic[-3:]) < 0.8 * sum(semantic[:3])
     first = torch.load(root / "out" / "model_final.pth", weights_only=True)
     # As if it had been stopped behind the checkpoint.
     (root / "out" / "last_checkpoint").write_text("model_0000004.pth")

@@ -1,7 +1,14 @@
 """Embedded data set: street scenes drawn by code, exactly labelled at any resolution."""
 
 from .palette import CLASSES, THINGS
-from .prepare import SHAPES_COUNTS, SHAPES_SEED, SHAPES_SIZE, SHAPES_VERSION, prepare_shapes
+from .prepare import (
+    SHAPES_COUNTS,
+    SHAPES_SEED,
+    SHAPES_SIZE,
+    SHAPES_VERSION,
+    draw_once,
+    prepare_shapes,
+)
 from .scene import Scene
 from .street import make_scene
 
@@ -13,6 +20,7 @@ __all__ = [
     "SHAPES_VERSION",
     "THINGS",
     "Scene",
+    "draw_once",
     "make_scene",
     "prepare_shapes",
 ]
