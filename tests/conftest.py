@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from hypothesis import settings
 
 from tests.tiny import train_tiny, write_tiny_data
@@ -27,6 +28,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _seed() -> None:
     np.random.seed(0)  # noqa: NPY002 (Detectron2's augmentations draw from it)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _catalogs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Forget the data sets in folders of a module's tests: another module may use their names."""
+    before = set(DatasetCatalog)
+    yield
+    folder = str(tmp_path_factory.getbasetemp())
+    for name in set(DatasetCatalog) - before:
+        if folder in repr(DatasetCatalog[name]):
+            DatasetCatalog.remove(name)
+            if name in MetadataCatalog:
+                MetadataCatalog.remove(name)
 
 
 @pytest.fixture(scope="module")
