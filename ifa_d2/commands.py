@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "calibrate": ("tools/fit_temperature.py",),
     "analyze": ("tools/analyze_model.py",),
     "plot": ("tools/plot_metrics.py",),
+    "compare": ("tools/compare_runs.py",),
     "benchmark": ("tools/benchmark.py",),
     "convert-imagenet": ("tools/convert_imagenet_checkpoint.py",),
     "convert-reference": ("tools/convert_reference_checkpoint.py",),

@@ -2,7 +2,8 @@
 
 Shape legend: K classes, H x W pixels. A confusion matrix is (K + 1, K + 1) int64: ``[i, j]`` counts
 the pixels of label i that are predicted as j, and index K stands for "no class": in a label, for
-ignored pixels.
+ignored pixels. Metrics are of one matrix, or of many: what is (K + 1, K + 1) may be (*R, K + 1,
+K + 1), what is (K,) is (*R, K) then, and what is one number (*R).
 """
 
 from dataclasses import dataclass
@@ -54,10 +55,10 @@ class Figures:
     recall: np.ndarray
     labelled: np.ndarray
     predicted: np.ndarray
-    miou: float
-    fwiou: float
-    macc: float
-    pacc: float
+    miou: float | np.ndarray
+    fwiou: float | np.ndarray
+    macc: float | np.ndarray
+    pacc: float | np.ndarray
 
     @property
     def absent(self) -> np.ndarray:
@@ -78,22 +79,23 @@ def confusion_figures(counts: np.ndarray, *, count_predicted_only: bool) -> Figu
         count_predicted_only: a class that is predicted but in no label counts in the mean IoU with
             its IoU, 0. False leaves it out, as it does a class that is in neither.
     """
-    counts = counts[:-1, :-1]
-    hits, labelled, predicted = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
+    counts = counts[..., :-1, :-1]
+    labelled, predicted = counts.sum(axis=-1), counts.sum(axis=-2)
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)
     union = labelled + predicted - hits
-    iou = _ratio(hits, union if count_predicted_only else np.where(labelled > 0, union, 0))
-    recall = _ratio(hits, labelled)
-    total = labelled.sum()
+    iou = ratio(hits, union if count_predicted_only else np.where(labelled > 0, union, 0))
+    recall = ratio(hits, labelled)
+    total = labelled.sum(axis=-1)
     return Figures(
         iou=iou,
-        precision=_ratio(hits, predicted),
+        precision=ratio(hits, predicted),
         recall=recall,
         labelled=labelled,
         predicted=predicted,
         miou=mean_of_known(iou),
-        fwiou=float(np.nansum(iou * labelled) / total) if total else float("nan"),
+        fwiou=ratio(np.nansum(iou * labelled, axis=-1), total),
         macc=mean_of_known(recall),
-        pacc=float(hits.sum() / total) if total else float("nan"),
+        pacc=ratio(hits.sum(axis=-1), total),
     )
 
 
@@ -107,16 +109,17 @@ def union_figures(counts: np.ndarray, counted: np.ndarray) -> np.ndarray:
         counts: the confusion matrix of the maps.
         counted: (K,) bool; the other classes come out as NaN.
     """
-    hits = np.diagonal(counts)[:-1]
-    union = counts.sum(axis=1)[:-1] + counts.sum(axis=0)[:-1] - hits
-    return _ratio(hits, np.where(counted, union, 0))
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)[..., :-1]
+    union = counts.sum(axis=-1)[..., :-1] + counts.sum(axis=-2)[..., :-1] - hits
+    return ratio(hits, np.where(counted, union, 0))
 
 
-def mean_of_known(values: np.ndarray) -> float:
-    """Mean of the values that are not NaN; NaN if none is left."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")
+def mean_of_known(values: np.ndarray) -> float | np.ndarray:
+    """Mean over the last axis of the values that are not NaN; NaN if none is left."""
+    return ratio(np.nansum(values, axis=-1), (~np.isnan(values)).sum(axis=-1))
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+def ratio(part: np.ndarray, whole: np.ndarray) -> float | np.ndarray:
+    """Divide; NaN for a division by zero."""
+    part, whole = np.asarray(part), np.asarray(whole)
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)[()]

@@ -34,6 +34,7 @@ class SegmentationMetrics:
         counts: arrays of int64, to which the pictures are added: confusion matrices (1 + widths,
             K + 1, K + 1), the whole picture's, then those of each boundary width and of each trimap
             width; (classes of F1, 4), see :func:`ifa_d2.metrics.tolerance.near_counts`; pictures.
+            With more axes before, (*R, ...), :meth:`compute` gives arrays (*R).
 
     Raises:
         ValueError: no classes, an ignored label that is a class, an invalid width, an unknown
@@ -76,6 +77,19 @@ class SegmentationMetrics:
         """K."""
         return len(self.class_names)
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments that make the same metrics, of plain types."""
+        return {
+            "class_names": self.class_names,
+            "ignore_label": self.ignore_label,
+            "boundary_widths": [width.value for width in self.boundary_widths],
+            "trimap_widths": [width.value for width in self.trimap_widths],
+            "count_predicted_only": self.count_predicted_only,
+            "f1_classes": [self.class_names[index] for index in self.f1_classes],
+            "f1_tolerance": self.f1_tolerance,
+        }
+
     def reset(self) -> None:
         """Reset the counts."""
         measures = 1 + len(self.boundary_widths) + len(self.trimap_widths)
@@ -84,23 +98,32 @@ class SegmentationMetrics:
         near = np.zeros((len(self.f1_classes), 4), np.int64)
         self.counts = [matrices, near, np.zeros((), np.int64)]
 
-    def update(self, label: np.ndarray, prediction: np.ndarray) -> None:
+    def update(self, label: np.ndarray, prediction: np.ndarray) -> list[np.ndarray]:
         """Count the pixels of a picture.
 
         Args:
             label: (H, W) integers, classes and ``ignore_label``.
             prediction: (H, W) integers, classes.
 
+        Returns:
+            What was added to :attr:`counts`: the picture's own.
+
         Raises:
             ValueError: other shapes or types, or a value that is no class.
         """
         label, prediction = self._checked(label, prediction)
-        matrices, near, pictures = self.counts
-        for matrix, found in zip(matrices, self._count(label, prediction), strict=True):
-            matrix += found
-        for counts, chosen in zip(near, self.f1_classes, strict=True):
-            counts += near_counts(label, prediction, self.num_classes, chosen, self.f1_tolerance)
-        pictures += 1
+        near = [
+            near_counts(label, prediction, self.num_classes, chosen, self.f1_tolerance)
+            for chosen in self.f1_classes
+        ]
+        found = [
+            np.stack(list(self._count(label, prediction))),
+            np.array(near, np.int64).reshape(-1, 4),
+            np.ones((), np.int64),
+        ]
+        for total, more in zip(self.counts, found, strict=True):
+            total += more
+        return found
 
     def _checked(self, label: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Both as the smallest type; ignored pixels have K."""
@@ -155,14 +178,17 @@ class SegmentationMetrics:
     @property
     def confusion(self) -> np.ndarray:
         """Confusion matrix (K + 1, K + 1), see :mod:`ifa_d2.metrics.confusion`; a copy."""
-        return self.counts[0][0].copy()
+        return self._matrices(0).copy()
+
+    def _matrices(self, index: int) -> np.ndarray:
+        return self.counts[0][..., index, :, :]
 
     @property
     def whole(self) -> Figures:
         """Metrics of whole pictures, from 0 to 1."""
-        return confusion_figures(self.counts[0][0], count_predicted_only=self.count_predicted_only)
+        return confusion_figures(self._matrices(0), count_predicted_only=self.count_predicted_only)
 
-    def compute(self) -> dict[str, float]:
+    def compute(self) -> dict[str, float | np.ndarray]:
         """Compute the metrics in percent, by Detectron2's names.
 
         Those of :class:`ifa_d2.evaluation.SemSegEvaluator`, without calibration. What was left out
@@ -170,7 +196,7 @@ class SegmentationMetrics:
         """
         return self._whole_percent() | self._boundary_percent() | self._tolerant_percent()
 
-    def _whole_percent(self) -> dict[str, float]:
+    def _whole_percent(self) -> dict[str, float | np.ndarray]:
         whole = self.whole
         return {
             "mIoU": 100 * whole.miou,
@@ -181,35 +207,35 @@ class SegmentationMetrics:
             **self._by_class("ACC", whole.recall),
             "mPrecision": 100 * mean_of_known(whole.precision),
             **self._by_class("Precision", whole.precision),
-            "absent_classes": float(whole.absent.sum()),
-            "predicted_only_classes": float(whole.predicted_only.sum()),
+            "absent_classes": whole.absent.sum(axis=-1, dtype=float),
+            "predicted_only_classes": whole.predicted_only.sum(axis=-1, dtype=float),
         }
 
-    def _by_class(self, prefix: str, values: np.ndarray) -> dict[str, float]:
-        pairs = zip(self.class_names, values, strict=True)
-        return {f"{prefix}-{name}": 100 * float(value) for name, value in pairs}
+    def _by_class(self, prefix: str, values: np.ndarray) -> dict[str, float | np.ndarray]:
+        pairs = zip(self.class_names, np.moveaxis(values, -1, 0), strict=True)
+        return {f"{prefix}-{name}": 100 * value for name, value in pairs}
 
-    def _boundary_percent(self) -> dict[str, float]:
+    def _boundary_percent(self) -> dict[str, float | np.ndarray]:
         """Metrics near boundaries, in the order of the widths."""
-        figures: dict[str, float] = {}
-        counted, counts = ~np.isnan(self.whole.iou), self.counts[0][1:]
-        for width, matrix in zip(self.boundary_widths, counts, strict=False):
-            iou = union_figures(matrix, counted)
+        figures: dict[str, float | np.ndarray] = {}
+        counted = ~np.isnan(self.whole.iou)
+        for index, width in enumerate(self.boundary_widths, 1):
+            iou = union_figures(self._matrices(index), counted)
             figures[f"mBoundaryIoU_{width.name}"] = 100 * mean_of_known(iou)
             figures |= self._by_class(f"BoundaryIoU_{width.name}", iou)
-        trimaps = counts[len(self.boundary_widths) :]
-        for width, matrix in zip(self.trimap_widths, trimaps, strict=True):
-            near = confusion_figures(matrix, count_predicted_only=self.count_predicted_only)
+        for index, width in enumerate(self.trimap_widths, 1 + len(self.boundary_widths)):
+            matrices = self._matrices(index)
+            near = confusion_figures(matrices, count_predicted_only=self.count_predicted_only)
             figures[f"trimap_mIoU_{width.name}"] = 100 * near.miou
             figures[f"trimap_pACC_{width.name}"] = 100 * near.pacc
         return figures
 
-    def _tolerant_percent(self) -> dict[str, float]:
+    def _tolerant_percent(self) -> dict[str, float | np.ndarray]:
         """Metrics with a tolerance, for the classes that have them."""
         return {
             f"{kind}_{self.f1_tolerance}px-{self.class_names[chosen]}": value
-            for chosen, counts in zip(self.f1_classes, self.counts[1], strict=True)
-            for kind, value in tolerant_figures(counts).items()
+            for index, chosen in enumerate(self.f1_classes)
+            for kind, value in tolerant_figures(self.counts[1][..., index, :]).items()
         }
 
     def class_rows(self) -> list[dict[str, Any]]:

@@ -7,6 +7,8 @@ A pixel beside the line counts as on it, as in the literature on cracks (Shi et 
 import cv2
 import numpy as np
 
+from .confusion import ratio
+
 
 def near_counts(
     label: np.ndarray, prediction: np.ndarray, num_classes: int, chosen: int, tolerance: int
@@ -36,16 +38,15 @@ def near_counts(
     return np.array([mask.sum() for mask in pairs], np.int64)
 
 
-def tolerant_figures(counts: np.ndarray) -> dict[str, float]:
+def tolerant_figures(counts: np.ndarray) -> dict[str, float | np.ndarray]:
     """Compute ``Precision``, ``Recall`` and ``F1`` in percent; NaN for a division by zero.
 
     Args:
-        counts: :func:`near_counts`, summed over pictures.
+        counts: :func:`near_counts`, summed over pictures; or (*R, 4) of them, for (*R) figures.
     """
-    near_true, predicted, near_predicted, true = (float(count) for count in counts)
-    precision = near_true / predicted if predicted else float("nan")
-    recall = near_predicted / true if true else float("nan")
+    near_true, predicted, near_predicted, true = np.moveaxis(counts, -1, 0)
+    precision, recall = ratio(near_true, predicted), ratio(near_predicted, true)
     total = precision + recall
     # Without a hit both are 0, and so is their harmonic mean.
-    f1 = 2 * precision * recall / total if total else (0.0 if total == 0 else float("nan"))
+    f1 = np.where(total == 0, 0.0, ratio(2 * precision * recall, total))[()]
     return {"Precision": 100 * precision, "Recall": 100 * recall, "F1": 100 * f1}

@@ -9,7 +9,7 @@ They are trained alike and decoded at several strides, of pictures at their own 
         --variants probe ifa --seeds 1 2 3 --f1-class crack --output output/alignments/crackforest
 
 Unfinished runs are trained in --jobs processes side by side; a stopped run is resumed.
-Each run keeps the counts of every validation picture (counts.npz), from which
+Each run keeps the counts of every validation picture (counts/SCALE_STRIDE), from which
 summarize_alignments.py makes tables and paired intervals.
 """
 
@@ -30,7 +30,7 @@ from omegaconf import DictConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # its neighbours, in any process
 
-from alignment_counts import SETTINGS, count_pictures, write_counts
+from alignment_counts import SETTINGS, count_pictures, counts_file
 from alignment_variants import CHANGES, METHODS, apply_variant
 from compared_runs import FINAL, check_settings
 from train_together import train_together
@@ -38,8 +38,6 @@ from train_together import train_together
 from ifa_d2.engine import Trainer
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config
-
-COUNTS = "counts.npz"
 
 
 class _Trainer(Trainer):
@@ -104,10 +102,13 @@ class Job:
             trainer.resume_or_load(resume=True)
             trainer.train()
         for variant, output in self.outputs.items():
-            if not (output / COUNTS).is_file():
+            files = {setting: counts_file(output, setting) for setting in self.settings}
+            missing = [setting for setting, file in files.items() if not file.is_file()]
+            if missing:
                 model = load_model(cfgs[variant], str(output / FINAL))
-                options = {"settings": self.settings, "f1_class": self.f1_class}
-                write_counts(output / COUNTS, count_pictures(cfgs[variant], model, **options))
+                options = {"settings": missing, "f1_class": self.f1_class}
+                for setting, found in count_pictures(cfgs[variant], model, **options).items():
+                    found.write(files[setting])
         return "\n".join(map(str, self.outputs.values()))
 
 

@@ -20,7 +20,6 @@ from typing import Any
 from compared_runs import (
     STRIDES,
     check_settings,
-    mean_and_deviation,
     measure_steps,
     queries_of_grid,
     stride_figures,
@@ -31,6 +30,7 @@ from matplotlib.figure import Figure
 
 from ifa_d2.analysis.benchmarks.tables import github_table, number
 from ifa_d2.engine.run import load_config
+from ifa_d2.evaluation.comparison import mean_and_deviation
 from ifa_d2.visualization import line_styles, save_plot
 
 TRAIN_NET = Path(__file__).resolve().parents[2] / "tools" / "train_net.py"

@@ -218,16 +218,6 @@ def _step(model: nn.Module, batch: list[dict[str, Any]]) -> None:
     sum(model(batch).values()).backward()
 
 
-def mean_and_deviation(values: Sequence[float], digits: int = 1) -> str:
-    """Format values as "51.0 ± 1.4", or as one number, or as "-" for none."""
-    if not values:
-        return "-"
-    text = f"{statistics.fmean(values):.{digits}f}"
-    if len(values) > 1:
-        text += f" ± {statistics.stdev(values):.{digits}f}"
-    return text
-
-
 def write_tables(
     folder: Path, stem: str, text: str, rows: Sequence[Mapping[str, str]], results: Any
 ) -> None:

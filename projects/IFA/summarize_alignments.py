@@ -11,120 +11,99 @@ stride 4, and each pair at every pixel. Writes NAME.md and NAME.json beside the 
 
 import argparse
 import json
-import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # its neighbours
 
-from alignment_counts import BOUNDARY_WIDTHS, read_counts
-from bootstrap import (
-    Interval,
-    f1,
-    mean_boundary_iou,
-    mean_iou,
-    paired_interval,
-)
+from alignment_counts import counted_settings, counts_file
 
 from ifa_d2.analysis.benchmarks.tables import github_table
+from ifa_d2.evaluation.comparison import Runs, compare, mean_and_deviation, mean_figures
+from ifa_d2.evaluation.picture_counts import PictureCounts
 from ifa_d2.files import atomic_path
 
 FULL, COARSE = "1/1", "1/4"
 # Where methods are compared: every pixel, of the picture and of smaller ones.
 COMPARED = ("1/1", "1/4", "0.5/1", "0.25/1")
-Counts = Mapping[str, Mapping[str, np.ndarray]]
-
-
-def figures(
-    counts: Counts,
-) -> dict[str, tuple[str, Callable[[np.ndarray], np.ndarray], int | None]]:
-    """Metrics of the counts: the array's name, the metric, and the part of the array."""
-    found: dict = {"mIoU": ("confusion", mean_iou, None)}
-    for index, width in enumerate(BOUNDARY_WIDTHS):
-        found[f"boundary IoU {width.name}"] = ("boundary", mean_boundary_iou, index)
-    if "f1" in counts[FULL]:
-        found["F1"] = ("f1", f1, None)
-    return found
-
-
-def arrays(runs: Sequence[Counts], setting: str, kind: str, index: int | None) -> np.ndarray:
-    """Stack the counts of several seeds' runs of one kind, (S, N, ...)."""
-    stacked = np.stack([run[setting][kind] for run in runs])
-    return stacked if index is None else stacked[:, :, index]
+SHOWN = ("mIoU", "mBoundaryIoU_", "F1_")  # how their names begin
+Settings = Mapping[str, Runs]  # of one variant
 
 
 def read_runs(
     folder: Path, variants: Sequence[str], seeds: Sequence[int]
-) -> dict[str, list[Counts]]:
-    """Read the counts of the variants that have all seeds.
+) -> dict[str, dict[str, dict[str, PictureCounts]]]:
+    """Read the counts by variant, setting and run, of the variants that have all seeds.
 
     Raises:
         ValueError: nothing is there.
     """
-    names = variants or sorted(p.name for p in folder.iterdir() if p.is_dir())
-    runs = {}
-    for name in names:
-        paths = [folder / name / f"seed{seed}" / "counts.npz" for seed in seeds]
-        if all(path.is_file() for path in paths):
-            runs[name] = [read_counts(path) for path in paths]
-    if not runs:
-        raise ValueError(f"{folder} has no variant with counts.npz of all seeds {list(seeds)}")
-    return runs
+    variants = variants or sorted(p.name for p in folder.iterdir() if p.is_dir())
+    found = {}
+    for variant in variants:
+        outputs = [folder / variant / f"seed{seed}" for seed in seeds]
+        settings = [
+            name
+            for name in counted_settings(outputs[0])
+            if all(counts_file(o, name).is_file() for o in outputs)
+        ]
+        if settings:
+            found[variant] = {
+                name: {str(o): PictureCounts.read(counts_file(o, name)) for o in outputs}
+                for name in settings
+            }
+    if not found:
+        raise ValueError(f"{folder} has no variant with counts of all seeds {list(seeds)}")
+    return found
 
 
-def table(runs: Mapping[str, list[Counts]]) -> tuple[str, list[dict]]:
-    """Make a table of means and standard deviations over seeds, in Markdown and as numbers."""
-    texts, numbers = [], []
-    kinds = figures(next(iter(runs.values()))[0])
-    for name, (kind, metric, index) in kinds.items():
-        rows = []
-        for variant, counts in runs.items():
+def table(variants: Mapping[str, Settings]) -> tuple[str, list[dict]]:
+    """Make tables of means and standard deviations over seeds, in Markdown and as numbers."""
+    rows: dict[str, list[dict[str, str]]] = {}
+    numbers = []
+    for variant, settings in variants.items():
+        figures = {setting: mean_figures(runs) for setting, runs in settings.items()}
+        for name in _shown(next(iter(figures.values()))):
             row = {name: variant}
-            for setting in counts[0]:
-                values = metric(arrays(counts, setting, kind, index).sum(axis=1)).tolist()
-                row[setting] = f"{statistics.fmean(values):.1f}"
-                if len(values) > 1:
-                    row[setting] += f" ± {statistics.stdev(values):.1f}"
-                numbers.append(
-                    {"variant": variant, "figure": name, "setting": setting, "values": values}
-                )
-            rows.append(row)
-        texts.append(github_table(rows))
-    return "\n\n".join(texts), numbers
+            for setting, found in figures.items():
+                row[setting] = mean_and_deviation(found[name])
+                one = {"variant": variant, "figure": name, "setting": setting}
+                numbers.append({**one, "values": found[name]})
+            rows.setdefault(name, []).append(row)
+    return "\n\n".join(map(github_table, rows.values())), numbers
 
 
-def differences(runs: Mapping[str, list[Counts]], pairs: Sequence[str]) -> tuple[str, list[dict]]:
+def _shown(figures: Iterable[str]) -> list[str]:
+    return [name for name in figures if name.startswith(SHOWN)]
+
+
+def differences(variants: Mapping[str, Settings], pairs: Sequence[str]) -> tuple[str, list[dict]]:
     """Compute intervals of every pixel against stride 4, and of the pairs.
 
     Raises:
         ValueError: a pair of variants that are not there.
     """
-    kinds = figures(next(iter(runs.values()))[0])
     rows, numbers = [], []
 
-    def add(label: str, setting: str, ours: Counts, theirs: Counts, at: tuple[str, str]) -> None:
-        row = {"difference": label, "decoded": setting}
-        for name, (kind, metric, index) in kinds.items():
-            interval: Interval = paired_interval(
-                arrays(ours, at[0], kind, index), arrays(theirs, at[1], kind, index), metric
-            )
-            row[name] = str(interval)
-            numbers.append({**row, "figure": name, **asdict(interval)})
-        rows.append(row)
+    def add(label: str, setting: str, ours: Runs, theirs: Runs) -> None:
+        row, found = {"difference": label, "decoded": setting}, compare(ours, theirs)
+        for name in _shown(found):
+            numbers.append({**row, "figure": name, **asdict(found[name])})
+        rows.append({**row, **{name: str(found[name]) for name in _shown(found)}})
 
-    for variant, counts in runs.items():
-        add(f"{variant}: stride 1 - stride 4", "", counts, counts, (FULL, COARSE))
+    for variant, settings in variants.items():
+        if FULL in settings and COARSE in settings:
+            add(f"{variant}: stride 1 - stride 4", "", settings[FULL], settings[COARSE])
     for pair in pairs:
         ours, _, theirs = pair.partition(":")
         for name in (ours, theirs):
-            if name not in runs:
-                raise ValueError(f"--pairs must name variants of {list(runs)}, got {name!r}")
-        for setting in [name for name in COMPARED if name in runs[ours][0]]:
-            add(f"{ours} - {theirs}", setting, runs[ours], runs[theirs], (setting, setting))
+            if name not in variants:
+                raise ValueError(f"--pairs must name variants of {list(variants)}, got {name!r}")
+        both = (variants[ours], variants[theirs])
+        for setting in [name for name in COMPARED if all(name in one for one in both)]:
+            add(f"{ours} - {theirs}", setting, both[0][setting], both[1][setting])
     return github_table(rows), numbers
 
 

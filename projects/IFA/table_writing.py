@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compared_runs import describe_machine, mean_and_deviation, write_tables
+from compared_runs import describe_machine, write_tables
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from table_rows import INPUT_SIZES
 
 from ifa_d2.analysis.benchmarks.tables import github_table, number
+from ifa_d2.evaluation.comparison import mean_and_deviation
 from ifa_d2.visualization import save_plot
 
 # The paper's decoding, and one answer for each pixel.

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bootstrap import mean_iou
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from detectron2.layers import ShapeSpec
@@ -19,6 +18,7 @@ from ifa_d2.engine import build
 from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config
 from ifa_d2.evaluation import SemSegEvaluator
+from ifa_d2.evaluation.picture_counts import PictureCounts
 from ifa_d2.modeling import TimmBackbone, fit_channels
 from tests.forked_python import forked_python
 from tests.tiny import RECIPE, write_tiny_data
@@ -123,8 +123,11 @@ def test_counts_are_the_evaluators(compared: Path, monkeypatch: pytest.MonkeyPat
     counts = importlib.import_module("alignment_counts")
     driver = importlib.import_module("compare_alignments")
     output = compared / "runs" / IFA / "seed1"
-    found = counts.read_counts(output / "counts.npz")
-    assert list(found) == ["1/4", "1/1", "0.5/1"]
+    assert counts.counted_settings(output) == ["1/4", "1/1", "0.5/1"]
+    found = {
+        setting: PictureCounts.read(counts.counts_file(output, setting))
+        for setting in ("1/4", "1/1", "0.5/1")
+    }
     cfg = driver.build_config(str(RECIPE), IFA, 1, output, ["train.max_iter=3"])
     cfg.model._target_ = "ifa_d2.modeling.FieldSegmentor"
     model = load_model(cfg, str(output / "model_final.pth"))
@@ -134,15 +137,15 @@ def test_counts_are_the_evaluators(compared: Path, monkeypatch: pytest.MonkeyPat
             evaluator.process(batch, model(batch))
     figures = evaluator.evaluate()["sem_seg"]
     every_pixel = found["1/1"]
-    assert every_pixel["confusion"].shape == (7, 4, 4)
-    assert mean_iou(every_pixel["confusion"].sum(0)) == pytest.approx(figures["mIoU"])
-    near_true, predicted, near_predicted, true = every_pixel["f1"].sum(0).tolist()
-    assert 100 * near_predicted / true == pytest.approx(figures["Recall_2px-middle"])
-    assert true == every_pixel["confusion"].sum(0)[2].sum()
-    assert 0 <= near_true <= predicted
+    assert len(every_pixel.pictures) == 7
+    of_all = every_pixel.metrics(every_pixel.counts.sum(0, dtype=np.int64))
+    for name in ("mIoU", "mBoundaryIoU_2pct", "trimap_mIoU_3px", "F1_2px-middle"):
+        assert of_all[name] == pytest.approx(figures[name], nan_ok=True)
     # The label is the picture's own, however small the input was.
-    for setting in found.values():
-        assert np.array_equal(setting["confusion"].sum(2), every_pixel["confusion"].sum(2))
+    for one in found.values():
+        assert one.pictures == every_pixel.pictures
+        confusion = one.counts[:, :16].reshape(7, 4, 4).astype(int).sum(2)
+        assert np.array_equal(confusion, every_pixel.counts[:, :16].reshape(7, 4, 4).sum(2))
 
 
 def test_trained_together_they_see_what_one_alone_sees(compared: Path, tmp_path: Path, monkeypatch):
@@ -227,7 +230,7 @@ def test_tables_and_intervals(compared: Path):
     text = (compared / "runs" / "alignments.md").read_text()
     assert text == done.stdout
     written = json.loads((compared / "runs" / "alignments.json").read_text())
-    names = {"mIoU", "boundary IoU 0.5pct", "boundary IoU 2pct", "F1"}
+    names = {"mIoU", "mBoundaryIoU_0.5pct", "mBoundaryIoU_2pct", "F1_2px-middle"}
     assert {row["figure"] for row in written["figures"]} == names
     rows = [row for row in written["figures"] if row["setting"] == "1/1"]
     by_variant = {(row["variant"], row["figure"]): row["values"] for row in rows}
@@ -245,7 +248,7 @@ def test_tables_and_intervals(compared: Path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--seeds", "7"], "has no variant with counts.npz of all seeds [7]"),
+        (["--seeds", "7"], "has no variant with counts of all seeds [7]"),
         (["--seeds", "1", "--pairs", "ifa:probe"], "--pairs must name variants of"),
     ],
 )

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from compared_runs import (
     check_settings,
     evaluate_strides,
-    mean_and_deviation,
     stride_figures,
     train,
     write_tables,
@@ -84,13 +83,6 @@ def test_a_failing_training_says_why(tmp_path: Path) -> None:
     assert f"'x.py', 'train.output_dir={tmp_path}', 'train.seed=1'" in said
     (tmp_path / "model_final.pth").touch()
     train(script, "x.py", tmp_path, [])  # is done, so not started
-
-
-@pytest.mark.parametrize(
-    ("values", "text"), [([], "-"), ([50.0], "50.0"), ([50.0, 52.0], "51.0 ± 1.4")]
-)
-def test_mean_and_deviation(values: list[float], text: str) -> None:
-    assert mean_and_deviation(values) == text
 
 
 def test_tables_in_three_formats(tmp_path: Path) -> None:

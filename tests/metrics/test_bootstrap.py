@@ -1,10 +1,13 @@
-"""Intervals over pictures and seeds, and the figures that they are of."""
+"""Intervals over pictures and seeds."""
+
+from typing import Any
 
 import numpy as np
 import pytest
-from bootstrap import f1, mean_boundary_iou, mean_iou, paired_interval
 
-from ifa_d2.metrics.confusion import confusion_figures, mean_of_known, union_figures
+from ifa_d2.metrics import bootstrap
+from ifa_d2.metrics.bootstrap import Interval, paired_intervals
+from ifa_d2.metrics.confusion import confusion_figures
 
 
 def matrices(*shape: int, seed: int = 0) -> np.ndarray:
@@ -12,32 +15,24 @@ def matrices(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 50, (*shape, 4, 4))
 
 
-def share(counts: np.ndarray) -> np.ndarray:
+def miou(counts: np.ndarray) -> dict[str, np.ndarray]:
+    return {"mIoU": confusion_figures(counts, count_predicted_only=False).miou}
+
+
+def share(counts: np.ndarray) -> dict[str, np.ndarray]:
     """Percent of (*R, 2) hits of trials."""
-    return 100 * counts[..., 0] / counts[..., 1]
+    return {"share": 100 * counts[..., 0] / counts[..., 1]}
 
 
-def test_figures_are_the_evaluators():
-    counts = matrices(5)
-    counts[2, 1] = 0  # a class in no label
-    counts[3, 1] = counts[3, :, 1] = 0  # and one that is nowhere
-    for matrix, iou, boundary in zip(
-        counts, mean_iou(counts), mean_boundary_iou(counts), strict=True
-    ):
-        figures = confusion_figures(matrix, count_predicted_only=False)
-        assert iou == pytest.approx(100 * figures.miou)
-        expected = mean_of_known(union_figures(matrix, np.ones(3, bool)))
-        assert boundary == pytest.approx(100 * expected)
-
-
-def test_f1_is_the_harmonic_mean():
-    assert f1(np.array([6.0, 10, 9, 10])) == pytest.approx(200 * 0.6 * 0.9 / 1.5)
-    assert f1(np.array([[0.0, 0, 0, 7], [0, 3, 0, 0], [3, 3, 4, 4]])).tolist() == [0, 0, 100]
+def paired_interval(ours: np.ndarray, theirs: np.ndarray, metrics: Any, **options: int) -> Interval:
+    """The only one."""
+    (interval,) = paired_intervals(ours, theirs, metrics, **options).values()
+    return interval
 
 
 def test_a_method_does_not_differ_from_itself():
     counts = matrices(3, 20)
-    interval = paired_interval(counts, counts, mean_iou)
+    interval = paired_interval(counts, counts, miou)
     assert (interval.mean, interval.low, interval.high) == (0, 0, 0)
 
 
@@ -79,12 +74,35 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says(noise):
 
 def test_draws_are_repeated_by_their_seed():
     ours, theirs = matrices(2, 9), matrices(2, 9, seed=1)
-    first = paired_interval(ours, theirs, mean_iou, resamples=50, seed=4)
-    assert first == paired_interval(ours, theirs, mean_iou, resamples=50, seed=4)
-    assert first != paired_interval(ours, theirs, mean_iou, resamples=50, seed=5)
+    first = paired_interval(ours, theirs, miou, resamples=50, seed=4)
+    assert first == paired_interval(ours, theirs, miou, resamples=50, seed=4)
+    assert first != paired_interval(ours, theirs, miou, resamples=50, seed=5)
 
 
 @pytest.mark.parametrize("shape", [(3, 19), (2, 20), (0, 20)])
 def test_shapes_must_fit(shape):
     with pytest.raises(ValueError, match="one shape"):
-        paired_interval(matrices(*shape), matrices(3, 20), mean_iou)
+        paired_interval(matrices(*shape), matrices(3, 20), miou)
+
+
+def test_many_counts_are_resampled_in_parts(monkeypatch: pytest.MonkeyPatch):
+    """Of counts that are whole numbers, to the bit."""
+    ours, theirs = matrices(2, 9), matrices(2, 9, seed=1)
+    whole = paired_interval(ours, theirs, miou, resamples=50)
+    monkeypatch.setattr(bootstrap, "_MAX_NUMBERS", 7 * ours[:, 0].size + 1)
+    assert paired_interval(ours, theirs, miou, resamples=50) == whole
+
+
+def test_a_figure_that_some_resamples_lack_is_of_the_others():
+    """A class that is in one picture only."""
+
+    def second(counts: np.ndarray) -> dict[str, np.ndarray]:
+        iou = confusion_figures(counts, count_predicted_only=False).iou
+        return {"IoU": iou[..., 1], "of none": iou[..., 2]}
+
+    ours = np.zeros((1, 3, 4, 4))
+    ours[0, :, 0, 0], ours[0, 0, 1, 1], theirs = 5, 8, ours.copy()
+    theirs[0, 0, 1, :2] = 4, 4
+    found = paired_intervals(100 * ours, 100 * theirs, second)
+    assert (found["IoU"].mean, found["IoU"].low, found["IoU"].high) == pytest.approx((0.5,) * 3)
+    assert np.isnan([found["of none"].mean, found["of none"].low]).all()
