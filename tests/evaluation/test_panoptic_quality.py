@@ -220,6 +220,27 @@ def test_random_maps_agree_with_the_definition(root: Path, crowds: bool) -> None
             assert figures[name + suffix] == pytest.approx(expected), name + suffix
 
 
+@pytest.mark.parametrize("stuff", [True, False])
+def test_a_kind_that_nothing_has_is_left_out(root: Path, stuff: bool) -> None:
+    first, second = (SKY, SEA) if stuff else (CAR, CAT)
+    found = halves()
+    found[3] = 0
+    pairs = [((halves(), {1: (first, 0), 2: (second, 0)}), (found, {1: first, 2: second}))]
+    figures = evaluate(root, pairs)["panoptic_seg"]
+    there, absent = ("_st", "_th") if stuff else ("_th", "_st")
+    assert figures["PQ"] == figures[f"PQ{there}"] == pytest.approx((75 + 100) / 2)
+    assert all(np.isnan(figures[kind + absent]) for kind in ("PQ", "SQ", "RQ"))
+
+
+def test_a_picture_without_prediction_is_named(root: Path) -> None:
+    pairs = [((halves(), {1: (SKY, 0), 2: (CAR, 0)}), (halves(), {1: SKY, 2: CAR}))]
+    evaluate(root, pairs)
+    evaluator = PanopticEvaluator(NAME)
+    evaluator.reset()
+    with pytest.raises(ValueError, match="no prediction for 1 images, such as 0"):
+        evaluator.evaluate()
+
+
 def test_panoptic_data_sets_are_known() -> None:
     from ifa_d2.engine.build import is_panoptic
 
