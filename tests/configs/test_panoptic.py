@@ -1,6 +1,5 @@
 """The panoptic recipes: what differs, and each run from the published files to figures."""
 
-import json
 import math
 import shutil
 from collections.abc import Iterator
@@ -17,8 +16,6 @@ from omegaconf import OmegaConf
 
 import ifa_d2
 from ifa_d2.analysis.cost import build_on_meta
-from ifa_d2.arguments import training_parser
-from ifa_d2.cli.train_net import main
 from ifa_d2.engine import build
 from ifa_d2.engine.inputs import build_mapper
 from ifa_d2.engine.run import load_config
@@ -28,7 +25,7 @@ from ifa_d2.engine.yacs_config import yacs_config
 from ifa_d2.modeling import FieldPanopticFPN, IFASemSegHead, PanopticField
 from ifa_d2.visualization import draw_panoptic
 from tests.data.panoptic_miniatures import coco_at, make_cityscapes_panoptic, make_coco_panoptic
-from tests.recipes import check_saved_again
+from tests.recipes import check_saved_again, logged, train_net
 
 TRAIN_NET = Path(__file__).parents[2] / "tools" / "train_net.py"
 ZOO = "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"
@@ -78,16 +75,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(root)
         yield root
     shutil.rmtree(root)
-
-
-def run(recipe: str, *arguments: str) -> dict:
-    """The command's own main function, in this process; what it returns."""
-    return main(training_parser("").parse_args(["--config-file", recipe, *arguments]))
-
-
-def losses(root: Path, name: str = "total_loss") -> list[float]:
-    lines = (root / "out" / "metrics.json").read_text().splitlines()
-    return [value for line in lines if (value := json.loads(line).get(name)) is not None]
 
 
 def check_figures(results: dict, classes: list[str]) -> None:
@@ -229,23 +216,23 @@ def test_cityscapes_trains_resumes_and_is_evaluated(root: Path) -> None:
     shutil.rmtree(root / "out", ignore_errors=True)
     half = ("train.max_iter=10", "train.checkpointer.period=5")
     keys = (*SMALL, "dataloader.train.mapper.augmentations.1.prob=0")
-    run(recipe, *keys, *half)
-    values = losses(root)
+    train_net(recipe, *keys, *half)
+    values = logged(root / "out")
     assert len(values) == 10 and all(map(math.isfinite, values))
     assert sum(values[-3:]) < sum(values[:3])
-    semantic = losses(root, "loss_sem_seg")
+    semantic = logged(root / "out", "loss_sem_seg")
     assert sum(semantic[-3:]) < 0.8 * sum(semantic[:3])
     first = torch.load(root / "out" / "model_final.pth", weights_only=True)
     # As if it had been stopped behind the checkpoint.
     (root / "out" / "last_checkpoint").write_text("model_0000004.pth")
-    results = run(recipe, "--resume", *keys, *half)
+    results = train_net(recipe, "--resume", *keys, *half)
     again = torch.load(root / "out" / "model_final.pth", weights_only=True)
     for name, value in first["model"].items():
         torch.testing.assert_close(again["model"][name], value, msg=name)
     check_figures(results, ["things", "road", "sky"])
     best = torch.load(root / "out" / "model_best.pth", weights_only=True)
     assert best["best_metric"] == pytest.approx(results["panoptic_seg"]["PQ"])
-    own = run(
+    own = train_net(
         recipe,
         "--eval-only",
         *SMALL,
@@ -281,8 +268,8 @@ def test_coco_yaml_trains_and_is_evaluated(root: Path) -> None:
         *("MODEL.ROI_MASK_HEAD.CONV_DIM=16", "SOLVER.CLIP_GRADIENTS.ENABLED=True"),
         "MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT=16",
     ]
-    results = run(ZOO, *KEYS, *keys)
-    values = losses(root)
+    results = train_net(ZOO, *KEYS, *keys)
+    values = logged(root / "out")
     assert len(values) == 6 and all(map(math.isfinite, values))
     assert sum(values[-2:]) < 0.9 * sum(values[:2])
     check_figures(results, ["things", "sky", "grass"])

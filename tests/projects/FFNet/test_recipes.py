@@ -13,13 +13,11 @@ from omegaconf import OmegaConf
 
 from ifa_d2 import get_config
 from ifa_d2.analysis.cost import build_on_meta
-from ifa_d2.arguments import training_parser
-from ifa_d2.cli.train_net import main
 from ifa_d2.engine.build import _check_features
 from ifa_d2.engine.run import load_config
 from ifa_d2.engine.settings import TrainSettings
 from tests.data import miniatures
-from tests.recipes import check_saved_again
+from tests.recipes import check_saved_again, train_net
 from tests.tiny import assert_same
 
 ROOT = Path(__file__).parents[3]
@@ -120,17 +118,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(root)
 
 
-def _run(name: str, *arguments: str) -> dict:
-    """Call the command's own main function, in this process."""
-    parsed = training_parser("").parse_args(["--config-file", str(CONFIGS / name), *arguments])
-    return main(parsed)
-
-
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe_trains_resumes_and_evaluates(root: Path, name: str) -> None:
     shutil.rmtree(root / "out", ignore_errors=True)
     overrides = (*SMALL, f"model.backbone.variant={SMALLER[RECIPES[name]]}")
-    results = _run(name, *overrides)
+    results = train_net(CONFIGS / name, *overrides)
     classes = load_config(str(CONFIGS / name)).model.sem_seg_head.num_classes
     assert 0 <= results["sem_seg"]["mIoU"] <= 100
     assert sum(key.startswith("IoU-") for key in results["sem_seg"]) == classes
@@ -142,10 +134,10 @@ def test_recipe_trains_resumes_and_evaluates(root: Path, name: str) -> None:
     # As if stopped after the first iteration.
     (root / "out" / "model_final.pth").unlink()
     (root / "out" / "last_checkpoint").write_text("model_0000000.pth")
-    again = _run(name, "--resume", *overrides)
+    again = train_net(CONFIGS / name, "--resume", *overrides)
     assert again["sem_seg"]["mIoU"] == results["sem_seg"]["mIoU"]
     assert_same(whole, torch.load(root / "out" / "model_final.pth", weights_only=True))
-    evaluated = _run(name, "--eval-only", "--resume", *overrides)
+    evaluated = train_net(CONFIGS / name, "--eval-only", "--resume", *overrides)
     assert evaluated["sem_seg"]["mIoU"] == results["sem_seg"]["mIoU"]
 
 
@@ -163,5 +155,5 @@ def test_recipe_trains_resumes_and_evaluates(root: Path, name: str) -> None:
 def test_mistakes_are_one_sentence(root: Path, overrides: list[str], message: str) -> None:
     shutil.rmtree(root / "out", ignore_errors=True)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        _run("camvid/ffnet40s_dbbb.py", *SMALL, *overrides)
+        train_net(CONFIGS / "camvid/ffnet40s_dbbb.py", *SMALL, *overrides)
     assert not list((root / "out").glob("*.pth"))

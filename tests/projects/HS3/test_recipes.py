@@ -1,6 +1,5 @@
 """Each recipe: what it says, what it costs, and its run from a miniature of the data to figures."""
 
-import json
 import math
 import shutil
 from collections.abc import Iterator
@@ -15,14 +14,12 @@ from torch import nn
 
 from ifa_d2 import get_config
 from ifa_d2.analysis.cost import AUXILIARY, build_on_meta, count_model, count_params
-from ifa_d2.arguments import training_parser
-from ifa_d2.cli.train_net import main
 from ifa_d2.engine.build import _check_features, without_pretrained
 from ifa_d2.engine.run import load_config
 from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.modeling import compute_fields
 from tests.data import miniatures
-from tests.recipes import check_saved_again
+from tests.recipes import check_saved_again, logged, train_net
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "projects" / "HS3" / "configs" / "camvid"
@@ -182,11 +179,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe_trains_and_evaluates(root: Path, name: str) -> None:
     shutil.rmtree(root / "out", ignore_errors=True)
-    arguments = ["--config-file", str(CONFIGS / f"{name}.py"), *SMALL]
-    results = main(training_parser("").parse_args(arguments))
+    results = train_net(CONFIGS / f"{name}.py", *SMALL)
     assert 0 <= results["sem_seg"]["mIoU"] <= 100
-    lines = [json.loads(line) for line in (root / "out" / "metrics.json").read_text().splitlines()]
-    losses = [line["total_loss"] for line in lines if "total_loss" in line]
+    losses = logged(root / "out")
     assert len(losses) == 3 and all(map(math.isfinite, losses))
     # A guess costs ln(11), and at the heads up to 0.8 of it more; they begin near one.
     most = 1.8 if name != "no_aux_lite0" else 1.0

@@ -16,8 +16,6 @@ from torch import nn
 
 from ifa_d2 import get_config
 from ifa_d2.analysis.cost import AUXILIARY, build_on_meta, count_model, count_params
-from ifa_d2.arguments import training_parser
-from ifa_d2.cli.train_net import main
 from ifa_d2.data.shapes.prepare import SHAPES_COUNTS
 from ifa_d2.engine.build import _check_features, without_pretrained
 from ifa_d2.engine.predictor import load_model
@@ -25,7 +23,7 @@ from ifa_d2.engine.run import load_config
 from ifa_d2.engine.settings import TrainSettings
 from ifa_d2.modeling import compute_fields
 from tests.data import miniatures
-from tests.recipes import check_saved_again
+from tests.recipes import check_saved_again, train_net
 from tests.tiny import assert_same
 
 ROOT = Path(__file__).parents[3]
@@ -156,8 +154,7 @@ def train(folder: Path, config: Path, *overrides: str, resume: bool = False) -> 
     if not resume:
         shutil.rmtree(folder / "out", ignore_errors=True)
     flags = ["--resume"] if resume else []
-    arguments = [*flags, "--config-file", str(config), *SMALL, *overrides]
-    results = main(training_parser("").parse_args(arguments))
+    results = train_net(config, *flags, *SMALL, *overrides)
     rows = map(json.loads, (folder / "out" / "metrics.json").read_text().splitlines())
     return {**results, "losses": [row for row in rows if "total_loss" in row]}
 

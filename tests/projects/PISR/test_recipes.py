@@ -1,6 +1,5 @@
 """Each recipe: what it says, what it costs, and its run from data to figures."""
 
-import json
 import math
 import shutil
 from collections.abc import Iterator
@@ -16,8 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 
 import ifa_d2
 from ifa_d2.analysis.cost import FIRST, analyze, build_on_meta
-from ifa_d2.arguments import training_parser
-from ifa_d2.cli.train_net import main
 from ifa_d2.data.preparation import PREPARATIONS, prepare
 from ifa_d2.data.shapes import SHAPES_COUNTS
 from ifa_d2.engine.build import _check_features, build_model, build_test_mapper
@@ -27,7 +24,7 @@ from ifa_d2.engine.predictor import load_model
 from ifa_d2.engine.run import load_config
 from ifa_d2.engine.settings import TrainSettings
 from tests.data.panoptic_miniatures import make_cityscapes_panoptic
-from tests.recipes import check_saved_again
+from tests.recipes import check_saved_again, logged, train_net
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "projects" / "PISR" / "configs"
@@ -55,13 +52,7 @@ def recipe(name: str, *overrides: str) -> DictConfig:
 
 
 def run(name: str, *arguments: str) -> dict:
-    arguments = ["--config-file", str(CONFIGS / f"{name}.py"), *arguments]
-    return main(training_parser("").parse_args(arguments))
-
-
-def losses(folder: Path, name: str = "total_loss") -> list[float]:
-    lines = (folder / "metrics.json").read_text().splitlines()
-    return [value for line in lines if (value := json.loads(line).get(name)) is not None]
+    return train_net(CONFIGS / f"{name}.py", *arguments)
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -160,7 +151,7 @@ def check_figures(results: dict, classes: int) -> None:
 def test_it_trains_from_its_base_resumes_and_is_evaluated(root: Path) -> None:
     base = run(BASE, *SMALL, "train.max_iter=3", "train.output_dir=base")
     check_figures(base, 13)
-    first = losses(root / "base")
+    first = logged(root / "base")
     assert len(first) == 3 and all(map(math.isfinite, first)) and first[-1] < first[0]
     # Before its first step it answers as its base.
     trained = load_model(recipe(BASE), "base/model_final.pth")
@@ -205,7 +196,7 @@ def test_cityscapes_trains_and_is_evaluated(root: Path, name: str) -> None:
     small += ("train.init_checkpoint=", "train.max_iter=1", f"train.output_dir={name}")
     small += ("dataloader.train.mapper.augmentations.1.crop_size=[64,96]",)
     check_figures(run(name, *small), 19)
-    assert all(map(math.isfinite, losses(root / name)))
+    assert all(map(math.isfinite, logged(root / name)))
 
 
 def test_data_that_are_not_prepared_are_named(root: Path) -> None:

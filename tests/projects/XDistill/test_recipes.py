@@ -16,15 +16,13 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from omegaconf import DictConfig, OmegaConf
 from scipy import stats
 
-from ifa_d2.arguments import training_parser
-from ifa_d2.cli.train_net import main
 from ifa_d2.data.shapes import SHAPES_COUNTS
 from ifa_d2.engine.build import evaluator_metric, without_pretrained
 from ifa_d2.engine.inference import build_inference_model
 from ifa_d2.engine.run import load_config
 from ifa_d2.engine.settings import TrainSettings
 from tests.projects.XDistill.test_kitti import write_kitti
-from tests.recipes import check_saved_again
+from tests.recipes import check_saved_again, train_net
 
 CONFIGS = Path(__file__).parents[3] / "projects" / "XDistill" / "configs"
 BASE, OURS = "shapes/monodepth_lite0", "shapes/xdistill_lite0"
@@ -49,8 +47,7 @@ def recipe(name: str, *overrides: str) -> DictConfig:
 
 
 def run(name: str, *arguments: str) -> dict:
-    arguments = ["--config-file", str(CONFIGS / f"{name}.py"), *arguments]
-    return main(training_parser("").parse_args(arguments))
+    return train_net(CONFIGS / f"{name}.py", *arguments)
 
 
 def rows(folder: Path) -> list[dict[str, float]]:
