@@ -64,8 +64,8 @@ def run(args: argparse.Namespace) -> None:
     }
     values = {name: mean_figures(runs) for name, runs in methods.items()}
     shown = choose_figures(list(values[baseline]), args.figures)
-    counts = next(iter(methods[baseline].values())).counts
-    print(f"percent, of {len(counts)} pictures and {len(methods[baseline])} runs a method\n")
+    pictures = next(iter(methods[baseline].values())).pictures
+    print(f"percent, of {len(pictures)} pictures and {len(methods[baseline])} runs a method\n")
     print(
         github_table(
             [

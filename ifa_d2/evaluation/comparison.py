@@ -10,16 +10,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..metrics.bootstrap import Interval, paired_intervals
-from .picture_counts import PictureCounts, stack_counts
+from .picture_counts import PictureCounts, check_alike
 
 Runs = Mapping[str, PictureCounts]  # of one method, by names for errors
 
 
 def mean_figures(runs: Runs) -> dict[str, list[float]]:
     """Compute the figures of each run, in percent by the evaluator's names: S values each."""
-    counts = stack_counts(list(runs.items())).sum(axis=1, dtype=np.int64)
-    one = next(iter(runs.values()))
-    return {name: np.atleast_1d(values).tolist() for name, values in one.metrics(counts).items()}
+    check_alike(list(runs.items()))
+    counts = np.stack([one.total for one in runs.values()])
+    figures = next(iter(runs.values())).metrics(counts)
+    return {name: values.tolist() for name, values in figures.items()}
 
 
 def compare(ours: Runs, theirs: Runs) -> dict[str, Interval]:
@@ -36,9 +37,9 @@ def compare(ours: Runs, theirs: Runs) -> dict[str, Interval]:
             f"methods must have as many runs as each other, got {len(ours)} ({', '.join(ours)}) "
             f"and {len(theirs)} ({', '.join(theirs)})"
         )
-    counts = stack_counts([*theirs.items(), *ours.items()])
-    metrics = next(iter(ours.values())).metrics
-    return paired_intervals(counts[len(theirs) :], counts[: len(theirs)], metrics)
+    check_alike([*theirs.items(), *ours.items()])
+    counts = ([one.counts for one in runs.values()] for runs in (ours, theirs))
+    return paired_intervals(*counts, next(iter(ours.values())).metrics)
 
 
 def mean_and_deviation(values: Sequence[float], digits: int = 1) -> str:

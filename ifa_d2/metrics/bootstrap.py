@@ -4,15 +4,16 @@ A metric such as mIoU is that of a whole data set, not a mean over pictures: the
 resampled data set's pictures are added up before the metric is taken (Efron & Tibshirani 1993,
 Ch. 6).
 
-Shape legend: S seeds, N pictures, K classes, R resamples.
+Shape legend: S seeds, N pictures, L counts of a picture, R resamples.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-# From counts of whole data sets, (*R, ...) of any leading axes, to figures by name, (*R) each.
+# From counts of whole data sets (R, S, L) to figures by name, (R, S) each.
 Metrics = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 _MAX_NUMBERS = 2**24  # of counts that are resampled at once
@@ -37,7 +38,12 @@ class Interval:
 
 
 def paired_intervals(
-    ours: np.ndarray, theirs: np.ndarray, metrics: Metrics, *, resamples: int = 2000, seed: int = 0
+    ours: Sequence[Any],
+    theirs: Sequence[Any],
+    metrics: Metrics,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> dict[str, Interval]:
     """Estimate the differences of metrics between two methods, ``ours`` minus ``theirs``.
 
@@ -46,7 +52,7 @@ def paired_intervals(
     seed's data set, and their means over the seeds compared.
 
     Args:
-        ours, theirs: (S, N, ...) counts of each seed and picture.
+        ours, theirs: (N, L) counts of each of S seeds; arrays, or SciPy's sparse ones.
         metrics: see :data:`Metrics`; a resample in which a figure is NaN is left out of it.
         resamples: how many.
         seed: of the draws.
@@ -54,17 +60,18 @@ def paired_intervals(
     Raises:
         ValueError: counts of other shapes than each other's, or without seeds or pictures.
     """
-    if ours.shape != theirs.shape or ours.ndim < 2 or 0 in ours.shape[:2]:
+    shapes = [[one.shape for one in counts] for counts in (ours, theirs)]
+    if shapes[0] != shapes[1] or len(set(shapes[0])) != 1 or 0 in shapes[0][0]:
         raise ValueError(
-            f"ours and theirs must have one shape (seeds, pictures, ...), got {ours.shape} and "
-            f"{theirs.shape}"
+            "ours and theirs must have counts of one shape (pictures, counts) for each of as many "
+            f"seeds, got {shapes[0]} and {shapes[1]}"
         )
     rng = np.random.default_rng(seed)
-    seeds, pictures = ours.shape[:2]
+    seeds, (pictures, length) = len(ours), ours[0].shape
     weights = rng.multinomial(pictures, np.full(pictures, 1 / pictures), size=resamples)  # (R, N)
     drawn = rng.integers(seeds, size=(resamples, seeds))
     found = _differences(ours, theirs, metrics, np.ones((1, pictures)))
-    step = max(1, _MAX_NUMBERS // max(1, ours[:, 0].size))
+    step = max(1, _MAX_NUMBERS // (seeds * length))
     parts = [
         _differences(ours, theirs, metrics, weights[start : start + step])
         for start in range(0, resamples, step)
@@ -81,17 +88,10 @@ def paired_intervals(
 
 
 def _differences(
-    ours: np.ndarray, theirs: np.ndarray, metrics: Metrics, weights: np.ndarray
+    ours: Sequence[Any], theirs: Sequence[Any], metrics: Metrics, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Compute (R, S) differences of data sets with each picture as often as (R, N) weights say."""
     both = [
-        metrics(np.stack([_weighted(weights, one) for one in counts], axis=1))
-        for counts in (ours, theirs)
+        metrics(np.stack([weights @ one for one in counts], axis=1)) for counts in (ours, theirs)
     ]
     return {name: both[0][name] - both[1][name] for name in both[0]}
-
-
-def _weighted(weights: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Sum (N, ...) counts to (R, ...)."""
-    flat = counts.reshape(len(counts), -1).astype(np.float64)
-    return (weights @ flat).reshape(len(weights), *counts.shape[1:])

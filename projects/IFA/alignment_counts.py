@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ifa_d2.engine import build
-from ifa_d2.evaluation.picture_counts import PICTURE_COUNTS, PictureCounts
+from ifa_d2.evaluation.picture_counts import PICTURE_COUNTS, PictureCounts, nonzero_counts
 from ifa_d2.metrics import SegmentationMetrics
 from ifa_d2.modeling import SegmentationField, compute_fields
 
@@ -42,7 +42,9 @@ def count_pictures(
         raise ValueError(f"--f1-class must be one of {classes}, got {f1_class!r}")
     options = {"trimap_widths": (3,), "f1_classes": [f1_class] if f1_class else []}
     metrics = SegmentationMetrics(classes, ignored, **options)
-    found: dict[str, dict[str, list[np.ndarray]]] = {setting: {} for setting in settings}
+    found: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {
+        setting: {} for setting in settings
+    }
     for batch in build.build_test_loader(cfg, name):
         for one in batch:
             label, fields = one["sem_seg"].numpy(), {}
@@ -51,7 +53,8 @@ def count_pictures(
                 if scale not in fields:
                     fields[scale] = compute_fields(model, [_resized(one, scale)])[0]
                 prediction = _labels(fields[scale], label.shape, stride)
-                found[setting][one["file_name"]] = metrics.update(label, prediction)
+                counts = nonzero_counts(metrics.update(label, prediction))
+                found[setting][one["file_name"]] = counts
     return {setting: PictureCounts.of(metrics, counts) for setting, counts in found.items()}
 
 

@@ -11,7 +11,7 @@ import torch
 
 from ifa_d2.evaluation import SemSegEvaluator
 from ifa_d2.evaluation.comparison import compare, mean_and_deviation, mean_figures
-from ifa_d2.evaluation.picture_counts import PICTURE_COUNTS, PictureCounts, stack_counts
+from ifa_d2.evaluation.picture_counts import PICTURE_COUNTS, PictureCounts, check_alike
 from ifa_d2.metrics import SegmentationMetrics
 from tests.evaluation.conftest import CLASSES, IGNORE, NAME, Pictures, labels
 
@@ -46,7 +46,7 @@ def evaluate(pictures: Pictures, tmp_path: Path) -> Evaluate:
 def test_the_pictures_add_up_to_the_evaluation(evaluate: Evaluate) -> None:
     figures, found = evaluate(0, 0.5)
     assert found.pictures == tuple(f"{i}/{i}.png" for i in range(5))
-    of_all = found.metrics(found.counts.sum(0, dtype=np.int64))
+    of_all = found.metrics(found.total)
     assert of_all.keys() == figures.keys()
     assert {key: float(value) for key, value in of_all.items()} == pytest.approx(figures)
     assert found.options["class_names"] == list(CLASSES)
@@ -55,7 +55,8 @@ def test_the_pictures_add_up_to_the_evaluation(evaluate: Evaluate) -> None:
 def test_metrics_of_many_data_sets_are_each_ones(evaluate: Evaluate) -> None:
     """The first picture alone, the others, all of them; classes may be missing."""
     counts = evaluate(0, 0.5)[1]
-    parts = np.stack([counts.counts[[0]].sum(0), counts.counts[1:].sum(0), 0 * counts.counts[0]])
+    dense = counts.counts.toarray()
+    parts = np.stack([dense[0], dense[1:].sum(0), 0 * dense[0]])
     together = counts.metrics(np.stack([parts, parts[::-1]]).astype(float))
     for index, part in enumerate(parts):
         alone = counts.metrics(part)
@@ -93,7 +94,8 @@ def test_counts_of_processes_are_joined_in_order(
     found = PictureCounts.read(tmp_path / "both" / PICTURE_COUNTS)
     assert found.pictures == whole.pictures
     labelled = 12  # of the confusion matrix; answers on ignored pixels are not the same
-    assert np.array_equal(found.counts[:, :labelled], whole.counts[:, :labelled])
+    first, second = (one.counts.toarray()[:, :labelled] for one in (found, whole))
+    assert np.array_equal(first, second)
 
 
 def test_a_method_is_compared_with_another(evaluate: Evaluate) -> None:
@@ -115,12 +117,12 @@ def test_a_method_is_compared_with_another(evaluate: Evaluate) -> None:
 def test_what_cannot_be_compared_is_refused(evaluate: Evaluate) -> None:
     one, other = evaluate(0, 0.9)[1], evaluate(1, 0.9, trimap_widths=[3])[1]
     with pytest.raises(ValueError, match=r"a and b must be counted alike, got trimap_widths \[2\]"):
-        stack_counts([("a", one), ("b", other)])
+        check_alike([("a", one), ("b", other)])
     fewer = PictureCounts(one.options, one.pictures[1:], one.counts[1:])
     with pytest.raises(
         ValueError, match=r"same pictures, got 5 from '0/0\.png' and 4 from '1/1\.png'"
     ):
-        stack_counts([("a", one), ("b", fewer)])
+        check_alike([("a", one), ("b", fewer)])
     with pytest.raises(ValueError, match=r"as many runs as each other, got 1 \(a\) and 2 \(b, c\)"):
         compare({"a": one}, {"b": one, "c": one})
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from ifa_d2.metrics import bootstrap
 from ifa_d2.metrics.bootstrap import Interval, paired_intervals
@@ -11,12 +12,13 @@ from ifa_d2.metrics.confusion import confusion_figures
 
 
 def matrices(*shape: int, seed: int = 0) -> np.ndarray:
-    """Confusion matrices of three classes and "no class"."""
-    return np.random.default_rng(seed).integers(0, 50, (*shape, 4, 4))
+    """Flat confusion matrices of three classes and "no class"."""
+    return np.random.default_rng(seed).integers(0, 50, (*shape, 16))
 
 
 def miou(counts: np.ndarray) -> dict[str, np.ndarray]:
-    return {"mIoU": confusion_figures(counts, count_predicted_only=False).miou}
+    square = counts.reshape(*counts.shape[:-1], 4, 4)
+    return {"mIoU": confusion_figures(square, count_predicted_only=False).miou}
 
 
 def share(counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -79,6 +81,13 @@ def test_draws_are_repeated_by_their_seed():
     assert first != paired_interval(ours, theirs, miou, resamples=50, seed=5)
 
 
+def test_sparse_counts_are_counts():
+    ours, theirs = matrices(2, 9), matrices(2, 9, seed=1)
+    ours[:, :, 3:9] = 0
+    sparse = [[csr_array(one) for one in counts] for counts in (ours, theirs)]
+    assert paired_interval(*sparse, miou) == paired_interval(ours, theirs, miou)
+
+
 @pytest.mark.parametrize("shape", [(3, 19), (2, 20), (0, 20)])
 def test_shapes_must_fit(shape):
     with pytest.raises(ValueError, match="one shape"):
@@ -89,7 +98,7 @@ def test_many_counts_are_resampled_in_parts(monkeypatch: pytest.MonkeyPatch):
     """Of counts that are whole numbers, to the bit."""
     ours, theirs = matrices(2, 9), matrices(2, 9, seed=1)
     whole = paired_interval(ours, theirs, miou, resamples=50)
-    monkeypatch.setattr(bootstrap, "_MAX_NUMBERS", 7 * ours[:, 0].size + 1)
+    monkeypatch.setattr(bootstrap, "_MAX_NUMBERS", 7 * 2 * 16 + 1)
     assert paired_interval(ours, theirs, miou, resamples=50) == whole
 
 
@@ -97,12 +106,14 @@ def test_a_figure_that_some_resamples_lack_is_of_the_others():
     """A class that is in one picture only."""
 
     def second(counts: np.ndarray) -> dict[str, np.ndarray]:
-        iou = confusion_figures(counts, count_predicted_only=False).iou
+        square = counts.reshape(*counts.shape[:-1], 4, 4)
+        iou = confusion_figures(square, count_predicted_only=False).iou
         return {"IoU": iou[..., 1], "of none": iou[..., 2]}
 
     ours = np.zeros((1, 3, 4, 4))
     ours[0, :, 0, 0], ours[0, 0, 1, 1], theirs = 5, 8, ours.copy()
     theirs[0, 0, 1, :2] = 4, 4
+    ours, theirs = (counts.reshape(1, 3, 16) for counts in (ours, theirs))
     found = paired_intervals(100 * ours, 100 * theirs, second)
     assert (found["IoU"].mean, found["IoU"].low, found["IoU"].high) == pytest.approx((0.5,) * 3)
     assert np.isnan([found["of none"].mean, found["of none"].low]).all()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ifa_d2.evaluation.picture_counts import PICTURE_COUNTS, PictureCounts
+from ifa_d2.evaluation.picture_counts import PICTURE_COUNTS, PictureCounts, nonzero_counts
 from ifa_d2.metrics import SegmentationMetrics
 from tests.tiny import train_tiny
 
@@ -30,7 +30,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             found = {}
             for index, one in enumerate(label):
                 prediction = np.where(rng.random(one.shape) < share, one, 1 - one)
-                found[f"{index}.png"] = metrics.update(one, prediction)
+                found[f"{index}.png"] = nonzero_counts(metrics.update(one, prediction))
             folder = tmp_path / f"{method}_{seed}"
             folder.mkdir()
             PictureCounts.of(metrics, found).write(folder / PICTURE_COUNTS)
