@@ -154,6 +154,8 @@ class ResumableTrainer(DefaultTrainer):
                 self.iter = min(self.iter, self.max_iter - 1)  # so after_train knows of it
                 raise
             finally:
+                # Its workers end here: a garbage collection would wait 5 seconds for each of them.
+                self._trainer._data_loader_iter_obj = None
                 self.after_train()
 
     @property

@@ -1,4 +1,6 @@
+import gc
 import json
+import multiprocessing
 import shutil
 from pathlib import Path
 
@@ -43,7 +45,13 @@ def test_another_seed_is_another_run(finished: Path, tmp_path: Path) -> None:
 
 
 def test_workers_change_nothing(finished: Path, tmp_path: Path) -> None:
-    assert_same(_final(finished), train_tiny(tmp_path, "dataloader.train.num_workers=2"))
+    before = set(multiprocessing.active_children())
+    gc.disable()  # which ends workers too, but slowly
+    try:
+        assert_same(_final(finished), train_tiny(tmp_path, "dataloader.train.num_workers=2"))
+        assert set(multiprocessing.active_children()) <= before
+    finally:
+        gc.enable()
 
 
 def test_evaluation_in_between_changes_nothing(finished: Path, tmp_path: Path) -> None:
