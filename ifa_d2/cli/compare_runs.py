@@ -59,11 +59,11 @@ def run(args: argparse.Namespace) -> None:
     baseline = args.baseline or next(iter(methods))
     if baseline not in methods:
         raise ValueError(f"--baseline must be one of {', '.join(methods)}, got {baseline!r}")
+    values = {name: mean_figures(runs) for name, runs in methods.items()}
+    shown = choose_figures(list(values[baseline]), args.figures)
     intervals = {
         name: compare(runs, methods[baseline]) for name, runs in methods.items() if name != baseline
     }
-    values = {name: mean_figures(runs) for name, runs in methods.items()}
-    shown = choose_figures(list(values[baseline]), args.figures)
     pictures = next(iter(methods[baseline].values())).pictures
     print(f"percent, of {len(pictures)} pictures and {len(methods[baseline])} runs a method\n")
     print(
