@@ -28,12 +28,8 @@ def read_methods(runs: Sequence[str]) -> dict[str, Runs]:
         if Path(folder).resolve() in folders:
             raise ValueError(f"runs must be different folders, got {folder} twice")
         folders.add(Path(folder).resolve())
-        path = Path(folder, PICTURE_COUNTS)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path} does not exist: evaluate with dataloader.evaluator.picture_counts=True"
-            )
-        methods.setdefault(name or folder, {})[folder] = PictureCounts.read(path)
+        counts = PictureCounts.read(Path(folder, PICTURE_COUNTS))
+        methods.setdefault(name or folder, {})[folder] = counts
     return methods
 
 

@@ -90,7 +90,9 @@ class PictureCounts:
         from scipy.sparse import csr_array
 
         if not Path(path).is_file():
-            raise FileNotFoundError(f"{path} does not exist")
+            raise FileNotFoundError(
+                f"{path} does not exist: evaluate with dataloader.evaluator.picture_counts=True"
+            )
         try:
             with np.load(path, allow_pickle=False) as file:
                 options, pictures = (json.loads(str(file[key])) for key in ("options", "pictures"))
