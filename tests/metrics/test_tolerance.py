@@ -59,3 +59,13 @@ def test_without_a_tolerance_it_is_precision_and_recall():
 def test_nothing_to_divide_by_is_no_number():
     assert tolerant_figures(np.array([0, 3, 0, 5])) == {"Precision": 0, "Recall": 0, "F1": 0}
     assert all(math.isnan(value) for value in tolerant_figures(np.zeros(4, int)).values())
+
+
+def test_figures_of_many_counts_are_each_ones() -> None:
+    counts = np.array([[6, 10, 9, 10], [0, 0, 0, 7], [0, 3, 0, 0], [0, 2, 0, 4], [3, 3, 4, 4]])
+    together = tolerant_figures(counts)
+    assert together["F1"][0] == pytest.approx(200 * 0.6 * 0.9 / 1.5)
+    assert together["F1"][3:].tolist() == [0, 100]
+    for index, one in enumerate(counts):
+        alone = {name: values[index] for name, values in together.items()}
+        assert tolerant_figures(one) == pytest.approx(alone, nan_ok=True)
