@@ -1,5 +1,6 @@
 """Fixtures and hooks of all tests: seeds, hypothesis without time limits, GPU and slow tests."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,16 @@ def _catalogs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             DatasetCatalog.remove(name)
             if name in MetadataCatalog:
                 MetadataCatalog.remove(name)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _datasets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Data sets lie in a folder of all processes' tests, where `shapes` draws itself once."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "datasets"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DETECTRON2_DATASETS", str(folder))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
             "megapixels": [0.01, 0.02],
             "class_megapixels": 0.01,
             "parts": ["branch"],
-            "sides": [64],
+            **{"sides": [64], "commands": ["check"]},
         },
     },
     "measure_refinement.py": {"input_size": CROP, "repeats": 1},
@@ -44,7 +44,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "list_models.py": {"names": ["40S_dBBB_mobile"]},
     "pretrain_inverse_net.py": {"iterations": 2, "batch_size": 16},
     "compare_teacher.py": {"seeds": [1, 2], "frames": [5]},
-    "compare_targets.py": {"targets": ["grid"], "local_ensemble": "no", "repeats": 1},
+    "compare_targets.py": {
+        **{"targets": ["grid"], "local_ensemble": "no", "seeds": [1], "repeats": 1},
+    },
+    "compare_alignments.py": {"seeds": [1]},
+    "summarize_alignments.py": {"seeds": [1]},
 }
 
 

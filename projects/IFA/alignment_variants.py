@@ -61,6 +61,15 @@ def _stride2(cfg: DictConfig) -> None:
     _add_level(levels, "res1", ShapeSpec(channels=channels, stride=2), levels.channels[0])
 
 
+def _stride16(cfg: DictConfig) -> None:
+    """Leave out the levels finer than stride 16, as most vision transformers have none."""
+    levels = cfg.model.sem_seg_head.levels
+    names = level_features(levels)
+    coarse = [name for name in names if levels.input_shape[name].stride >= 16]
+    levels.channels = [levels.channels[names.index(name)] for name in coarse]
+    levels.in_features = coarse
+
+
 def _detail(cfg: DictConfig) -> None:
     """Add two convolutions of the picture as a level of stride 1."""
     norm = cfg.model.backbone.get("norm", "BN")
@@ -97,6 +106,7 @@ CHANGES: dict[str, Callable[[DictConfig], None]] = {
     "nearest": _field(local_ensemble=False),
     "offsets": _field(encoding="coord"),
     "stride2": _stride2,
+    "stride16": _stride16,
     "detail": _detail,
     "narrow": _field(hidden_dims=[128]),
     "unfold": _field(unfold=True),

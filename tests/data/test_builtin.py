@@ -80,8 +80,7 @@ def test_missing_camvid_says_how_to_get_it(tmp_path, monkeypatch):
         DatasetCatalog.get("camvid_train")
 
 
-def test_shapes_draw_themselves_and_show_every_class(tmp_path, monkeypatch):
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "new"))
+def test_shapes_draw_themselves_and_show_every_class():
     mapper = SemSegMapper(is_train=False)
     for split, count in SHAPES_COUNTS.items():
         records = DatasetCatalog.get(f"shapes_{split}")

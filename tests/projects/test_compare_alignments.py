@@ -63,6 +63,12 @@ def test_levels_are_added_finest_first():
     assert labels.shape == (40, 56)
 
 
+def test_fine_levels_are_left_out():
+    head = lite0_model("ifa+stride16").eval().sem_seg_head
+    assert head.levels.in_features == ("res4", "res5")
+    assert head.levels.level_channels == head.alignment.in_channels == (128, 128)
+
+
 def test_the_new_convolutions_learn_as_fast_as_the_head():
     cfg = lite0("bilinear+detail")
     optimizer = build_optimizer(cfg)
