@@ -1,6 +1,7 @@
 """Counts of a trained model for each validation picture, for intervals and tables."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +22,22 @@ from ifa_d2.modeling import SegmentationField, compute_fields
 SETTINGS = ("1/8", "1/4", "1/2", "1/1", "0.5/8", "0.5/1", "0.25/16", "0.25/1")
 
 
+def parse_setting(setting: str) -> tuple[float, int]:
+    """Return the scale of the input and the stride of decoding.
+
+    Raises:
+        ValueError: of another form than those of :data:`SETTINGS`.
+    """
+    found = re.fullmatch(r"([0-9]*\.?[0-9]+)/([0-9]+)", setting)
+    scale, stride = (float(found[1]), int(found[2])) if found else (0.0, 0)
+    if not 0 < scale <= 4 or stride < 1:
+        raise ValueError(
+            "--settings must be SCALE/STRIDE, a scale of the input up to 4 and a stride of "
+            f"decoding in pixels, such as 0.5/1, got {setting!r}"
+        )
+    return scale, stride
+
+
 @torch.no_grad()
 def count_pictures(
     cfg: DictConfig, model: nn.Module, *, settings: Sequence[str] = SETTINGS, f1_class: str = ""
@@ -34,7 +51,7 @@ def count_pictures(
         f1_class: class whose precision and recall with a tolerance are counted; "" for none.
 
     Raises:
-        ValueError: an unknown class.
+        ValueError: an unknown class, or a setting of another form.
     """
     name, ignored = build.test_dataset_names(cfg)[0], model.sem_seg_head.ignore_value
     classes = list(MetadataCatalog.get(name).stuff_classes)
@@ -49,7 +66,7 @@ def count_pictures(
         for one in batch:
             label, fields = one["sem_seg"].numpy(), {}
             for setting in settings:
-                scale, stride = float(setting.split("/")[0]), int(setting.split("/")[1])
+                scale, stride = parse_setting(setting)
                 if scale not in fields:
                     fields[scale] = compute_fields(model, [_resized(one, scale)])[0]
                 prediction = _labels(fields[scale], label.shape, stride)

@@ -30,7 +30,7 @@ from omegaconf import DictConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # its neighbours, in any process
 
-from alignment_counts import SETTINGS, count_pictures, counts_file
+from alignment_counts import SETTINGS, count_pictures, counts_file, parse_setting
 from alignment_variants import CHANGES, METHODS, apply_variant
 from compared_runs import FINAL, check_settings
 from train_together import train_together
@@ -116,8 +116,11 @@ def plan(args: argparse.Namespace) -> list[Job]:
     """Plan the jobs, seed by seed.
 
     Raises:
-        ValueError: an unknown variant, or an override that does not fit: before anything starts.
+        ValueError: an unknown variant or setting, or an override that does not fit: before anything
+            starts.
     """
+    for setting in args.settings:
+        parse_setting(setting)
     folder, jobs = Path(args.output).resolve(), []
     for seed in args.seeds:
         for start in range(0, len(args.variants), args.together):

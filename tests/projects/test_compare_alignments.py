@@ -97,6 +97,14 @@ def test_unknown_names_are_named(name, message):
         lite0(name)
 
 
+def test_settings_are_parsed():
+    parse = importlib.import_module("alignment_counts").parse_setting
+    assert (parse("0.25/16"), parse("1/4")) == ((0.25, 16), (1.0, 4))
+    for wrong in ("1", "half/1", "0/1", "1/0", "5/1", "1/1.5"):
+        with pytest.raises(ValueError, match=f"must be SCALE/STRIDE.*'{wrong}'"):
+            parse(wrong)
+
+
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two variants trained together with two seeds, by the command."""
