@@ -28,6 +28,7 @@ HEAD_OPTIONS: dict[str, Any] = {
     "unfold": False,
     "local_ensemble": False,
     "ensemble_outputs": False,
+    "feature_slopes": False,
     "projections": ["pointwise"],
     "pool_sizes": [1, 2, 3, 6],
     "decoder": "pointwise",

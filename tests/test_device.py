@@ -50,6 +50,7 @@ WITH_POSITIONS = [
         "cell_decoding": True,
     },
     {"alignment": "ifa", "unfold": True},
+    {"alignment": "ifa", "local_ensemble": True, "feature_slopes": True},
 ]
 WITHOUT_POSITIONS = [
     {"alignment": "bilinear"},

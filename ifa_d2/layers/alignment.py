@@ -56,6 +56,9 @@ class ImplicitAlignment(nn.Module):
             apart and their logits weighted (LIIF's order, https://arxiv.org/abs/2012.09161,
             Eq. 4), at four times the cost of the MLP; those of the other levels are weighted
             before, so that the result stays continuous.
+        feature_slopes: a cell's features have slopes: their products with the offset along y and
+            along x, dy z and dx z, are inputs too. Weighted bilinearly, an encoding adds the same
+            at a place in any cell; a slope is the cell's own (not in the paper).
         norm: called with a channel count to make a norm; None for no norm.
 
     Raises:
@@ -77,6 +80,7 @@ class ImplicitAlignment(nn.Module):
         unfold: bool = False,
         local_ensemble: bool = False,
         ensemble_outputs: bool = False,
+        feature_slopes: bool = False,
         norm: NormFactory | None = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
@@ -90,6 +94,7 @@ class ImplicitAlignment(nn.Module):
         self.unfold = unfold
         self.local_ensemble = local_ensemble
         self.ensemble_outputs = ensemble_outputs
+        self.feature_slopes = feature_slopes
         self.encodings = build_encodings(
             len(in_channels),
             encoding=encoding,
@@ -99,7 +104,9 @@ class ImplicitAlignment(nn.Module):
             integrated=integrated_encoding,
             cell=cell_decoding,
         )
-        columns = count_columns(self.encodings, in_channels, unfold=unfold)
+        columns = count_columns(
+            self.encodings, in_channels, unfold=unfold, feature_slopes=feature_slopes
+        )
         self.mlp = PointwiseMLP(columns, hidden_dims, norm)
         self.predictor = nn.Conv2d([columns, *hidden_dims][-1], num_classes, kernel_size=1)
         nn.init.normal_(self.predictor.weight, std=0.01)
@@ -147,14 +154,14 @@ class ImplicitAlignment(nn.Module):
             widest = max(module.out_channels for module in modules)
             limit = tile_bytes or TILE_BYTES.get(weight.device.type, TILE_BYTES["cpu"])
             tile_queries = max(1, limit // (widest * weight.element_size()))
-        k = 3 if self.unfold else 1
+        k, terms = 3 if self.unfold else 1, 3 if self.feature_slopes else 1
         sizes = zip((e.num_features for e in self.encodings), self.in_channels, strict=True)
-        sizes = [size for p, c in sizes for size in (p, c * k * k)]
+        sizes = [size for p, c in sizes for size in (p, terms * c * k * k)]
         columns = weight[:, :, 0, 0].split(sizes, dim=1)
         biases = [bias, *[None] * (len(levels) - 1)]
         return BoundAlignment(
             levels=[
-                BoundLevel(level, part.unflatten(1, (-1, k, k)), b, tuple(level.shape[2:]))
+                BoundLevel(level, part.unflatten(1, (-1, k, k)), b, tuple(level.shape[2:]), terms)
                 for level, part, b in zip(levels, columns[1::2], biases, strict=True)
             ],
             positions=list(zip(self.encodings, columns[::2], strict=True)),

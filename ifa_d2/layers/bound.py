@@ -125,8 +125,9 @@ class BoundAlignment:
 
     def count_bytes(self, query: GridQuery) -> int:
         """Count the bytes of the cells that :meth:`covering` a grid binds."""
-        cells = sum(map(_count_cells, self._spans(query)))
-        return self.batch * cells * len(self._weight) * self._weight.element_size()
+        spans = zip(self.levels, self._spans(query), strict=True)
+        rows = sum(level.terms * _count_cells(span) for level, span in spans)
+        return self.batch * rows * len(self._weight) * self._weight.element_size()
 
     @property
     def batch(self) -> int:
@@ -150,8 +151,8 @@ class BoundAlignment:
         The choice does not depend on the query, so that equal queries get equal bits.
         """
         for i, level in enumerate(self.levels):
-            cells = math.prod(level.shape)
-            size = self.batch * cells * len(level.weight) * level.source.dtype.itemsize
+            rows = level.terms * math.prod(level.shape)
+            size = self.batch * rows * len(level.weight) * level.source.dtype.itemsize
             small = self.tile_queries and size <= self.kept_bytes
             if level.rows is None and (small or level.weight.shape[-1] > 1):
                 self.levels[i] = level.bind()
@@ -167,7 +168,7 @@ class BoundAlignment:
             return samples * max(width, encoded) <= limit * width
         grid = query.cropped().grid if isinstance(query, GridSubset) else query
         cells = [
-            min(_count_cells(span), samples)
+            level.terms * min(_count_cells(span), samples)
             for level, span in zip(self.levels, self._spans(grid), strict=True)
             if level.rows is None or grid is query  # else they are looked up where they are
         ]
@@ -268,7 +269,8 @@ class BoundAlignment:
         for i, (level, span) in enumerate(zip(self.levels, spans, strict=True)):
             if i == own:
                 axes = zip((query.rows, query.cols), level.shape, strict=True)
-                level = level.narrow(*(axis.span(m, ensemble=False) for axis, m in axes)).bind()
+                own_cells = (axis.span(m, ensemble=False) for axis, m in axes)
+                level = level.without_slopes().narrow(*own_cells).bind()
             elif level.rows is None or isinstance(query, GridQuery):
                 part = level.narrow(*span)
                 # Where it is sampled, a level on request is evaluated once a tap.

@@ -1,7 +1,8 @@
 """Levels of a field: feature maps, and their product with the first layer of the MLP.
 
 Shape legend: B batch, C channels of a level, h x w its cells, D channels of the first layer, T taps
-an axis, S shape of a query.
+an axis, S shape of a query, M terms of a cell: its features, and with slopes also their products
+with the offset along y and along x.
 """
 
 from collections.abc import Sequence
@@ -91,22 +92,25 @@ def materialize(level: Level) -> Tensor:
 class BoundLevel:
     """Level with its columns of the first layer.
 
-    Their product with a cell does not depend on the query. It is computed once a cell and looked
-    up, or once a sample, where there are fewer samples than cells.
+    Their product with a cell does not depend on the query: a slope is looked up as it is, and
+    weighted by the offset. It is computed once a cell and looked up, or once a sample, where there
+    are fewer samples than cells.
 
     Attributes:
         source: (B, C, h', w'), a part of the level; not read once ``rows`` are there.
-        weight: (D, C, k, k).
+        weight: (D, M * C, k, k).
         bias: (D,), or None: the first level of an alignment carries it for all.
         shape: (h, w) of the whole level.
+        terms: M.
         corner: the row and column of the whole level at which the part begins.
-        rows: (B * h' * w', D), the product; None before :meth:`bind`.
+        rows: (B * h' * w', M * D), the product; None before :meth:`bind`.
     """
 
     source: Level
     weight: Tensor
     bias: Tensor | None
     shape: tuple[int, int]
+    terms: int = 1
     corner: tuple[int, int] = (0, 0)
     rows: Tensor | None = None
 
@@ -115,10 +119,17 @@ class BoundLevel:
         """Height and width (h', w') of the part."""
         return tuple(self.source.shape[2:])
 
+    def without_slopes(self) -> "BoundLevel":
+        """Return the level for samples at cells' centres, where slopes are multiplied by zero."""
+        return replace(self, weight=self.weight[:, : self.source.shape[1]], terms=1)
+
     def product(self) -> Tensor:
-        """Compute the product with every cell, (B, D, h', w')."""
-        padding = self.weight.shape[-1] // 2
-        return F.conv2d(materialize(self.source), self.weight, self.bias, padding=padding)
+        """Compute the product with every cell, (B, M * D, h', w')."""
+        weight, bias, terms = self.weight, self.bias, self.terms
+        if terms > 1:
+            bias = None if bias is None else F.pad(bias, (0, (terms - 1) * len(bias)))
+            weight = torch.cat(weight.chunk(terms, dim=1))
+        return F.conv2d(materialize(self.source), weight, bias, padding=weight.shape[-1] // 2)
 
     def bind(self) -> "BoundLevel":
         """Return the level with the product with every cell."""
@@ -139,12 +150,28 @@ class BoundLevel:
         part = None if cells is None else cells.flatten(0, 2)
         return replace(self, source=source, rows=part, corner=(rows[0], cols[0]))
 
-    def index(self, ty: Taps, tx: Taps) -> Tensor:
-        """Row numbers (T * T, B, *S) of the cells that taps refer to.
+    def table(self) -> Tensor:
+        """The product, a row for each term of a cell, (B * h' * w' * M, D)."""
+        return self.rows.reshape(-1, len(self.weight))
+
+    def lookup(self, ty: Taps, tx: Taps) -> Lookup:
+        """Rows of :meth:`table` that answer samples, and their weights.
 
         Args:
             ty, tx: taps that broadcast to (T, 1 or B, *S).
+
+        Returns:
+            (M * T * T, B, *S) each.
         """
+        cells, terms = self._index(ty, tx), self.terms
+        weights = _term_weights(ty, tx, terms)
+        if terms == 1:
+            return cells, weights[0]
+        index = torch.cat([cells * terms + term for term in range(terms)])
+        return index, torch.cat([weight.expand(cells.shape) for weight in weights])
+
+    def _index(self, ty: Taps, tx: Taps) -> Tensor:
+        """Numbers (T * T, B, *S) of the cells that taps refer to."""
         h, w = self.size
         rows, cols = ty.cells - self.corner[0], tx.cells - self.corner[1]
         index = (rows[:, None] * w + cols[None]).flatten(0, 1)
@@ -155,19 +182,19 @@ class BoundLevel:
         """Compute the product with features at samples, (B * samples, D).
 
         Args:
-            ty, tx: see :meth:`index`.
+            ty, tx: see :meth:`lookup`.
         """
-        index, weights = self.index(ty, tx), pair_weights(ty, tx)
+        index, weights = self._index(ty, tx), _term_weights(ty, tx, self.terms)
         if isinstance(self.source, Tensor):
             rows = self.source.permute(0, 2, 3, 1).reshape(-1, self.source.shape[1])
-            features = sum_rows([rows], [(index, weights)])
+            parts = [sum_rows([rows], [(index, weight)]) for weight in weights]
         else:  # its ReLU comes before the sum
             features = self.source.values_at(index.flatten(1))  # (T * T, B * samples, C)
-            if weights is not None:
-                weights = weights.expand(index.shape).flatten(1)[..., None]
-                features = features * weights.to(features.dtype)
-            features = features.sum(0)
-        return F.linear(features, self.weight[:, :, 0, 0], self.bias)
+            parts = [
+                _weighted(features, None if weight is None else weight.expand(index.shape)).sum(0)
+                for weight in weights
+            ]
+        return F.linear(torch.cat(parts, dim=1), self.weight[:, :, 0, 0], self.bias)
 
 
 class Rows:
@@ -198,7 +225,7 @@ class Rows:
             self._roles[own] = "own"
             self._own = levels[own].rows.unflatten(0, (-1, *levels[own].size))
         pairs = zip(levels, self._roles, strict=True)
-        tables = [level.rows for level, role in pairs if role == "looked up"]
+        tables = [level.table() for level, role in pairs if role == "looked up"]
         tables += [term.to(dtypes[0] if dtypes else term.dtype) for term in axis_terms]
         self._with_terms = len(axis_terms) > 0
         self._starts: list[int] | None = None
@@ -222,7 +249,7 @@ class Rows:
         parts = []
         for level, role, pair in zip(self._levels, self._roles, taps, strict=True):
             if role == "looked up":
-                lookups.append((level.index(*pair), pair_weights(*pair)))
+                lookups.append(level.lookup(*pair))
             elif role == "sampled":
                 parts.append(level.sample(*pair))
         if self._with_terms:
@@ -248,6 +275,22 @@ def pair_weights(ty: Taps, tx: Taps) -> Tensor | None:
     if ty.weights is None or tx.weights is None:
         return None
     return (ty.weights[:, None] * tx.weights[None]).flatten(0, 1)
+
+
+def _term_weights(ty: Taps, tx: Taps, terms: int) -> list[Tensor | None]:
+    """Weights (T * T, 1 or B, *S) of cells' features and, of three terms, of their slopes."""
+    weights = pair_weights(ty, tx)
+    if terms == 1:
+        return [weights]
+    y, x = torch.broadcast_tensors(ty.offsets[:, None], tx.offsets[None])
+    y, x = y.flatten(0, 1), x.flatten(0, 1)
+    weights = torch.ones_like(y) if weights is None else weights
+    return [weights, weights * y, weights * x]
+
+
+def _weighted(features: Tensor, weights: Tensor | None) -> Tensor:
+    """Multiply features (N, samples, C) by weights (N, ...) of as many samples."""
+    return features if weights is None else features * weights.flatten(1)[..., None].to(features)
 
 
 def sum_rows(tables: Sequence[Tensor], lookups: Sequence[Lookup]) -> Tensor:

@@ -236,7 +236,11 @@ def build_encodings(
 
 
 def count_columns(
-    encodings: Iterable[PositionEncoding], in_channels: Sequence[int], *, unfold: bool
+    encodings: Iterable[PositionEncoding],
+    in_channels: Sequence[int],
+    *,
+    unfold: bool,
+    feature_slopes: bool = False,
 ) -> int:
     """Count the channels of all levels and their position encodings (Eq. 4).
 
@@ -244,6 +248,7 @@ def count_columns(
         encodings: one for each level.
         in_channels: C of each level.
         unfold: a cell's features are those of its 3x3 neighbourhood.
+        feature_slopes: their products with the offset along each axis are inputs too.
     """
-    neighbours = 9 if unfold else 1
-    return sum(e.num_features for e in encodings) + sum(in_channels) * neighbours
+    neighbours, terms = 9 if unfold else 1, 3 if feature_slopes else 1
+    return sum(e.num_features for e in encodings) + sum(in_channels) * neighbours * terms

@@ -27,6 +27,7 @@ def textbook_alignment(
         alignment.encodings,
         unfold=alignment.unfold,
         local_ensemble=alignment.local_ensemble,
+        feature_slopes=alignment.feature_slopes,
     )
     return alignment.predictor(alignment.mlp(inputs))
 
@@ -38,16 +39,17 @@ def concatenate_levels(
     *,
     unfold: bool,
     local_ensemble: bool,
+    feature_slopes: bool = False,
 ) -> Tensor:
     """Concatenate levels at a grid to the MLP's input (B, columns, H, W).
 
-    Each level's positions come before its features.
+    Each level's positions come before its features, and these before their slopes.
 
     Args:
         levels: (B, C, h, w) each, of one extent.
         query: where to evaluate.
         encodings: one for each level.
-        unfold, local_ensemble: see :class:`ImplicitAlignment`.
+        unfold, local_ensemble, feature_slopes: see :class:`ImplicitAlignment`.
     """
     inputs = []
     for level, encoding in zip(levels, encodings, strict=True):
@@ -65,7 +67,8 @@ def concatenate_levels(
                 position = encoding(offsets, (ty.footprints, tx.footprints))
                 position = position.permute(2, 0, 1)  # (p, H, W)
                 position = position.to(level.dtype).expand(len(level), *position.shape)
-                value = torch.cat([position, feature], dim=1)  # (B, p + C, H, W)
+                slopes = [feature * d.to(feature.dtype) for d in offsets] if feature_slopes else []
+                value = torch.cat([position, feature, *slopes], dim=1)  # (B, p + C or 3 C, H, W)
                 if ty.weights is not None:
                     value = value * (ty.weights[i][:, None] * tx.weights[j]).to(value.dtype)
                 inputs[-1] = value if i == j == 0 else inputs[-1] + value

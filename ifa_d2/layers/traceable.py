@@ -75,8 +75,11 @@ class TraceableDecoder(nn.Module):
                 span_taps(*lengths, ensemble=self.alignment.local_ensemble, device=levels[0].device)
                 for lengths in zip(size, inside, extent, level.shape[2:], strict=True)
             )
-            term = _take(_take(part.product(), ty, 2), tx, 3)  # (B, D, H, W)
-            total = term if total is None else total.add_(term)
+            weighted = [(ty, tx), (_sloped(ty), tx), (ty, _sloped(tx))][: part.terms]
+            products = part.product().chunk(part.terms, dim=1)
+            for product, (along_y, along_x) in zip(products, weighted, strict=True):
+                term = _take(_take(product, along_y, 2), along_x, 3)  # (B, D, H, W)
+                total = term if total is None else total.add_(term)
             taps.append((ty, tx))
         assert total is not None
         if bound.coupled:
@@ -121,14 +124,21 @@ def span_taps(
     return replace(taps, footprints=torch.maximum(one * length / n, one) * (2 * m) / extent)
 
 
+def _sloped(taps: Taps) -> Taps:
+    """Weight cells by the offsets from them."""
+    weights = taps.offsets if taps.weights is None else taps.weights * taps.offsets
+    return replace(taps, weights=weights)
+
+
 def _take(level: Tensor, taps: Taps, dim: int) -> Tensor:
     """Interpolate a level (B, D, h, w) along one axis, at its taps."""
+    parts = [level.index_select(dim, cells) for cells in taps.cells.unbind()]
     if taps.weights is None:
-        return level.index_select(dim, taps.cells[0])
+        return parts[0]
     weights = taps.weights.to(level.dtype)
     weights = weights[:, :, None] if dim == 2 else weights
-    lower = level.index_select(dim, taps.cells[0]) * weights[0]
-    return lower + level.index_select(dim, taps.cells[1]) * weights[1]
+    lower, *upper = (part * weight for part, weight in zip(parts, weights.unbind(), strict=True))
+    return lower + upper[0] if upper else lower
 
 
 def _activate(layer: PointwiseLayer, x: Tensor) -> Tensor:

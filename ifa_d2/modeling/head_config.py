@@ -19,7 +19,7 @@ from .alignments import DENSE_ALIGNMENTS
 from .auxiliary import AuxiliaryHead
 from .feature_levels import FeatureLevels
 from .grid_decoder import AlignedLevels, ConvDecoder, ObjectContextDecoder
-from .head_recipe import ENCODING, INTERPOLATIONS, fit_channels, use_alignment
+from .head_recipe import ENCODING, INTERPOLATIONS, OF_POINTWISE, fit_channels, use_alignment
 from .losses import OhemCrossEntropy
 from .projection import (
     ASPPProjection,
@@ -65,7 +65,7 @@ PLACES = {
     "alignment_options": "levels.dense_alignment",
     **{
         key: f"alignment.{key}"
-        for key in (*ENCODING, "hidden_dims", "unfold", "local_ensemble", "ensemble_outputs")
+        for key in (*ENCODING, *OF_POINTWISE, "hidden_dims", "unfold", "local_ensemble")
     },
     "targets": "targets._target_ (ifa_d2.modeling.PointTargets and others)",
     "target_spacings": "targets.spacings",
@@ -275,7 +275,7 @@ def _add_alignment(config: DictConfig, given: _Options) -> None:
     names = ["unfold"]
     if alignment == "ifa":
         names += [*ENCODING, "local_ensemble"]
-        names += ["ensemble_outputs"] if decoder == "pointwise" else []
+        names += OF_POINTWISE if decoder == "pointwise" else []
     elif given.values["local_ensemble"] == INTERPOLATIONS.get(alignment, True):
         names.append("local_ensemble")
     options = given.changed(names)

@@ -18,6 +18,8 @@ ENCODING = (
     *("encoding", "num_frequencies", "frequency_law", "coupled_frequencies"),
     *("integrated_encoding", "cell_decoding"),
 )
+# Of the pointwise decoder: a decoder on a grid has neither.
+OF_POINTWISE = ("ensemble_outputs", "feature_slopes")
 # What a dense alignment is told of the levels.
 _OF_LEVELS = ("in_channels", "strides", "norm")
 
@@ -45,7 +47,7 @@ def use_alignment(head: DictConfig, alignment: str, **options: Any) -> None:
         raise ValueError(f"alignment {alignment!r} has no options, got {options}")
     decoder = head.levels.get("grid_decoder")
     node = head.alignment if decoder is None else decoder.align
-    for key in (*ENCODING, "ensemble_outputs"):
+    for key in (*ENCODING, *OF_POINTWISE):
         node.pop(key, None)
     node.encoding = "none"
     node.local_ensemble = INTERPOLATIONS.get(alignment, True)

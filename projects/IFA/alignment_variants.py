@@ -103,6 +103,7 @@ CHANGES: dict[str, Callable[[DictConfig], None]] = {
     "integrated": _field(integrated_encoding=True),
     "cell": _field(cell_decoding=True),
     "outputs": _field(ensemble_outputs=True),
+    "slopes": _field(feature_slopes=True),
     "nearest": _field(local_ensemble=False),
     "offsets": _field(encoding="coord"),
     "stride2": _stride2,

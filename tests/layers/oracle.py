@@ -94,8 +94,9 @@ def first_inputs(
         for i, dy, wy in _answers(y, level.shape[2], module.local_ensemble):
             for j, dx, wx in _answers(x, level.shape[3], module.local_ensemble):
                 feature = _feature(level[b], i, j, module.unfold)
-                value = torch.cat([_encode(encoding, dy, dx, widths, feature), feature])
-                values.append((wy * wx, value))
+                parts = [_encode(encoding, dy, dx, widths, feature), feature]
+                parts += [float(dy) * feature, float(dx) * feature] if module.feature_slopes else []
+                values.append((wy * wx, torch.cat(parts)))
         if number == 0 and module.ensemble_outputs:
             apart = values
         else:

@@ -59,6 +59,7 @@ options = st.one_of(
             "num_frequencies": st.integers(1, 6),
             "unfold": st.booleans(),
             "local_ensemble": st.booleans(),
+            "feature_slopes": st.booleans(),
         }
     ),
     st.fixed_dictionaries(
@@ -68,6 +69,7 @@ options = st.one_of(
             "integrated_encoding": st.booleans(),
             "unfold": st.booleans(),
             "local_ensemble": st.booleans(),
+            "feature_slopes": st.booleans(),
         }
     ),
     st.fixed_dictionaries(
@@ -78,6 +80,7 @@ options = st.one_of(
             "cell_decoding": st.booleans(),
             "local_ensemble": st.just(True),
             "ensemble_outputs": st.booleans(),
+            "feature_slopes": st.booleans(),
             "hidden_dims": st.sampled_from([(6, 4), (6,), ()]),
         }
     ),
@@ -127,6 +130,8 @@ def test_grid_equals_formula(batch, level_sizes, grid, option, norm, training, d
     tolerance = 1e-10 if dtype == torch.float64 else 1e-5
     if option.get("frequency_law") == "2exp" and dtype == torch.float32:
         tolerance = 1e-3
+    elif option["feature_slopes"] and dtype == torch.float32:
+        tolerance = 1e-4  # slopes reach far beyond the border, and GN divides by small differences
     for grad in {True, training}:
         with torch.set_grad_enabled(grad):
             value = module(inputs, query)
@@ -241,6 +246,8 @@ def test_recomputed_statistics_count_once():
         {"local_ensemble": True, "integrated_encoding": True, "cell_decoding": True},
         {"local_ensemble": True, "ensemble_outputs": True, "integrated_encoding": True},
         {"local_ensemble": True, "hidden_dims": ()},
+        {"local_ensemble": True, "feature_slopes": True},
+        {"feature_slopes": True, "unfold": True},
     ],
 )
 def test_tiles_change_nothing(option):
@@ -348,13 +355,15 @@ def test_window_is_part_of_the_whole():
 
 
 @pytest.mark.parametrize("outputs", [False, True])
-def test_ensemble_is_continuous_and_nearest_is_not(outputs):
+@pytest.mark.parametrize("slopes", [False, True])
+def test_ensemble_is_continuous_and_nearest_is_not(outputs, slopes):
     levels = [torch.randn(1, c, s, s).double() for c, s in zip(CHANNELS, (8, 4, 2), strict=True)]
-    y = torch.linspace(0, 1, 20001, dtype=torch.float64)
+    y = torch.linspace(0, 1, 40001, dtype=torch.float64)
     query = PointQuery(torch.stack([y, torch.full_like(y, 0.37)], -1)[None])
     steps = {}
     for ensemble in (False, True):
         option = {"local_ensemble": ensemble, "ensemble_outputs": ensemble and outputs}
+        option["feature_slopes"] = slopes
         module = make(**option, num_frequencies=2, norm=None).eval()
         module.encodings[0].frequencies.data.clamp_(max=2)
         with torch.no_grad():
@@ -372,6 +381,41 @@ def test_bilinear_without_position_is_interpolation():
     ]
     expected = module.predictor(module.mlp(torch.cat(aligned, 1)))
     assert relative_error(module(levels, GridQuery.regular(24, 24)), expected.detach()) < 1e-10
+
+
+def test_slopes_are_of_each_cell():
+    """A linear field of one level is then what its cells say, weighted: value and two slopes."""
+    module = make(
+        in_channels=(1,), num_classes=1, hidden_dims=(), encoding="none", feature_slopes=True
+    )
+    with torch.no_grad():
+        module.predictor.weight.copy_(torch.tensor([1.0, 10.0, 100.0]).view(1, 3, 1, 1))
+        module.predictor.bias.zero_()
+        level = torch.tensor([[[[2.0, 3.0]]]]).double()
+        # Four samples a cell along x at offsets of -3/4 to 3/4, two along y at -1/2 and 1/2.
+        value = module([level], GridQuery.regular(2, 8))[0, 0]
+    along_x = torch.tensor([-0.75, -0.25, 0.25, 0.75]).repeat(2).double()
+    cells = torch.tensor([2.0] * 4 + [3.0] * 4).double()
+    for row, along_y in zip(value, (-0.5, 0.5), strict=True):
+        assert torch.allclose(row, cells * (1 + 10 * along_y + 100 * along_x), atol=1e-12)
+
+
+def test_slopes_of_zero_change_nothing():
+    """At cells' centres, and where their columns of the first layer are zero."""
+    plain, sloped = make(local_ensemble=True), make(local_ensemble=True, feature_slopes=True)
+    with torch.no_grad():
+        state, columns, start = plain.state_dict(), [], 0
+        for encoding, channels in zip(plain.encodings, CHANNELS, strict=True):
+            end = start + encoding.num_features + channels
+            weight = state["mlp.layers.0.weight"][:, start:end]
+            columns += [weight, torch.zeros(len(weight), 2 * channels, 1, 1)]
+            start = end
+        state["mlp.layers.0.weight"] = torch.cat(columns, 1)
+        sloped.load_state_dict(state)
+    levels = [torch.randn(2, c, s, s).double() for c, s in zip(CHANNELS, (12, 6, 3), strict=True)]
+    for query in (GridQuery.regular(12, 12), GridQuery.regular(25, 7)):
+        expected = plain.eval()(levels, query).detach()
+        assert relative_error(sloped.eval()(levels, query), expected) < 1e-12
 
 
 def test_without_footprints_integrated_is_the_plain_function_to_the_bit():

@@ -1,5 +1,7 @@
 """Levels bound to a first layer, and sums of looked-up rows."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -32,10 +34,10 @@ def test_sums_are_their_definition(count):
     assert all(torch.allclose(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
-def bound_level(k: int = 1, **kwargs) -> BoundLevel:
+def bound_level(k: int = 1, terms: int = 1) -> BoundLevel:
     torch.manual_seed(0)
-    weight, source = torch.randn(6, 4, k, k).double(), torch.randn(2, 4, 7, 9).double()
-    return BoundLevel(source, weight, torch.randn(6).double(), (7, 9), **kwargs)
+    weight, source = torch.randn(6, 4 * terms, k, k).double(), torch.randn(2, 4, 7, 9).double()
+    return BoundLevel(source, weight, torch.randn(6).double(), (7, 9), terms)
 
 
 @pytest.mark.parametrize("k", [1, 3])
@@ -44,6 +46,18 @@ def test_rows_are_a_convolution(k):
     expected = F.conv2d(level.source, level.weight, level.bias, padding=k // 2)
     rows = level.bind().rows.view(2, 7, 9, 6).permute(0, 3, 1, 2)
     assert torch.allclose(rows, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_slopes_are_rows_of_their_own(k):
+    level = bound_level(k, terms=3)
+    rows = level.bind().table().view(2, 7, 9, 3, 6).permute(3, 0, 4, 1, 2)
+    for term, (found, weight) in enumerate(zip(rows, level.weight.chunk(3, dim=1), strict=True)):
+        bias = level.bias if term == 0 else None  # a cell's value carries it, not its slopes
+        expected = F.conv2d(level.source, weight, bias, padding=k // 2)
+        assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
+    plain = level.without_slopes().bind()
+    assert torch.allclose(plain.rows, level.bind().rows[:, :6], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("rows", [(0, 6), (2, 4)])
@@ -60,8 +74,9 @@ def test_a_narrow_level_keeps_its_place(rows, cols):
 
 @pytest.mark.parametrize("ensemble", [False, True])
 @pytest.mark.parametrize("on_request", [False, True])
-def test_sampling_first_is_looking_up(ensemble, on_request):
-    level, points = bound_level(), torch.rand(2, 11, 2, dtype=torch.float64)
+@pytest.mark.parametrize("terms", [1, 3])
+def test_sampling_first_is_looking_up(ensemble, on_request, terms):
+    level, points = bound_level(terms=terms), torch.rand(2, 11, 2, dtype=torch.float64)
     taps = [
         coordinate_taps(points[..., axis], m, ensemble, torch.zeros(()))
         for axis, m in enumerate(level.shape)
@@ -70,10 +85,7 @@ def test_sampling_first_is_looking_up(ensemble, on_request):
         given = PointwiseLevel(
             level.source, torch.randn(4, 4, 1, 1).double(), torch.ones(4).double()
         )
-        level = BoundLevel(given, level.weight, level.bias, level.shape)
+        level = replace(level, source=given)
     bound = level.bind()
-    weights = None
-    if ensemble:
-        weights = (taps[0].weights[:, None] * taps[1].weights[None]).flatten(0, 1)
-    expected = sum_rows([bound.rows], [(bound.index(*taps), weights)])
+    expected = sum_rows([bound.table()], [bound.lookup(*taps)])
     assert torch.allclose(level.sample(*taps), expected, rtol=1e-10, atol=1e-12)
