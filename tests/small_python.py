@@ -44,9 +44,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "list_models.py": {"names": ["40S_dBBB_mobile"]},
     "pretrain_inverse_net.py": {"iterations": 2, "batch_size": 16},
     "compare_teacher.py": {"seeds": [1, 2], "frames": [5]},
-    "compare_targets.py": {
-        **{"targets": ["grid"], "local_ensemble": "no", "seeds": [1], "repeats": 1},
-    },
+    "compare_targets.py": {"targets": ["grid"], "local_ensemble": "no", "repeats": 1},
     "compare_alignments.py": {"seeds": [1]},
     "summarize_alignments.py": {"seeds": [1]},
 }
