@@ -48,13 +48,16 @@ def average_positions(alignment: ImplicitAlignment) -> None:
         alignment: changed in place.
 
     Raises:
-        ValueError: a layer without positions, or whose frequencies act on both axes together.
+        ValueError: a layer without positions, whose frequencies act on both axes together, or with
+            slopes, which would go on telling places apart.
     """
     encodings = list(alignment.encodings)
     if not encodings[0].num_features:
         raise ValueError("the alignment must have positions to average, got encoding 'none'")
     if encodings[0].coupled:
         raise ValueError("coupled_frequencies must be False to average each axis, got True")
+    if alignment.feature_slopes:
+        raise ValueError("feature_slopes must be False: slopes are positions too, got True")
     for encoding in encodings:
         encoding.encode_axis = _mean(encoding.encode_axis, alignment.local_ensemble)
 

@@ -76,6 +76,7 @@ def test_what_cannot_be_averaged_is_named(ablation):
     for options, message in (
         ({"encoding": "none"}, "must have positions to average, got encoding 'none'"),
         ({"coupled_frequencies": True}, "coupled_frequencies must be False"),
+        ({"feature_slopes": True}, "feature_slopes must be False"),
     ):
         layer = ImplicitAlignment(in_channels=(2,), num_classes=3, **options)
         with pytest.raises(ValueError, match=message):
